@@ -1,0 +1,72 @@
+"""The one door for announcements: bytes go in, an `AcceptedAnnouncement` comes out, or a typed refusal.
+
+Whatever is kept, shown or relayed has passed `accept`; the type proves it. Each check cites its rule of SPEC.md. What
+is not decided here is whether the author is admitted (registry.py) and whose word backs bytes (backing.py).
+"""
+
+from pfn_protocol.announcement_fields import decode, encode
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind, Statement
+from pfn_protocol.encoding import open_envelope, seal
+from pfn_protocol.errors import Parked, Refusal, Severity
+from pfn_protocol.identity import PrivateKey
+from pfn_protocol.limits import (
+    announcement_bytes_max,
+    future_ms_max,
+    mirror_lifetime_ms,
+    node_lifetime_ms,
+    parked_future_ms_max,
+    source_lifetime_ms,
+)
+
+_KIND_OF_DOMAIN = {f"pfn/{kind}/1": kind for kind in Kind}
+_DOMAINS = tuple(_KIND_OF_DOMAIN)
+_LIFETIMES_MS = {
+    Kind.NODE: node_lifetime_ms,
+    Kind.SOURCE: source_lifetime_ms,
+    Kind.VERSION: None,
+    Kind.MIRROR: mirror_lifetime_ms,
+}
+
+
+def lifetime_ms(kind: Kind) -> int | None:
+    """How long after its seq an announcement of this kind counts; None for ever (R32)."""
+    return _LIFETIMES_MS[kind]
+
+
+def expires_ms(announcement: AcceptedAnnouncement) -> int | None:
+    """When the announcement stops to count, in milliseconds since 1970; None never.
+
+    It follows from seq alone, so an older announcement of a slot always expires first, and nothing rolls back after it.
+    """
+    lifetime = lifetime_ms(announcement.kind)
+    return None if lifetime is None else announcement.seq + lifetime
+
+
+def accept(raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
+    """Check an announcement that was received; raise `Refusal`, or `Parked` if only its time has not come (R42)."""
+    envelope = open_envelope(raw, mesh=mesh, domain=_DOMAINS, bytes_max=announcement_bytes_max)  # R20, R40
+    epoch, seq, statement = decode(_KIND_OF_DOMAIN[envelope.domain], envelope.value)
+    announcement = AcceptedAnnouncement(envelope.id, raw, envelope.author, epoch, seq, statement)
+    _check_time(announcement, now_ms)
+    return announcement
+
+
+def announce(key: PrivateKey, mesh: str, statement: Statement, epoch: int, seq: int) -> AcceptedAnnouncement:
+    """Sign a statement of one's own; raise `Refusal` if others would not accept it (its time aside)."""
+    domain = f"pfn/{statement.kind}/1"
+    envelope = seal(key, domain, mesh, encode(statement, epoch, seq))
+    if len(envelope.raw) > announcement_bytes_max:  # R20
+        raise Refusal("R20", f"the announcement of {statement.subject!r} would have {len(envelope.raw)} bytes")
+    _, _, accepted = decode(statement.kind, envelope.value)
+    return AcceptedAnnouncement(envelope.id, envelope.raw, envelope.author, epoch, seq, accepted)
+
+
+def _check_time(announcement: AcceptedAnnouncement, now_ms: int) -> None:
+    expiry = expires_ms(announcement)
+    if expiry is not None and expiry <= now_ms:
+        raise Refusal("R41", f"this {announcement.kind} announcement has expired", Severity.HARMLESS)
+    ahead_ms = announcement.seq - now_ms
+    if ahead_ms > parked_future_ms_max:
+        raise Refusal("R43", f"this announcement lies {ahead_ms // 3_600_000} hours in the future; check the clocks")
+    if ahead_ms > future_ms_max:
+        raise Parked("R42", f"this announcement lies {ahead_ms // 60_000} minutes in the future", announcement)

@@ -1,0 +1,144 @@
+"""The signed statements that nodes exchange.
+
+A node *observes*, it never asserts for a publisher: a version statement says "I saw this release at the publisher",
+and carries the publisher's own signatures unchanged, so that whoever receives it checks them end to end.
+
+Every statement has an author (the node that signs it), a kind, a subject and a place in its author's order
+(epoch, seq). (author, kind, subject) is a *slot*; the greatest (epoch, seq) in a slot is its winner (registry.py).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Kind(StrEnum):
+    """What an announcement is about; also the middle of its signing domain, `pfn/<kind>/1`."""
+
+    NODE = "node"
+    SOURCE = "source"
+    VERSION = "version"
+    MIRROR = "mirror"
+
+
+class EvidenceForm(StrEnum):
+    """The forms in which a publisher's own word about a release travels."""
+
+    METADATA = "metadata"  # Ed25519 over JSON.stringify({id, name, version, description})
+    PLUGIN_DATA = "plugin-data"  # Ed25519 over the raw text of `data` in /federated/plugin-data
+    RELEASE = "release/2"  # a pfn/release/2 envelope
+    KEYBIND = "keybind/2"  # a pfn/keybind/2 envelope
+    HEAD = "head/2"  # a pfn/head/2 envelope
+    SHA384 = "sha384"  # Ed25519 over the raw SHA-384 of the zip (WordPress 6.1, FAIR)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One signature (64 bytes) or envelope of a publisher, exactly as the publisher gave it.
+
+    `text_sha256` names the signed text where it does not ride along (texts over `evidence_text_inline_bytes_max`,
+    and every plugin-data text): it is kept and fetched like an artifact. Empty where the text can be rebuilt from
+    the statement's own fields, or where `data` is an envelope.
+    """
+
+    form: EvidenceForm
+    data: bytes
+    text_sha256: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatement:
+    """I am here: my address, whom I pin, whom I sponsor, and a summary of what I have announced."""
+
+    kind: ClassVar[Kind] = Kind.NODE
+    url: str  # "" means: I have none, I poll
+    software: str
+    features: tuple[str, ...]
+    pins: tuple[bytes, ...]  # node ids, sorted, at most pins_max
+    sponsored: tuple[bytes, ...]  # node ids, sorted, at most sponsored_max
+    count: int  # of my other announcements
+    root: bytes  # 32 bytes: the set digest of my other announcements
+    left: bool = False  # a tombstone: I left the mesh
+
+    @property
+    def subject(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatement:
+    """I know this publisher, and this is how my last verification of it went."""
+
+    kind: ClassVar[Kind] = Kind.SOURCE
+    source_id: str
+    instance_url: str
+    username: str
+    public_key: bytes  # 32 bytes
+    asset_domain: str  # "" if unknown
+    asset_naming_scheme: str  # "" if unknown
+    verified: bool  # whether my last verification succeeded
+    verified_at: int  # seconds since 1970 of that verification; 0 = never
+
+    @property
+    def subject(self) -> str:
+        return self.source_id
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatement:
+    """I saw this release at the publisher."""
+
+    kind: ClassVar[Kind] = Kind.VERSION
+    source_id: str
+    plugin_id: str
+    version: str
+    type: str  # "plugin" or "theme"
+    name: str
+    description: str | None  # None: the publisher gave none (its signature then leaves it out)
+    tags: tuple[str, ...]
+    sha256: bytes  # 32 bytes: of the zip
+    size: int  # bytes of the zip
+    observed_at: int  # seconds since 1970
+    evidence: tuple[Evidence, ...]
+    replaces: bytes = b""  # id of the earlier announcement of this slot with another sha256; else empty
+
+    @property
+    def subject(self) -> str:
+        return f"{self.source_id}/{self.plugin_id}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorStatement:
+    """I hold and serve this many artifacts of a source."""
+
+    kind: ClassVar[Kind] = Kind.MIRROR
+    source_id: str
+    count: int
+    digest: bytes  # 32 bytes: the set digest of the artifacts' sha256
+
+    @property
+    def subject(self) -> str:
+        return self.source_id
+
+
+Statement = NodeStatement | SourceStatement | VersionStatement | MirrorStatement
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedAnnouncement:
+    """An announcement that passed `acceptance.accept`. Nothing else is ever kept or relayed."""
+
+    id: bytes  # 32 bytes
+    raw: bytes  # the envelope as received; relayed verbatim
+    author: bytes  # 32 bytes: the node's public key
+    epoch: int
+    seq: int  # milliseconds since 1970, at least
+    statement: Statement
+
+    @property
+    def kind(self) -> Kind:
+        return self.statement.kind
+
+    @property
+    def subject(self) -> str:
+        return self.statement.subject

@@ -1,0 +1,103 @@
+"""One author's share of the set: its slots, the cap on them, and their digest.
+
+Over the cap the slots with the smallest rank stay, so that two nodes that heard of them in different orders hold the
+same ones. The slot of the node announcement is exempt: without it nobody would know the author's pins.
+"""
+
+from bisect import bisect_left, insort
+
+from pfn_protocol.announcements import Kind
+from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.slots import Entry, Ruling, Slot, slot_rank
+
+SlotKey = tuple[Kind, str]
+# Caps other than its own at which a neighbour may ask for an author: there are two in all, so this is generous.
+_capped_max = 4
+
+
+class AuthorShare:
+    """The slots of one admitted author, at most `cap` and its node announcement."""
+
+    def __init__(self, author: bytes, cap: int) -> None:
+        self.author = author
+        self.cap = cap
+        self.sum = SetDigest()
+        self._slots: dict[SlotKey, Slot] = {}
+        self._ranked: list[tuple[bytes, SlotKey]] = []  # every slot but the node's, smallest rank first
+        self._summaries: dict[int, tuple[int, bytes]] = {}  # by cap; forgotten at every change
+
+    def slot(self, kind: Kind, subject: str) -> Slot | None:
+        """The slot, if anything stands in it."""
+        return self._slots.get((kind, subject))
+
+    def offer(self, entry: Entry) -> tuple[Ruling | None, list[Entry]]:
+        """Take an announcement in if it stands and has a place; None for a ruling means: over the cap.
+
+        Returns also what left the set for it.
+        """
+        key = (entry.kind, entry.subject)
+        slot = self._slots.get(key)
+        if slot is None:
+            rank = slot_rank(entry.author, entry.kind, entry.subject)
+            if entry.kind is not Kind.NODE:
+                if len(self._ranked) >= self.cap and rank > self._ranked[-1][0]:
+                    return None, []
+                insort(self._ranked, (rank, key))
+            self._slots[key] = Slot(entry, rank=rank)
+            self._count(entry, 1)
+            return Ruling.STANDS, self.trim()
+        before = slot.entries
+        ruling = slot.offer(entry)
+        gone = [one for one in before if one not in slot.entries]
+        for one in gone:
+            self._count(one, -1)
+        if entry in slot.entries:
+            self._count(entry, 1)
+        return ruling, gone
+
+    def trim(self) -> list[Entry]:
+        """Put out the slots over the cap; returns what stood in them."""
+        gone: list[Entry] = []
+        while len(self._ranked) > self.cap:
+            _, key = self._ranked[-1]
+            gone += self._slots[key].entries
+            self._remove_slot(key)
+        return gone
+
+    def expire(self, entry: Entry) -> None:
+        """Take out an announcement whose lifetime is over, with its slot."""
+        self._remove_slot((entry.kind, entry.subject))
+
+    def entries(self, cap: int | None = None) -> list[Entry]:
+        """What is in the set at a cap (its own by default): the node announcement, then by the rank of the slots."""
+        own = self._slots.get((Kind.NODE, ""))
+        keys = [key for _, key in self._ranked[: self.cap if cap is None else cap]]
+        found = [] if own is None else list(own.entries)
+        for key in keys:
+            found += self._slots[key].entries
+        return found
+
+    def summary(self, cap: int) -> tuple[int, bytes]:
+        """How many announcements at this cap, and their digest."""
+        effective = min(cap, len(self._ranked))
+        if effective not in self._summaries:
+            whole = effective == len(self._ranked)
+            total = self.sum if whole else SetDigest(entry.id for entry in self.entries(effective))
+            if len(self._summaries) >= _capped_max:
+                self._summaries.clear()
+            self._summaries[effective] = (total.count, total.digest())
+        return self._summaries[effective]
+
+    def _remove_slot(self, key: SlotKey) -> None:
+        slot = self._slots.pop(key)
+        for entry in slot.entries:
+            self._count(entry, -1)
+        if key[0] is not Kind.NODE:
+            del self._ranked[bisect_left(self._ranked, (slot.rank, key))]
+
+    def _count(self, entry: Entry, change: int) -> None:
+        if change > 0:
+            self.sum.add(entry.id)
+        else:
+            self.sum.remove(entry.id)
+        self._summaries.clear()

@@ -1,0 +1,90 @@
+"""What is to be done. Imperative, frozen; the engine performs them in the order of the list.
+
+The machine emits keeping before telling, so nothing is forwarded that a crash could make us forget. It knows ids, never
+bodies: where a message must carry announcements it names them in `bodies`, and the engine puts the raw bytes into the
+message's field (`push` of gossip, `announcements` of fetch and snapshot), in that order, leaving out what is gone.
+"""
+
+from dataclasses import dataclass
+
+from pfn_protocol.announcements import AcceptedAnnouncement
+from pfn_protocol.messages import Answer, Request
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAnnouncement:
+    """Store it durably. `admitted` False: parked, outside the set, not shown to consumers."""
+
+    announcement: AcceptedAnnouncement
+    admitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropAnnouncements:
+    """These left the set for good (replaced, expired, over a cap): their rows may go."""
+
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAdmission:
+    """These announcements came into the set, or left it without being dropped."""
+
+    admitted: tuple[bytes, ...]
+    parked: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberPeer:
+    """This node was reached at this URL: keep it over a restart."""
+
+    peer: bytes
+    url: str
+    seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPeer:
+    """It has not answered for too long, or it left."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """POST the message. Exactly one `AnswerReceived` or `PeerUnreachable` with this id follows."""
+
+    request_id: int
+    peer: bytes
+    url: str
+    message: Request
+    bodies: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SendAnswer:
+    """Answer the request with this token."""
+
+    token: int
+    message: Answer
+    bodies: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseAlert:
+    """An operator should know: shown in the activity, logged as a warning."""
+
+    kind: str  # a stable word: "two-nodes-one-key", "clock-behind"
+    sentence: str
+
+
+Effect = (
+    KeepAnnouncement
+    | DropAnnouncements
+    | ChangeAdmission
+    | RememberPeer
+    | ForgetPeer
+    | SendRequest
+    | SendAnswer
+    | RaiseAlert
+)

@@ -1,0 +1,81 @@
+"""What can happen to the mesh machine. Past tense, frozen; `mesh.Mesh.handle` matches every one of them.
+
+`HaveRequest` never reaches the machine: which artifacts are here is a question to the disk, and the engine answers it.
+"""
+
+from dataclasses import dataclass
+
+from pfn_protocol.announcements import MirrorStatement, SourceStatement, VersionStatement
+from pfn_protocol.messages import Answer, Request
+
+
+@dataclass(frozen=True, slots=True)
+class StatementMade:
+    """This node has something to say; the machine gives it (epoch, seq), signs it, keeps it and tells it."""
+
+    statement: SourceStatement | VersionStatement | MirrorStatement
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A verified request arrived. Exactly one `SendAnswer` with this token follows, now or later."""
+
+    token: int
+    peer: bytes
+    message: Request
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReceived:
+    """The verified answer to a `SendRequest`."""
+
+    request_id: int
+    peer: bytes
+    message: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnreachable:
+    """A `SendRequest` came to nothing: no connection, a broken answer, or a deadline."""
+
+    request_id: int
+    peer: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFound:
+    """A node was reached at this URL and proved its key there; an operator joined it, so it stays a target for ever."""
+
+    peer: bytes
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The operator's own word: whose observations back bytes here, and who is not listened to."""
+
+    pins: tuple[bytes, ...]
+    blocked: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The moment that `wake_at` named has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """The node is about to stop: waiting answers are given now."""
+
+
+Event = (
+    StatementMade
+    | RequestReceived
+    | AnswerReceived
+    | PeerUnreachable
+    | PeerFound
+    | PolicyChanged
+    | TimePassed
+    | ShutdownRequested
+)

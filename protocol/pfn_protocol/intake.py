@@ -1,0 +1,205 @@
+"""Taking in what others say: raw announcements go through the one door, and into the set, or aside.
+
+Everything received passes `acceptance.accept`, whoever sent it; what is kept is kept before anybody is told. What a
+node's own key signed is not judged here but handed back (own_announcements.py). Early announcements wait in memory
+until their time has come. An author that says more than its rate is not refused: what comes faster is not taken from
+a push, and is found by reconciliation.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from pfn_protocol.acceptance import accept
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind
+from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepAnnouncement, RaiseAlert
+from pfn_protocol.errors import Parked, Refusal, Severity
+from pfn_protocol.identity import did_key, short_did
+from pfn_protocol.limits import (
+    alerts_remembered_max,
+    author_burst_max,
+    author_rate_per_second,
+    author_rates_max,
+    future_max,
+    future_ms_max,
+    future_per_author_max,
+    seen_envelopes_max,
+)
+from pfn_protocol.outgoing import Outgoing
+from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
+from pfn_protocol.slots import Entry, entry_of
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of a handful of announcements."""
+
+    fresh: list[Entry] = field(default_factory=list)  # new in the set: to be told
+    delivered: dict[bytes, bool] = field(default_factory=dict)  # every valid one, and whether it was new here
+    own: list[AcceptedAnnouncement] = field(default_factory=list)  # signed with this node's key
+    addresses: list[tuple[bytes, str]] = field(default_factory=list)  # of nodes that announced themselves
+    left: list[bytes] = field(default_factory=list)  # nodes that said that they leave
+    faults: int = 0
+    hostile: Refusal | None = None
+    widened: bool = False  # authors were admitted, or may fill more slots
+
+
+class Intake:
+    """The way of an announcement from the wire into the set."""
+
+    def __init__(self, registry: Registry, outgoing: Outgoing, mesh: str) -> None:
+        self._registry = registry
+        self._outgoing = outgoing
+        self._mesh = mesh
+        self._seen: dict[bytes, bytes] = {}  # SHA-256 of the envelope -> id: the same bytes are verified once
+        self._future: dict[bytes, AcceptedAnnouncement] = {}
+        self._rates: dict[bytes, tuple[float, int]] = {}  # author -> what is left of the burst, and when that was
+        self._alerted: dict[bytes, None] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many announcements wait for their time."""
+        return len(self._future)
+
+    def take(self, raws: Iterable[bytes], now_ms: int, *, pushed: bool) -> Taken:
+        """Take in what a peer sent. Node announcements go first, since they decide who is admitted."""
+        taken = Taken()
+        accepted = [one for raw in raws if (one := self._accept(raw, now_ms, taken)) is not None]
+        self._judge_all(accepted, now_ms, taken, pushed=pushed)
+        return taken
+
+    def take_due(self, now_ms: int) -> Taken:
+        """Take in what lay in the future until now."""
+        taken = Taken()
+        due = [one for one in self._future.values() if one.seq - future_ms_max <= now_ms]
+        for announcement in due:
+            del self._future[announcement.id]
+        self._judge_all(due, now_ms, taken, pushed=False)
+        return taken
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When `take_due` has something to do next."""
+        return min((one.seq - future_ms_max for one in self._future.values()), default=None)
+
+    def expire(self, now_ms: int) -> bool:
+        """Take out what has outlived its lifetime. Returns whether authors were admitted by it."""
+        dropped, graph_changed = self._registry.expire(now_ms)
+        self._drop(dropped)
+        return graph_changed and self.note_change(self._registry.readmit())
+
+    def note_change(self, change: AdmissionChange) -> bool:
+        """Report what a new judgement of admission changed. Returns whether neighbours may have more now."""
+        if change.admitted or change.parked:
+            self._outgoing.add(ChangeAdmission(change.admitted, change.parked))
+        self._drop(change.dropped)
+        return change.widened
+
+    def keep(self, announcement: AcceptedAnnouncement) -> Outcome:
+        """Offer an accepted announcement to the set, and have it kept if it stands there or is parked."""
+        outcome = self._registry.offer(entry_of(announcement))
+        if outcome.verdict in (Verdict.IN_SET, Verdict.PARKED):
+            self._outgoing.add(KeepAnnouncement(announcement, outcome.verdict is Verdict.IN_SET))
+        self._drop(outcome.dropped)
+        if outcome.contradiction:
+            self._alert_contradiction(announcement)
+        return outcome
+
+    def _accept(self, raw: bytes, now_ms: int, taken: Taken) -> AcceptedAnnouncement | None:
+        fingerprint = sha256(raw).digest()
+        known = self._seen.get(fingerprint)
+        if known is not None and (self._registry.knows(known) or known in self._future):
+            taken.delivered[known] = False
+            return None
+        try:
+            announcement = accept(raw, mesh=self._mesh, now_ms=now_ms)
+        except Parked as early:
+            self._remember(fingerprint, early.announcement.id)
+            self._wait(early.announcement, taken)
+            return None
+        except Refusal as refusal:
+            if refusal.severity is Severity.HOSTILE:
+                taken.hostile = refusal
+            elif refusal.severity is Severity.FAULTY:
+                taken.faults += 1
+            return None
+        self._remember(fingerprint, announcement.id)
+        return announcement
+
+    def _remember(self, fingerprint: bytes, announcement_id: bytes) -> None:
+        if len(self._seen) >= seen_envelopes_max:
+            del self._seen[next(iter(self._seen))]
+        self._seen[fingerprint] = announcement_id
+
+    def _wait(self, announcement: AcceptedAnnouncement, taken: Taken) -> None:
+        """Its time has not come. This node's own is handed back all the same: it says where the own order stands."""
+        taken.delivered[announcement.id] = False
+        if announcement.author == self._registry.me:
+            taken.own.append(announcement)
+            return
+        of_author = sum(one.author == announcement.author for one in self._future.values())
+        if len(self._future) < future_max and of_author < future_per_author_max:
+            self._future[announcement.id] = announcement
+
+    def _judge_all(self, accepted: list[AcceptedAnnouncement], now_ms: int, taken: Taken, *, pushed: bool) -> None:
+        own = [one for one in accepted if one.author == self._registry.me]
+        taken.own += own
+        taken.delivered.update({one.id: not self._registry.knows(one.id) for one in own})
+        others = [one for one in accepted if one.author != self._registry.me]
+        graph_changed = False
+        for announcement in [one for one in others if one.kind is Kind.NODE]:
+            graph_changed = self._judge(announcement, now_ms, taken, pushed=pushed) or graph_changed
+        if graph_changed:
+            taken.widened = self.note_change(self._registry.readmit()) or taken.widened
+        for announcement in [one for one in others if one.kind is not Kind.NODE]:
+            self._judge(announcement, now_ms, taken, pushed=pushed)
+
+    def _judge(self, announcement: AcceptedAnnouncement, now_ms: int, taken: Taken, *, pushed: bool) -> bool:
+        """Returns whether it changed whom its author pins or sponsors."""
+        if self._registry.knows(announcement.id):
+            taken.delivered[announcement.id] = False
+            return False
+        if pushed and not self._within_rate(announcement.author, now_ms):
+            return False
+        outcome = self.keep(announcement)
+        taken.delivered[announcement.id] = outcome.verdict in (Verdict.IN_SET, Verdict.PARKED)
+        if outcome.verdict is Verdict.IN_SET:
+            entry = self._registry.find(announcement.id)
+            assert entry is not None, "the registry holds what it says it holds"
+            taken.fresh.append(entry)
+            self._note_node(entry, taken)
+        return outcome.graph_changed
+
+    @staticmethod
+    def _note_node(entry: Entry, taken: Taken) -> None:
+        if entry.node is None:
+            return
+        if entry.node.left:
+            taken.left.append(entry.author)
+        elif entry.node.url:
+            taken.addresses.append((entry.author, entry.node.url))
+
+    def _within_rate(self, author: bytes, now_ms: int) -> bool:
+        left, since_ms = self._rates.pop(author, (float(author_burst_max), now_ms))
+        left = min(float(author_burst_max), left + max(0, now_ms - since_ms) * author_rate_per_second / 1_000)
+        allowed = left >= 1
+        if len(self._rates) >= author_rates_max:
+            del self._rates[next(iter(self._rates))]
+        self._rates[author] = (left - 1 if allowed else left, now_ms)
+        return allowed
+
+    def _alert_contradiction(self, announcement: AcceptedAnnouncement) -> None:
+        if announcement.author in self._alerted:
+            return
+        if len(self._alerted) >= alerts_remembered_max:
+            del self._alerted[next(iter(self._alerted))]
+        self._alerted[announcement.author] = None
+        author = short_did(did_key(announcement.author))
+        what = f"{announcement.kind} {announcement.subject}".strip()
+        sentence = f"node {author} told two stories about {what}; the earlier one stays here"
+        self._outgoing.add(RaiseAlert("contradiction", sentence))
+
+    def _drop(self, ids: Iterable[bytes]) -> None:
+        unique = tuple(dict.fromkeys(ids))
+        if unique:
+            self._outgoing.add(DropAnnouncements(unique))

@@ -1,0 +1,212 @@
+"""Every number of the protocol, with its reason, in one place.
+
+The unit comes last in a name (`_ms`, `_seconds`, `_bytes_max`, `_chars_max`, or `_max` for a count). What a number
+bounds is checked where the bytes come in, so that no later code meets a longer list, a longer text or a deeper
+nesting.
+"""
+
+from typing import Final
+
+# --- Encoding -------------------------------------------------------------------------------------------------------
+
+# Beyond 2^53 - 1 a JavaScript reader of the same bytes would lose digits.
+integer_max: Final = 2**53 - 1
+# An envelope's body needs 4 (list of evidence inside a version); twice that leaves room, and bounds recursion.
+depth_max: Final = 8
+# The longest list is a page of ids. msgpack reserves memory for a list from its claimed length, at every depth.
+list_items_max: Final = 4_096
+# Keys, signatures, digests and nonces have one length each.
+key_bytes: Final = 32
+signature_bytes: Final = 64
+digest_bytes: Final = 32
+nonce_bytes: Final = 16
+# A mesh's name is part of every preimage, and is typed by people.
+mesh_name_chars_max: Final = 32
+# The longest domain is "pfn/keybind/2"; a short bound keeps a refusal from quoting kilobytes.
+domain_chars_max: Final = 32
+
+# --- Announcements --------------------------------------------------------------------------------------------------
+
+# One announcement fits a few network packets; a million of them fit a small disk (4 GB).
+announcement_bytes_max: Final = 4_096
+# An incarnation comes about by a clock that was set back; nobody has four thousand million of them.
+epoch_max: Final = 2**32 - 1
+# 2020-01-01: nothing was announced before this software existed, so an older seq is a broken clock.
+seq_min_ms: Final = 1_577_836_800_000
+# The year 2514: a time in seconds beyond it was written in milliseconds by mistake.
+time_seconds_max: Final = 2**34
+# Ahead of the clock by more than this is parked; clocks of servers that run NTP agree within a second.
+future_ms_max: Final = 600_000
+# Ahead by more than this is refused, since parking it would keep it for days.
+parked_future_ms_max: Final = 86_400_000
+# A node renews its announcement every 6 h; after four missed renewals it is gone.
+node_lifetime_ms: Final = 86_400_000
+# A source that nobody verified for a week says nothing about today.
+source_lifetime_ms: Final = 7 * 86_400_000
+# Mirror claims are renewed at least daily, and lead fetchers; a stale one costs them a request.
+mirror_lifetime_ms: Final = 86_400_000
+# How far the stored last seq may lie ahead of the clock before a new epoch is begun (a clock was wrong once).
+clock_behind_ms_max: Final = 300_000
+
+# A registry entry's host, path and port; browsers and servers take 2,000, directories rarely show more than 100.
+url_chars_max: Final = 512
+software_chars_max: Final = 64
+features_max: Final = 32
+feature_chars_max: Final = 32
+# Pins are the trust graph: an operator who knows more than 64 others well should pin those who know them.
+pins_max: Final = 64
+# Newcomers that a node lets in before anybody pins them; bounds what one node can flood a mesh with.
+sponsored_max: Final = 32
+# Shown in lists; WordPress cuts names long before.
+name_chars_max: Final = 200
+# Shown as the short description; WordPress.org allows 150, others write a paragraph.
+description_chars_max: Final = 2_000
+tags_max: Final = 32
+tag_chars_max: Final = 64
+# A zip of a plugin; the largest known ones have about 100 MB.
+artifact_size_bytes_max: Final = 1_073_741_824
+# One for each form of evidence, and a little for forms to come.
+evidence_max: Final = 8
+# A keybind, the longest of the envelopes that ride along, with an origin of ordinary length, has about 400 bytes.
+evidence_bytes_max: Final = 1_024
+# A signed text over this does not ride along: it is kept and fetched like an artifact, by its sha256.
+evidence_text_inline_bytes_max: Final = 1_024
+# A signed text that is fetched: /federated/plugin-data with a long changelog and readme has some 100 KB.
+evidence_text_bytes_max: Final = 1_048_576
+
+# --- Names ----------------------------------------------------------------------------------------------------------
+
+username_chars_max: Final = 64
+slug_chars_max: Final = 64
+version_chars_max: Final = 32
+# DNS: 253 characters; the port, its colon and the brackets of an IPv6 address come on top.
+host_chars_max: Final = 253
+source_id_chars_max: Final = username_chars_max + 1 + host_chars_max + 6
+naming_scheme_chars_max: Final = 256
+
+# --- Publishers -----------------------------------------------------------------------------------------------------
+
+# A release envelope has about 450 bytes with an origin of ordinary length; a URL at its maximum still fits.
+publisher_envelope_bytes_max: Final = 2_048
+# A head that says "this is all I released" must be renewed, or a hidden release would stay hidden.
+head_lifetime_seconds_max: Final = 14 * 86_400
+# The four fields of a metadata signature; a description far beyond what any list shows.
+metadata_bytes_max: Final = 65_536
+
+# --- Messages between nodes -----------------------------------------------------------------------------------------
+
+# Honest clocks agree within seconds; a request is remembered (by its nonce) for longer than it is valid.
+skew_ms_max: Final = 120_000
+nonce_memory_ms: Final = 300_000
+# What envelope, path, nonce and list headers add to the content of a message.
+message_overhead_bytes: Final = 16_384
+# Bodies that ride in one gossip message (either way): small enough to leave a slow link in a second.
+gossip_bytes_max: Final = 262_144
+# Bodies in one answer to fetch or snapshot; what does not fit is asked for again.
+bodies_bytes_max: Final = 1_048_576
+request_bytes_max: Final = gossip_bytes_max + message_overhead_bytes * 4
+answer_bytes_max: Final = bodies_bytes_max + message_overhead_bytes * 4
+gossip_push_max: Final = 512
+gossip_ids_max: Final = 1_024
+# How long an answer may be held open for a node without a URL; under the usual 30 s of proxies.
+wait_seconds_max: Final = 25
+# As many as a node keeps passive neighbours.
+view_max: Final = 64
+# Authors whose announcements one side of a link does not want.
+left_out_max: Final = 512
+back_off_seconds_max: Final = 86_400
+fetch_ids_max: Final = 256
+# The announcements asked for, and the node announcement of each one's author.
+fetch_bodies_max: Final = 2 * fetch_ids_max
+authors_page_max: Final = 1_024
+ids_page_max: Final = 4_096
+snapshot_page_max: Final = 2_048
+have_max: Final = 256
+refusal_rule_chars_max: Final = 16
+refusal_sentence_chars_max: Final = 500
+
+# --- The set --------------------------------------------------------------------------------------------------------
+
+# Slots that one author may fill: reachable over pins it may be a large mirror, sponsored it is a newcomer.
+slots_pinned_max: Final = 5_000
+slots_sponsored_max: Final = 256
+
+# --- The set, links, gossip, reconciliation -------------------------------------------------------------------------
+
+# Distinct paths that are compared in pairs when two observers at depth are to back a digest: 130,000 pairs at most.
+disjoint_paths_max: Final = 512
+# Twice the mesh that this protocol is measured with; the nearest are admitted first.
+admitted_authors_max: Final = 20_000
+# Announcements of authors not admitted are kept aside: enough for a newcomer's first minutes; 16 MB at most.
+parked_per_author_max: Final = 64
+parked_max: Final = 4_096
+# Announcements from the future are kept aside in memory only; a wrong clock sends few before it is mended.
+future_per_author_max: Final = 64
+future_max: Final = 1_024
+
+# Links that a node looks for itself. With twelve neighbours each, a mesh of thousands stays in one piece.
+links_wanted_max: Final = 12
+# Links that it has in all: nodes without a URL cannot find each other, so those with one take more than they look for.
+links_max: Final = 32
+# Nodes whose address is known; more than a mesh of ordinary size, and a bound to what views can make us remember.
+peers_known_max: Final = 1_024
+# Neighbours named in a link request or answer: enough to find the rest of the mesh from one node.
+view_sample_max: Final = 16
+# A failed dial is repeated after 1 s, then twice as long each time, never rarer than every 5 minutes.
+dial_again_ms_min: Final = 1_000
+dial_again_ms_max: Final = 300_000
+# Failed requests in a row after which a link counts as dead; one or two are lost packets or a restart.
+link_failures_max: Final = 3
+# A refused asker is told to come back after this; long enough that refusing costs little.
+link_full_back_off_seconds: Final = 60
+# A node that sent what cannot come about by accident is left alone for this long.
+shunned_ms: Final = 600_000
+# Announcements of a link that broke a rule, after which it is treated as hostile; other versions of the software err.
+link_faults_max: Final = 64
+# A neighbour without a URL asks again at once when its 25 s are over; silent for longer than this, it is gone.
+silent_link_ms_max: Final = 90_000
+# An address that never answered is forgotten after as many dials; hearsay is cheap to hear again.
+dials_of_hearsay_max: Final = 6
+# A node that was reached once is forgotten after a week of silence, unless it is pinned or was joined.
+peer_memory_ms: Final = 7 * 86_400_000
+# A node that was let in and was not heard of for a day no longer takes one of the places.
+sponsored_memory_ms: Final = 86_400_000
+
+# The node announcement is renewed four times in its lifetime.
+node_renewal_ms: Final = 21_600_000
+# Changes of URL, pins and sponsored nodes within a second are told once.
+node_change_wait_ms: Final = 1_000
+# How long the first own announcement waits for what neighbours remember of this node.
+read_back_ms_max: Final = 5_000
+read_back_peers_max: Final = 3
+# Pages of 1 MB of own announcements read back from one neighbour; 5,000 slots of 4 KB are twenty of them.
+read_back_pages_max: Final = 32
+# Statements waiting for the first announcement after a start, one per slot.
+statements_waiting_max: Final = 8_192
+
+# Ids waiting for one neighbour; what does not fit is found by reconciliation.
+outbox_ids_max: Final = 1_024
+# Bodies in one message; the ids and the envelope come on top of it, up to gossip_bytes_max.
+push_bytes_max: Final = 229_376
+# Ids offered in one message.
+offered_ids_max: Final = 256
+# Neighbours tell each other how their sets stand.
+status_interval_ms: Final = 10_000
+# New announcements of one author that are passed on at once; the rest is left to reconciliation, never refused.
+author_rate_per_second: Final = 5
+author_burst_max: Final = 256
+# Authors whose rate is remembered; a forgotten one starts with a full burst.
+author_rates_max: Final = 4_096
+# Envelopes remembered as seen, so that the same bytes over several links are verified once.
+seen_envelopes_max: Final = 16_384
+
+# A difference seen in a status waits for the pushes in flight before it is looked into.
+reconciliation_wait_ms: Final = 2_000
+# Pages of authors in one round; with 1,024 each that is more than admitted_authors_max.
+authors_pages_max: Final = 32
+# Pages of ids of one author in one round: 5,000 slots, each with its first version, are three.
+ids_pages_max: Final = 8
+# Bodies in one answer to fetch or snapshot; ids and the envelope come on top of it.
+page_bytes_max: Final = 1_024_000
+# Authors that were said to have been contradicting themselves; each is alerted once.
+alerts_remembered_max: Final = 1_024

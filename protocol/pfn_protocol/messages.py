@@ -1,0 +1,156 @@
+"""What one node says to another: requests, their answers, and the signed envelopes around both.
+
+A request travels as POST `/node/v1/<name>`, its body one `pfn/request/1` envelope of (path, to, time, nonce, content),
+signed by the sender; the answer is one `pfn/response/1` envelope over the request's nonce. So neither can be replayed,
+not even to another node (SPEC.md, "Messages").
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """A node that the speaker has itself reached at this URL."""
+
+    node_id: bytes
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    """How many announcements the speaker's set holds, and their set digest (32 bytes)."""
+
+    count: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRequest:
+    """Let us be neighbours."""
+
+    path: ClassVar[str] = "link"
+    url: str  # the asker's own; "" = it polls
+    view: tuple[PeerAddress, ...]
+    left_out: tuple[bytes, ...]  # authors whose announcements the asker does not want
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAnswer:
+    accepted: bool
+    back_off_seconds: int  # when to try again, if not accepted
+    view: tuple[PeerAddress, ...]
+    left_out: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GossipRequest:
+    """New announcements as bodies, ids of others, and how my set stands."""
+
+    path: ClassVar[str] = "gossip"
+    push: tuple[bytes, ...]  # raw announcements
+    have: tuple[bytes, ...]  # ids of announcements that I can send
+    status: SetStatus | None
+    wait_seconds: int  # > 0: a node without a URL asks to hold the answer until there is something to say
+
+
+@dataclass(frozen=True, slots=True)
+class GossipAnswer:
+    push: tuple[bytes, ...]  # what the answerer has to push
+    want: tuple[bytes, ...]  # ids out of `have` that the answerer lacks
+    status: SetStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    path: ClassVar[str] = "fetch"
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchAnswer:
+    announcements: tuple[bytes, ...]  # raw; the node announcements of their authors come first
+    missing: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorSummary:
+    """One admitted author's share of the answerer's set."""
+
+    author: bytes
+    cap: int  # slots that the answerer admits for it
+    count: int
+    digest: bytes  # set digest of its announcements
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorsRequest:
+    """Which authors do you admit, from this one on (exclusive), and what do you hold of each?"""
+
+    path: ClassVar[str] = "authors"
+    after: bytes  # b"" = from the start
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorsAnswer:
+    authors: tuple[AuthorSummary, ...]  # sorted by author
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IdsRequest:
+    """Which ids of this author are in your set, at this cap, from this one on (exclusive)?"""
+
+    path: ClassVar[str] = "ids"
+    author: bytes
+    cap: int
+    after: bytes  # b"" = from the start
+
+
+@dataclass(frozen=True, slots=True)
+class IdsAnswer:
+    ids: tuple[bytes, ...]  # sorted
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest:
+    """Bodies in the order of their ids, of everybody or of one author."""
+
+    path: ClassVar[str] = "snapshot"
+    after: bytes  # b"" = from the start
+    author: bytes  # b"" = everybody
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotAnswer:
+    announcements: tuple[bytes, ...]
+    after: bytes  # id to go on from; b"" = that was all
+
+
+@dataclass(frozen=True, slots=True)
+class HaveRequest:
+    """Which of these artifacts do you serve?"""
+
+    path: ClassVar[str] = "have"
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HaveAnswer:
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedAnswer:
+    """The request is not served; `rule` says why by number, `sentence` in words."""
+
+    rule: str
+    sentence: str
+    now_ms: int  # the answerer's clock, so that a skewed asker can tell
+
+
+Request = LinkRequest | GossipRequest | FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest | HaveRequest
+Answer = (
+    LinkAnswer | GossipAnswer | FetchAnswer | AuthorsAnswer | IdsAnswer | SnapshotAnswer | HaveAnswer | RefusedAnswer
+)

@@ -1,0 +1,90 @@
+"""What a node answers to questions about its set: bodies by id, and pages of authors, ids and bodies.
+
+A page is bounded by its items and, where it carries bodies, by their bytes; what does not fit is asked for again.
+Authors that either side of the link leaves out do not occur.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import assert_never
+
+from pfn_protocol.limits import authors_page_max, ids_page_max, page_bytes_max, slots_pinned_max, snapshot_page_max
+from pfn_protocol.messages import (
+    AuthorsAnswer,
+    AuthorsRequest,
+    FetchAnswer,
+    FetchRequest,
+    IdsAnswer,
+    IdsRequest,
+    SnapshotAnswer,
+    SnapshotRequest,
+)
+from pfn_protocol.registry import Registry
+
+
+Question = FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest
+
+
+def answer_question(
+    registry: Registry, question: Question, left_out: Sequence[bytes]
+) -> tuple[FetchAnswer | AuthorsAnswer | IdsAnswer | SnapshotAnswer, tuple[bytes, ...]]:
+    """The answer, and the ids of the bodies that go into it."""
+    match question:
+        case FetchRequest():
+            bodies, missing = _fetched(registry, question.ids, left_out)
+            return FetchAnswer((), missing), bodies
+        case AuthorsRequest():
+            page, more = registry.summaries(question.after, authors_page_max, left_out)
+            return AuthorsAnswer(tuple(page), more), ()
+        case IdsRequest():
+            return _ids_page(registry, question), ()
+        case SnapshotRequest():
+            bodies, after = _snapshot_page(registry, question, left_out)
+            return SnapshotAnswer((), after), bodies
+        case _:
+            assert_never(question)
+
+
+def _fetched(
+    registry: Registry, ids: Sequence[bytes], left_out: Sequence[bytes]
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """The bodies to send for these ids, the node announcements of their authors first; and which ids are not here."""
+    wanted = {one: registry.find(one) for one in dict.fromkeys(ids)}
+    here = [entry for entry in wanted.values() if entry is not None and entry.author not in left_out]
+    nodes = [registry.node_entry(author) for author in dict.fromkeys(entry.author for entry in here)]
+    room = page_bytes_max
+    bodies: dict[bytes, None] = {}
+    for entry in [*(node for node in nodes if node is not None), *here]:
+        if entry.id not in bodies:
+            room -= entry.size
+            if room < 0:
+                break
+            bodies[entry.id] = None
+    held = {entry.id for entry in here}
+    return tuple(bodies), tuple(one for one in wanted if one not in held)
+
+
+def _ids_page(registry: Registry, request: IdsRequest) -> IdsAnswer:
+    """An author's ids at the smaller of both caps."""
+    ids = registry.ids(request.author, min(request.cap, slots_pinned_max))
+    start = bisect_right(ids, request.after)
+    return IdsAnswer(tuple(ids[start : start + ids_page_max]), start + ids_page_max < len(ids))
+
+
+def _snapshot_page(
+    registry: Registry, request: SnapshotRequest, left_out: Sequence[bytes]
+) -> tuple[tuple[bytes, ...], bytes]:
+    """Ids of the bodies to send, in their order, and the id to go on from (empty: that was all)."""
+    everything = registry.ids(request.author, slots_pinned_max) if request.author else registry.all_ids()
+    chosen: list[bytes] = []
+    room = page_bytes_max
+    for announcement_id in everything[bisect_right(everything, request.after) :]:
+        entry = registry.find(announcement_id)
+        assert entry is not None, "an id of the set has an entry"
+        if entry.author in left_out:
+            continue
+        room -= entry.size
+        if room < 0 or len(chosen) == snapshot_page_max:
+            return tuple(chosen), chosen[-1]
+        chosen.append(announcement_id)
+    return tuple(chosen), b""

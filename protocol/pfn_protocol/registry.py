@@ -1,0 +1,278 @@
+"""The set that nodes reconcile.
+
+For each admitted author (admission.py) the winner of each slot that has not expired, and the first of a replaced
+version (slots.py), at most as many slots as the author may fill (author_share.py). The outcome depends on what was
+heard, never on the order of hearing, so two nodes with the same pins and the same news hold the same set, and its
+digest says so.
+
+Announcements of authors that are not admitted are parked (parking.py), and judged again when the graph of pins changes.
+The registry holds ids and places, never bodies, and decides nothing about links: what one side of a link leaves out is
+subtracted from the digest, author by author.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from heapq import heappop, heappush
+
+from pfn_protocol.admission import admitted_authors, trusted_via
+from pfn_protocol.announcements import Kind, NodeStatement
+from pfn_protocol.author_share import AuthorShare
+from pfn_protocol.messages import AuthorSummary, SetStatus
+from pfn_protocol.parking import Parking
+from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.slots import Entry, Ruling, Slot
+
+
+class Verdict(Enum):
+    """What became of an announcement."""
+
+    IN_SET = "it is in the set now"
+    PARKED = "its author is not admitted; it is kept aside"
+    KNOWN = "it was here already"
+    NOT_TAKEN = "superseded, over a cap, or without a place to wait"
+    CONTRADICTS = "it contradicts one that stands, and is not taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What offering one announcement changed."""
+
+    verdict: Verdict
+    dropped: tuple[bytes, ...] = ()  # ids that left the set, or the parking, for it
+    contradiction: bool = False  # its author told two stories in one slot
+    graph_changed: bool = False  # pins or sponsored nodes changed: `readmit` is due
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionChange:
+    """What judging everybody again changed."""
+
+    admitted: tuple[bytes, ...] = ()  # ids that came into the set
+    parked: tuple[bytes, ...] = ()  # ids that left it and are kept aside
+    dropped: tuple[bytes, ...] = ()  # ids that left it for good
+    widened: bool = False  # an author was admitted, or may fill more slots: neighbours may have more of it
+
+
+class Registry:
+    """The set of one node."""
+
+    def __init__(self, me: bytes, pins: Iterable[bytes] = (), sponsored: Iterable[bytes] = ()) -> None:
+        self.me = me
+        self.parking = Parking()
+        self._pins = tuple(pins)
+        self._sponsored = tuple(sponsored)
+        self._shares: dict[bytes, AuthorShare] = {}
+        self._by_id: dict[bytes, Entry] = {}
+        self._total = SetDigest()
+        self._expiries: list[tuple[int, bytes]] = []
+        self._caps: dict[bytes, int] = {}
+        self.readmit()
+
+    # What is in it.
+
+    def __contains__(self, announcement_id: bytes) -> bool:
+        """Whether the announcement is in the set."""
+        return announcement_id in self._by_id
+
+    def knows(self, announcement_id: bytes) -> bool:
+        """Whether the announcement is in the set, or parked."""
+        return announcement_id in self._by_id or announcement_id in self.parking
+
+    def find(self, announcement_id: bytes) -> Entry | None:
+        """The announcement with this id, if it is in the set."""
+        return self._by_id.get(announcement_id)
+
+    def slot(self, author: bytes, kind: Kind, subject: str) -> Slot | None:
+        """What stands in a slot of an admitted author."""
+        share = self._shares.get(author)
+        return share.slot(kind, subject) if share else None
+
+    def cap(self, author: bytes) -> int:
+        """How many slots the author may fill; 0 = it is not admitted."""
+        return self._caps.get(author, 0)
+
+    @property
+    def pins(self) -> tuple[bytes, ...]:
+        """Whom this node pins."""
+        return self._pins
+
+    @property
+    def authors(self) -> int:
+        """How many authors are admitted."""
+        return len(self._caps)
+
+    def status(self, left_out: Iterable[bytes] = ()) -> SetStatus:
+        """How the set stands, without some authors."""
+        total = self._total
+        absent = [self._shares[author] for author in dict.fromkeys(left_out) if author in self._shares]
+        if absent:
+            total = total.copy()
+            for share in absent:
+                total.subtract(share.sum)
+        return SetStatus(total.count, total.digest())
+
+    def summary(self, author: bytes, cap: int) -> tuple[int, bytes]:
+        """How many announcements of the author are in the set at this cap, and their digest."""
+        share = self._shares.get(author)
+        return share.summary(cap) if share else (0, SetDigest().digest())
+
+    def announced_by_me(self) -> tuple[int, bytes]:
+        """How many announcements of this node are in the set beside its node announcement, and their digest."""
+        share = self._shares.get(self.me)
+        total = share.sum.copy() if share else SetDigest()
+        node = self.node_entry(self.me)
+        if node is not None:
+            total.remove(node.id)
+        return total.count, total.digest()
+
+    def summaries(self, after: bytes, limit: int, left_out: Iterable[bytes]) -> tuple[list[AuthorSummary], bool]:
+        """A page of admitted authors in the order of their ids; and whether there are more."""
+        absent = dict.fromkeys(left_out)
+        following = sorted(author for author in self._caps if author > after and author not in absent)
+        capped = [(author, self._caps[author]) for author in following[:limit]]
+        page = [AuthorSummary(author, cap, *self.summary(author, cap)) for author, cap in capped]
+        return page, len(following) > limit
+
+    def ids(self, author: bytes, cap: int) -> list[bytes]:
+        """The author's ids in the set at this cap, sorted."""
+        share = self._shares.get(author)
+        return sorted(entry.id for entry in share.entries(cap)) if share else []
+
+    def all_ids(self) -> list[bytes]:
+        """Every id of the set, sorted."""
+        return sorted(self._by_id)
+
+    def node_statement(self, author: bytes) -> NodeStatement | None:
+        """The author's node announcement, in the set or parked."""
+        slot = self.slot(author, Kind.NODE, "")
+        return slot.winner.node if slot else self.parking.node_statement(author)
+
+    def node_entry(self, author: bytes) -> Entry | None:
+        """The author's node announcement in the set."""
+        slot = self.slot(author, Kind.NODE, "")
+        return slot.winner if slot else None
+
+    def trusted_via(self, author: bytes) -> list[bytes]:
+        """The nodes reachable over pins that themselves pin this author."""
+        return trusted_via(author, self._caps, self.node_statement)
+
+    # How it changes.
+
+    def offer(self, entry: Entry) -> Outcome:
+        """Take an accepted announcement in, or park it."""
+        if self.knows(entry.id):
+            return Outcome(Verdict.KNOWN)
+        former = self.node_statement(entry.author)
+        if entry.author not in self._caps:
+            parked, gone = self.parking.park(entry)
+            if parked:
+                self._await_expiry(entry)
+            return Outcome(Verdict.PARKED if parked else Verdict.NOT_TAKEN, tuple(one.id for one in gone))
+        ruling, gone = self._offer_to_share(entry)
+        dropped = tuple(one.id for one in gone)
+        graph_changed = entry.kind is Kind.NODE and _relations(former) != _relations(self.node_statement(entry.author))
+        if ruling in (Ruling.CONTRADICTS, Ruling.CORRECTS):
+            verdict = Verdict.CONTRADICTS if ruling is Ruling.CONTRADICTS else Verdict.IN_SET
+            return Outcome(verdict, dropped, True, graph_changed)
+        return Outcome(Verdict.IN_SET if entry.id in self._by_id else Verdict.NOT_TAKEN, dropped, False, graph_changed)
+
+    def set_policy(self, pins: Iterable[bytes], sponsored: Iterable[bytes]) -> AdmissionChange:
+        """This node pins and sponsors these from now on."""
+        self._pins, self._sponsored = tuple(pins), tuple(sponsored)
+        return self.readmit()
+
+    def readmit(self) -> AdmissionChange:
+        """Judge again who is admitted, after pins or sponsored nodes changed somewhere."""
+        caps = admitted_authors(self.me, self._pins, self._sponsored, self.node_statement)
+        former, self._caps = self._caps, caps
+        parked: list[bytes] = []
+        dropped: list[bytes] = []
+        for author in [author for author in self._shares if author not in caps]:
+            kept, gone = self._put_out(author)
+            parked += kept
+            dropped += gone
+        for author, share in self._shares.items():
+            share.cap = caps[author]
+            dropped += self._leave(share.trim())
+        admitted, superseded = self._let_in(author for author in self.parking.authors() if author in caps)
+        widened = any(cap > former.get(author, 0) for author, cap in caps.items())
+        still_parked = tuple(one for one in parked if one in self.parking)
+        return AdmissionChange(admitted, still_parked, (*dropped, *superseded), widened)
+
+    @property
+    def next_expiry_ms(self) -> int | None:
+        """When `expire` has something to do next."""
+        return self._expiries[0][0] if self._expiries else None
+
+    def expire(self, now_ms: int) -> tuple[tuple[bytes, ...], bool]:
+        """Take out what has outlived its lifetime. Returns the ids, and whether `readmit` is due."""
+        expired: list[bytes] = []
+        graph_changed = False
+        while self._expiries and self._expiries[0][0] <= now_ms:
+            _, announcement_id = heappop(self._expiries)
+            aside = self.parking.find(announcement_id)
+            if aside is not None:
+                self.parking.remove(aside)
+                expired.append(announcement_id)
+            entry = self._by_id.get(announcement_id)
+            if entry is not None:
+                self._shares[entry.author].expire(entry)
+                self._leave([entry])
+                expired.append(announcement_id)
+                graph_changed = graph_changed or entry.kind is Kind.NODE
+        return tuple(expired), graph_changed
+
+    def _offer_to_share(self, entry: Entry) -> tuple[Ruling | None, list[Entry]]:
+        share = self._shares.get(entry.author)
+        if share is None:
+            share = self._shares[entry.author] = AuthorShare(entry.author, self._caps[entry.author])
+        ruling, gone = share.offer(entry)
+        if ruling in (Ruling.STANDS, Ruling.CORRECTS):
+            self._by_id[entry.id] = entry
+            self._total.add(entry.id)
+            self._await_expiry(entry)
+        self._leave(gone)
+        return ruling, gone
+
+    def _leave(self, entries: Iterable[Entry]) -> list[bytes]:
+        ids = [entry.id for entry in entries]
+        for announcement_id in ids:
+            del self._by_id[announcement_id]
+            self._total.remove(announcement_id)
+        return ids
+
+    def _put_out(self, author: bytes) -> tuple[list[bytes], list[bytes]]:
+        """An author is no longer admitted: a few of its announcements are kept aside, the others go."""
+        share = self._shares.pop(author)
+        entries = share.entries()
+        self._leave(entries)
+        kept: list[bytes] = []
+        gone: list[bytes] = []
+        for entry in entries:
+            parked, pushed_out = self.parking.park(entry)
+            (kept if parked else gone).append(entry.id)
+            gone += [one.id for one in pushed_out]
+        return [one for one in kept if one not in gone], gone
+
+    def _let_in(self, authors: Iterable[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """These authors are admitted now: what is parked of them is offered to the set."""
+        offered = [entry for author in list(authors) for entry in self.parking.take(author)]
+        gone: list[bytes] = []
+        for entry in offered:
+            _, losers = self._offer_to_share(entry)
+            gone += [one.id for one in losers]
+        admitted = tuple(entry.id for entry in offered if entry.id in self._by_id)
+        refused = [entry.id for entry in offered if entry.id not in self._by_id and entry.id not in gone]
+        return admitted, (*gone, *refused)
+
+    def _await_expiry(self, entry: Entry) -> None:
+        if entry.expires_ms is not None:
+            heappush(self._expiries, (entry.expires_ms, entry.id))
+
+
+def _relations(statement: NodeStatement | None) -> tuple[object, ...]:
+    """What of a node announcement admission follows."""
+    if statement is None or statement.left:
+        return ((), ())
+    return (statement.pins, statement.sponsored)

@@ -1,0 +1,61 @@
+"""Building the set again from what was kept over a restart.
+
+Who is admitted follows from node announcements, so they come first, from the pins outwards; then everything else.
+What was admitted before and no longer is (or the reverse), and what has expired meanwhile, is reported like any other
+change.
+"""
+
+from collections.abc import Iterable
+
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
+from pfn_protocol.effects import ChangeAdmission, DropAnnouncements
+from pfn_protocol.outgoing import Outgoing
+from pfn_protocol.registry import Registry
+from pfn_protocol.slots import Entry, entry_of
+
+
+def restore(
+    registry: Registry, outgoing: Outgoing, kept: Iterable[tuple[AcceptedAnnouncement, bool]], now_ms: int
+) -> NodeStatement | None:
+    """Fill an empty registry. Returns this node's own last node announcement, which names whom it sponsored."""
+    entries: dict[bytes, Entry] = {}
+    was_admitted: dict[bytes, bool] = {}
+    for announcement, admitted in kept:
+        entries[announcement.id] = entry_of(announcement)
+        was_admitted[announcement.id] = admitted
+    living = {one: entry for one, entry in entries.items() if entry.expires_ms is None or entry.expires_ms > now_ms}
+    own = _own_node(registry, living)
+    registry.set_policy(registry.pins, own.sponsored if own else ())
+    for entry in _nodes_from_the_pins_outwards(registry, living):
+        registry.offer(entry)
+    for entry in sorted(living.values(), key=lambda entry: registry.cap(entry.author) == 0):
+        registry.offer(entry)
+    _report(registry, outgoing, was_admitted)
+    return own
+
+
+def _own_node(registry: Registry, entries: dict[bytes, Entry]) -> NodeStatement | None:
+    own = [entry for entry in entries.values() if entry.author == registry.me and entry.kind is Kind.NODE]
+    return max(own, key=lambda entry: entry.place).node if own else None
+
+
+def _nodes_from_the_pins_outwards(registry: Registry, entries: dict[bytes, Entry]) -> Iterable[Entry]:
+    """Node announcements of admitted authors; each layer that was offered may admit the next one."""
+    waiting = [entry for entry in entries.values() if entry.kind is Kind.NODE]
+    while True:
+        layer = [entry for entry in waiting if registry.cap(entry.author)]
+        if not layer:
+            return
+        yield from layer
+        waiting = [entry for entry in waiting if not registry.cap(entry.author)]
+        registry.readmit()
+
+
+def _report(registry: Registry, outgoing: Outgoing, was_admitted: dict[bytes, bool]) -> None:
+    admitted = tuple(one for one, before in was_admitted.items() if one in registry and not before)
+    parked = tuple(one for one, before in was_admitted.items() if one in registry.parking and before)
+    dropped = tuple(one for one in was_admitted if not registry.knows(one))
+    if admitted or parked:
+        outgoing.add(ChangeAdmission(admitted, parked))
+    if dropped:
+        outgoing.add(DropAnnouncements(dropped))

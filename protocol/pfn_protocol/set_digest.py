@@ -1,0 +1,82 @@
+"""A digest of a set of ids that is kept up to date by adding and subtracting, whatever the order.
+
+Each id becomes a number of 3072 bits (SHAKE128 of the id); a set is their sum modulo 2^3072, together with how many
+there are. Finding two sets with one sum is as hard as a lattice problem of that size (AdHash); with a plain XOR it
+would be a system of linear equations. Two sums add, so the digest of a whole is made from those of its parts, and a
+part can be left out exactly. It says that two sets differ, never where.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+_SUM_BYTES: Final = 384
+_MODULUS: Final = 1 << (8 * _SUM_BYTES)
+_COUNT_BYTES: Final = 8
+
+
+class SetDigest:
+    """The count and sum of a set of ids. Nobody checks that an added id was absent: that is the caller's to know."""
+
+    __slots__ = ("_sum", "count")
+
+    def __init__(self, ids: Iterable[bytes] = ()) -> None:
+        self.count = 0
+        self._sum = 0
+        for item in ids:
+            self.add(item)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SetDigest) and (self.count, self._sum) == (other.count, other._sum)
+
+    def __hash__(self) -> int:
+        raise TypeError("a SetDigest changes, so it cannot be a key; use its digest()")
+
+    def add(self, item: bytes) -> None:
+        """Put an id into the set."""
+        self.count += 1
+        self._sum = (self._sum + _number_of(item)) % _MODULUS
+
+    def remove(self, item: bytes) -> None:
+        """Take out an id that is in the set."""
+        assert self.count > 0, "an id was removed from an empty set"
+        self.count -= 1
+        self._sum = (self._sum - _number_of(item)) % _MODULUS
+
+    def merge(self, other: "SetDigest") -> None:
+        """Add all ids of another set, which has none in common with this one."""
+        self.count += other.count
+        self._sum = (self._sum + other._sum) % _MODULUS
+
+    def subtract(self, other: "SetDigest") -> None:
+        """Take out all ids of another set, which is a part of this one."""
+        assert self.count >= other.count, "a larger set was subtracted from a smaller one"
+        self.count -= other.count
+        self._sum = (self._sum - other._sum) % _MODULUS
+
+    def copy(self) -> "SetDigest":
+        """Return another one, of the same set."""
+        duplicate = SetDigest()
+        duplicate.count, duplicate._sum = self.count, self._sum
+        return duplicate
+
+    def digest(self) -> bytes:
+        """Return the 32 bytes that are compared with another node's."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+    def to_bytes(self) -> bytes:
+        """Return count and sum, for keeping over a restart."""
+        return self.count.to_bytes(_COUNT_BYTES, "big") + self._sum.to_bytes(_SUM_BYTES, "big")
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> "SetDigest":
+        """Return what `to_bytes` was called on."""
+        assert len(state) == _COUNT_BYTES + _SUM_BYTES, "this is not the state of a set digest"
+        restored = cls()
+        restored.count = int.from_bytes(state[:_COUNT_BYTES], "big")
+        restored._sum = int.from_bytes(state[_COUNT_BYTES:], "big")
+        return restored
+
+
+def _number_of(item: bytes) -> int:
+    return int.from_bytes(hashlib.shake_128(item).digest(_SUM_BYTES), "big")

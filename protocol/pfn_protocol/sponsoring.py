@@ -1,0 +1,56 @@
+"""Letting newcomers in: this node sponsors those whose links it accepts, a few, each with a small share of the set.
+
+A place is kept for a day after the newcomer was last heard of, so that a short absence does not take its
+announcements out of the set everywhere. When all places are taken the one longest unheard of gives way, but never one
+that is linked.
+"""
+
+from collections.abc import Callable, Iterable
+
+from pfn_protocol.limits import sponsored_max, sponsored_memory_ms
+
+
+class Sponsoring:
+    """The newcomers that have a place, and when each was last heard of."""
+
+    def __init__(self, sponsored: Iterable[bytes], now_ms: int) -> None:
+        self._heard_ms: dict[bytes, int] = dict.fromkeys(sponsored, now_ms)
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """Sorted, as the node announcement names them."""
+        return tuple(sorted(self._heard_ms))
+
+    def let_in(self, node_id: bytes, now_ms: int, is_linked: Callable[[bytes], bool]) -> bool:
+        """A newcomer's link was accepted. Returns whether the sponsored nodes changed."""
+        if node_id in self._heard_ms:
+            self._heard_ms[node_id] = now_ms
+            return False
+        if len(self._heard_ms) >= sponsored_max:
+            absent = [one for one in self._heard_ms if not is_linked(one)]
+            if not absent:
+                return False
+            del self._heard_ms[min(absent, key=lambda one: self._heard_ms[one])]
+        self._heard_ms[node_id] = now_ms
+        return True
+
+    def heard(self, node_id: bytes, now_ms: int) -> None:
+        """A node asked or answered."""
+        if node_id in self._heard_ms:
+            self._heard_ms[node_id] = now_ms
+
+    def remove(self, node_ids: Iterable[bytes]) -> bool:
+        """These need no place (they are pinned, or not listened to). Returns whether the sponsored nodes changed."""
+        leaving = [one for one in node_ids if one in self._heard_ms]
+        for one in leaving:
+            del self._heard_ms[one]
+        return bool(leaving)
+
+    def expire(self, now_ms: int) -> bool:
+        """Free the places of those that were not heard of for a day. Returns whether the sponsored nodes changed."""
+        return self.remove([one for one, heard in self._heard_ms.items() if now_ms - heard > sponsored_memory_ms])
+
+    @property
+    def next_expiry_ms(self) -> int | None:
+        """When `expire` may have something to do next."""
+        return min(self._heard_ms.values()) + sponsored_memory_ms + 1 if self._heard_ms else None

@@ -1,0 +1,490 @@
+"""The set: slots and winners, write-once versions, admission over pins, caps, parking, expiry, digests."""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from itertools import permutations
+from random import Random
+
+import pytest
+
+from pfn_protocol.acceptance import announce
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement, SourceStatement, Statement
+from pfn_protocol.identity import PrivateKey
+from pfn_protocol.limits import parked_max, parked_per_author_max, slots_pinned_max, slots_sponsored_max
+from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
+from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.slots import Entry, entry_of
+from tests.protocol.network import MESH, START_MS, key_of, version_statement
+
+ALICE, BOB, CAROL, DAVE = (key_of(name) for name in ("alice", "bob", "carol", "dave"))
+
+
+def node_statement(
+    pins: Iterable[PrivateKey] = (), sponsored: Iterable[PrivateKey] = (), *, left: bool = False
+) -> NodeStatement:
+    return NodeStatement(
+        url="",
+        software="test/1",
+        features=(),
+        pins=tuple(sorted(key.public for key in pins)),
+        sponsored=tuple(sorted(key.public for key in sponsored)),
+        count=0,
+        root=bytes(32),
+        left=left,
+    )
+
+
+def said(key: PrivateKey, statement: Statement, seq: int = START_MS, epoch: int = 0) -> AcceptedAnnouncement:
+    return announce(key, MESH, statement, epoch, seq)
+
+
+def entry(key: PrivateKey, statement: Statement, seq: int = START_MS, epoch: int = 0) -> Entry:
+    return entry_of(said(key, statement, seq, epoch))
+
+
+def fake_versions(author: bytes, count: int) -> list[Entry]:
+    """Many entries of one author without the cost of signing them."""
+    return [
+        Entry(
+            sha256(author + f"{number}".encode()).digest(),
+            author,
+            Kind.VERSION,
+            f"s/{number}/1",
+            0,
+            START_MS,
+            500,
+            None,
+        )
+        for number in range(count)
+    ]
+
+
+def everything(registry: Registry) -> list[bytes]:
+    return registry.all_ids()
+
+
+def filled(entries: Sequence[Entry], pins: Iterable[PrivateKey] = (BOB,)) -> Registry:
+    registry = Registry(ALICE.public, [key.public for key in pins])
+    for one in entries:
+        if registry.offer(one).graph_changed:
+            registry.readmit()
+    return registry
+
+
+# --- Slots ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_greatest_place_wins_whatever_the_order_of_arrival() -> None:
+    source = [
+        SourceStatement("dev@pub.test", "https://pub.test", "dev", DAVE.public, "", "", False, number)
+        for number in range(3)
+    ]
+    first, second, new_epoch = (
+        entry(BOB, source[0], START_MS + 500),
+        entry(BOB, source[1], START_MS + 900),
+        entry(BOB, source[2], START_MS, epoch=1),
+    )
+
+    for order in permutations((first, second, new_epoch)):
+        assert everything(filled(order)) == [new_epoch.id]
+
+
+def test_of_two_announcements_of_one_place_the_smaller_id_stays_and_the_contradiction_is_told() -> None:
+    one, other = entry(BOB, version_statement("a", content="x")), entry(BOB, version_statement("a", content="y"))
+    small, great = sorted((one, other), key=lambda each: each.id)
+    registry = filled([great])
+
+    assert registry.offer(small) == Outcome(Verdict.IN_SET, (great.id,), True)
+    assert registry.offer(great) == Outcome(Verdict.CONTRADICTS, (), True)
+    assert everything(registry) == [small.id]
+
+
+def test_a_known_announcement_changes_nothing() -> None:
+    one = entry(BOB, version_statement("a"))
+    registry = filled([one])
+
+    assert registry.offer(one) == Outcome(Verdict.KNOWN)
+
+
+def changed(key: PrivateKey, content: str, seq: int, replaces: bytes = b"") -> Entry:
+    from dataclasses import replace
+
+    return entry(key, replace(version_statement("a", content=content), replaces=replaces), seq)
+
+
+def test_a_version_is_write_once_the_earlier_one_stays_whichever_came_first() -> None:
+    early, late = changed(BOB, "x", START_MS), changed(BOB, "y", START_MS + 1)
+
+    for order in permutations((early, late)):
+        assert everything(filled(order)) == [early.id]
+
+
+def test_a_version_that_names_the_first_replaces_it_and_both_stay() -> None:
+    first = changed(BOB, "x", START_MS)
+    second = changed(BOB, "y", START_MS + 1, first.id)
+    third = changed(BOB, "z", START_MS + 2, first.id)
+
+    for order in permutations((first, second, third)):
+        assert everything(filled(order)) == sorted((first.id, third.id))
+
+
+def test_the_same_bytes_announced_again_take_the_place_of_the_earlier_announcement() -> None:
+    early, late = changed(BOB, "x", START_MS), changed(BOB, "x", START_MS + 1)
+
+    for order in permutations((early, late)):
+        assert everything(filled(order)) == [late.id]
+
+
+def test_a_replacement_may_name_a_first_that_was_announced_twice() -> None:
+    early, again = changed(BOB, "x", START_MS), changed(BOB, "x", START_MS + 1)
+    replacing = changed(BOB, "y", START_MS + 2, again.id)
+
+    for order in permutations((early, again, replacing)):
+        registry = filled(order)
+        registry.offer(replacing)  # reconciliation brings it again where it came too early
+        assert everything(registry) == sorted((again.id, replacing.id))
+
+
+def test_a_first_repeated_after_its_replacement_contradicts() -> None:
+    first = changed(BOB, "x", START_MS)
+    replacing = changed(BOB, "y", START_MS + 1, first.id)
+    registry = filled([first, replacing])
+
+    assert registry.offer(changed(BOB, "x", START_MS + 2)).verdict is Verdict.CONTRADICTS
+    assert everything(registry) == sorted((first.id, replacing.id))
+
+
+def test_after_a_contradiction_repeating_the_same_bytes_changes_nothing() -> None:
+    early, other, again = changed(BOB, "x", START_MS), changed(BOB, "y", START_MS + 1), changed(BOB, "x", START_MS + 2)
+    registry = filled([early, other])
+
+    assert registry.offer(again).verdict is Verdict.NOT_TAKEN
+    assert everything(registry) == [early.id]
+
+
+def test_an_earlier_contradiction_puts_out_a_replaced_pair_but_a_later_one_does_not() -> None:
+    first = changed(BOB, "x", START_MS + 10)
+    replacing = changed(BOB, "y", START_MS + 20, first.id)
+    between = changed(BOB, "z", START_MS + 15)
+    before = changed(BOB, "w", START_MS + 5)
+    registry = filled([first, replacing])
+
+    assert registry.offer(between).verdict is Verdict.CONTRADICTS
+    outcome = registry.offer(before)
+
+    assert outcome == Outcome(Verdict.IN_SET, (first.id, replacing.id), True)
+    assert everything(registry) == [before.id]
+
+
+def test_of_two_replacements_of_one_place_the_smaller_stays_with_its_own_first() -> None:
+    first = changed(BOB, "x", START_MS)
+    naming = [changed(BOB, f"{number}", START_MS + 9, first.id) for number in range(2)]
+    stranger_first = [changed(BOB, f"{number}", START_MS + 9, bytes([number]) * 32) for number in range(20)]
+    great = max(naming, key=lambda one: one.id)
+    registry = filled([first, great])
+
+    registry.offer(min(naming, key=lambda one: one.id))
+    assert first.id in registry
+
+    smallest = min(stranger_first, key=lambda one: one.id)
+    assert smallest.id < min(one.id for one in naming)
+    registry.offer(smallest)
+    assert everything(registry) == [smallest.id]
+
+
+# --- Admission ------------------------------------------------------------------------------------------------------
+
+
+def test_authors_reachable_over_pins_at_any_depth_are_admitted() -> None:
+    registry = filled([entry(BOB, node_statement([CAROL])), entry(CAROL, node_statement([DAVE]))])
+
+    assert [registry.cap(key.public) for key in (ALICE, BOB, CAROL, DAVE)] == [slots_pinned_max] * 4
+    assert registry.trusted_via(DAVE.public) == [CAROL.public]
+
+
+def test_sponsored_authors_are_admitted_with_a_small_share_and_admit_nobody() -> None:
+    registry = filled([entry(BOB, node_statement([], [CAROL])), entry(CAROL, node_statement([DAVE], [DAVE]))])
+
+    assert registry.cap(CAROL.public) == slots_sponsored_max
+    assert registry.cap(DAVE.public) == 0
+
+
+def test_this_node_sponsors_too_and_a_pin_outweighs_it() -> None:
+    registry = Registry(ALICE.public)
+
+    registry.set_policy([], [BOB.public, CAROL.public])
+    assert registry.cap(BOB.public) == slots_sponsored_max
+    registry.set_policy([BOB.public], [BOB.public, CAROL.public])
+    assert registry.cap(BOB.public) == slots_pinned_max
+    assert registry.pins == (BOB.public,)
+
+
+def test_a_node_that_left_admits_nobody() -> None:
+    registry = filled([entry(BOB, node_statement([CAROL], [DAVE]))])
+    assert registry.authors == 4
+
+    outcome = registry.offer(entry(BOB, node_statement([CAROL], [DAVE], left=True), START_MS + 1))
+    registry.readmit()
+
+    assert outcome.graph_changed
+    assert registry.authors == 2
+
+
+def test_with_too_many_authors_the_nearest_are_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.admission.admitted_authors_max", 4)
+    near = [key_of(f"near-{number}") for number in range(6)]
+
+    registry = Registry(ALICE.public, [key.public for key in near], [DAVE.public])
+
+    assert [key for key in sorted(key.public for key in near) if registry.cap(key)] == sorted(
+        key.public for key in near
+    )[:3]
+    assert registry.cap(DAVE.public) == 0
+
+
+def test_announcements_of_an_author_not_admitted_are_parked_and_come_in_with_a_pin() -> None:
+    one = entry(BOB, version_statement("a"))
+    registry = Registry(ALICE.public)
+
+    assert registry.offer(one) == Outcome(Verdict.PARKED)
+    assert one.id not in registry and registry.knows(one.id)
+    assert registry.set_policy([BOB.public], []) == AdmissionChange(admitted=(one.id,), widened=True)
+    assert one.id in registry
+
+
+def test_a_parked_node_announcement_opens_the_way_when_its_author_is_pinned() -> None:
+    registry = Registry(ALICE.public)
+    registry.offer(entry(BOB, node_statement([CAROL])))
+    registry.offer(entry(CAROL, version_statement("a")))
+
+    change = registry.set_policy([BOB.public], [])
+
+    assert len(change.admitted) == 2
+    assert registry.cap(CAROL.public)
+
+
+def test_an_author_put_out_keeps_a_few_announcements_aside_and_the_others_are_dropped() -> None:
+    registry = Registry(ALICE.public, [BOB.public])
+    for one in fake_versions(BOB.public, 100):
+        registry.offer(one)
+
+    change = registry.set_policy([], [])
+
+    assert len(change.parked) == parked_per_author_max
+    assert len(change.dropped) == 100 - parked_per_author_max
+    assert registry.status() == Registry(ALICE.public).status()
+
+
+def test_when_a_replaced_pair_is_put_out_its_winner_is_kept_aside() -> None:
+    first = changed(BOB, "x", START_MS)
+    replacing = changed(BOB, "y", START_MS + 1, first.id)
+    registry = filled([first, replacing])
+
+    change = registry.set_policy([], [])
+
+    assert change == AdmissionChange(parked=(replacing.id,), dropped=(first.id,))
+
+
+def test_what_was_parked_meets_what_stands_and_the_losers_are_dropped() -> None:
+    registry = Registry(ALICE.public, [], [BOB.public])
+    for one in fake_versions(BOB.public, 10):
+        registry.offer(one)
+    registry.set_policy([], [])
+    late = fake_versions(BOB.public, 400)
+
+    change = registry.set_policy([], [BOB.public])
+    for one in late:
+        registry.offer(one)
+
+    assert len(change.admitted) == 10
+    assert registry.summary(BOB.public, slots_pinned_max)[0] == slots_sponsored_max
+
+
+# --- Caps -----------------------------------------------------------------------------------------------------------
+
+
+def test_over_an_authors_cap_the_same_slots_stay_in_whatever_order_they_came() -> None:
+    entries = fake_versions(BOB.public, 600)
+    sets = []
+    for seed in range(3):
+        Random(seed).shuffle(entries)
+        registry = Registry(ALICE.public, [], [BOB.public])
+        for one in entries:
+            registry.offer(one)
+        sets.append(everything(registry))
+
+    assert len(sets[0]) == slots_sponsored_max
+    assert sets[0] == sets[1] == sets[2]
+
+
+def test_the_node_announcement_is_exempt_from_the_cap() -> None:
+    registry = Registry(ALICE.public, [], [BOB.public])
+    for one in fake_versions(BOB.public, 300):
+        registry.offer(one)
+
+    node = entry(BOB, node_statement())
+    assert registry.offer(node).verdict is Verdict.IN_SET
+    assert registry.summary(BOB.public, slots_sponsored_max)[0] == slots_sponsored_max + 1
+    assert registry.node_entry(BOB.public) == node
+
+
+def test_what_is_over_the_cap_is_not_taken_and_what_it_pushes_out_is_dropped() -> None:
+    registry = Registry(ALICE.public, [], [BOB.public])
+    outcomes = [registry.offer(one) for one in fake_versions(BOB.public, 400)]
+
+    assert sum(outcome.verdict is Verdict.NOT_TAKEN for outcome in outcomes) > 0
+    taken = sum(outcome.verdict is Verdict.IN_SET for outcome in outcomes)
+    assert taken - sum(len(outcome.dropped) for outcome in outcomes) == slots_sponsored_max
+
+
+def test_losing_a_pin_but_keeping_the_sponsor_shrinks_the_share() -> None:
+    registry = Registry(ALICE.public, [BOB.public], [BOB.public])
+    for one in fake_versions(BOB.public, 300):
+        registry.offer(one)
+
+    change = registry.set_policy([], [BOB.public])
+
+    assert len(change.dropped) == 300 - slots_sponsored_max
+    assert not change.parked
+
+
+def test_at_a_smaller_cap_two_nodes_see_the_same_share() -> None:
+    entries = fake_versions(BOB.public, 400)
+    pinning, sponsoring = Registry(ALICE.public, [BOB.public]), Registry(CAROL.public, [], [BOB.public])
+    for one in entries:
+        pinning.offer(one)
+        sponsoring.offer(one)
+
+    for cap in (slots_sponsored_max, 7, 100, 200, 300, 0):
+        mine, theirs = pinning.summary(BOB.public, cap), sponsoring.summary(BOB.public, cap)
+        assert (mine == theirs) is (cap <= slots_sponsored_max)
+    assert pinning.ids(BOB.public, slots_sponsored_max) == sponsoring.ids(BOB.public, slots_pinned_max)
+
+
+# --- Parking --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unadmitted_author_has_a_few_places_and_its_node_announcement_always_one() -> None:
+    registry = Registry(ALICE.public)
+    outcomes = [registry.offer(one) for one in fake_versions(BOB.public, parked_per_author_max + 5)]
+    assert [outcome.verdict for outcome in outcomes].count(Verdict.NOT_TAKEN) == 5
+
+    node = registry.offer(entry(BOB, node_statement([CAROL])))
+
+    assert node.verdict is Verdict.PARKED
+    assert len(node.dropped) == 1
+    assert len(registry.parking) == parked_per_author_max
+
+
+def test_of_a_parked_slot_the_newest_is_kept() -> None:
+    registry = Registry(ALICE.public)
+    early, late = changed(BOB, "x", START_MS), changed(BOB, "x", START_MS + 1)
+
+    assert registry.offer(early).verdict is Verdict.PARKED
+    assert registry.offer(late) == Outcome(Verdict.PARKED, (early.id,))
+    assert registry.offer(early).verdict is Verdict.NOT_TAKEN
+
+
+def test_when_all_places_are_taken_the_one_that_waited_longest_goes() -> None:
+    registry = Registry(ALICE.public)
+    authors = [sha256(f"author {number}".encode()).digest() for number in range(parked_max // 32 + 1)]
+    entries = [one for author in authors for one in fake_versions(author, 32)]
+
+    outcomes = [registry.offer(one) for one in entries]
+
+    assert len(registry.parking) == parked_max
+    assert outcomes[-1].dropped == (entries[31].id,)
+
+
+def test_putting_out_an_author_may_push_out_what_waited_longest() -> None:
+    registry = Registry(ALICE.public, [BOB.public])
+    own = fake_versions(BOB.public, 3)
+    for one in own:
+        registry.offer(one)
+    authors = [sha256(f"author {number}".encode()).digest() for number in range(parked_max // 32)]
+    entries = [one for author in authors for one in fake_versions(author, 32)]
+    for one in entries:
+        registry.offer(one)
+
+    change = registry.set_policy([], [])
+
+    assert sorted(change.parked) == sorted(one.id for one in own)
+    assert change.dropped == tuple(one.id for one in entries[:3])
+
+
+# --- Expiry ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_has_outlived_its_lifetime_leaves_the_set_and_the_parking() -> None:
+    in_set, aside = entry(BOB, node_statement([CAROL])), entry(DAVE, node_statement())
+    version = entry(CAROL, version_statement("a"))
+    registry = filled([in_set, version, aside])
+    registry.readmit()
+    assert version.id in registry
+    due_ms = registry.next_expiry_ms
+    assert due_ms == START_MS + 86_400_000
+
+    assert registry.expire(due_ms - 1) == ((), False)
+    expired, graph_changed = registry.expire(due_ms)
+
+    assert sorted(expired) == sorted((in_set.id, aside.id))
+    assert graph_changed
+    assert registry.readmit().parked == (version.id,)
+    assert registry.next_expiry_ms is None
+
+
+def test_a_renewed_announcement_outlives_the_expiry_of_the_former() -> None:
+    former, renewed = entry(BOB, node_statement()), entry(BOB, node_statement(), START_MS + 1_000)
+    registry = filled([former, renewed])
+
+    assert registry.expire(START_MS + 86_400_000) == ((), False)
+    assert renewed.id in registry
+
+
+# --- Digests --------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_is_the_digest_of_all_ids_and_left_out_authors_subtract() -> None:
+    bobs, carols = fake_versions(BOB.public, 5), fake_versions(CAROL.public, 7)
+    registry = Registry(ALICE.public, [BOB.public, CAROL.public])
+    for one in bobs + carols:
+        registry.offer(one)
+
+    whole, without_carol = registry.status(), registry.status([CAROL.public, DAVE.public, CAROL.public])
+
+    assert (whole.count, whole.digest) == (12, SetDigest(one.id for one in bobs + carols).digest())
+    assert (without_carol.count, without_carol.digest) == (5, SetDigest(one.id for one in bobs).digest())
+    assert registry.status() == whole
+
+
+def test_authors_are_listed_page_by_page_even_those_that_said_nothing() -> None:
+    keys = [key_of(f"author-{number}").public for number in range(5)]
+    registry = Registry(ALICE.public, keys)
+    registry.offer(fake_versions(keys[0], 1)[0])
+    expected = sorted([*keys, ALICE.public])
+
+    page, more = registry.summaries(b"", 4, [])
+    rest, no_more = registry.summaries(page[-1].author, 4, [])
+
+    assert [one.author for one in page + rest] == expected
+    assert (more, no_more) == (True, False)
+    assert sum(one.count for one in page + rest) == 1
+    assert [one.author for one in registry.summaries(b"", 9, keys)[0]] == [ALICE.public]
+
+
+def test_count_and_root_of_the_own_announcements_leave_the_node_announcement_out() -> None:
+    registry = Registry(ALICE.public)
+    assert registry.announced_by_me() == (0, SetDigest().digest())
+    version = entry(ALICE, version_statement("a"))
+    registry.offer(version)
+    registry.offer(entry(ALICE, node_statement()))
+
+    assert registry.announced_by_me() == (1, SetDigest([version.id]).digest())
+
+
+def test_an_author_nobody_knows_has_an_empty_share() -> None:
+    registry = Registry(ALICE.public)
+
+    assert registry.ids(BOB.public, 10) == []
+    assert registry.slot(BOB.public, Kind.NODE, "") is None
+    assert registry.find(bytes(32)) is None

@@ -1,0 +1,121 @@
+"""What each `check` of a vector means: the operation that it stands for, called with the case's own arguments."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pfn_protocol import names, publisher, versions
+from pfn_protocol.acceptance import accept
+from pfn_protocol.encoding import check_mesh_name, open_envelope, unpack
+from pfn_protocol.errors import Refusal
+from pfn_protocol.identity import PrivateKey, check_public_key, did_key, parse_did_key, parse_public_key
+from pfn_protocol.json_text import stringify
+from pfn_protocol.message_fields import open_answer, open_request
+from pfn_protocol.set_digest import SetDigest
+from tests.protocol.vectors.case import plain, plain_value, read_input
+
+
+def run(case: dict[str, Any]) -> tuple[str, Any]:
+    """Return ("accepted", value) or ("refused", rule) as the code has it."""
+    try:
+        return "accepted", _CHECKS[case["check"]](case)
+    except Refusal as refusal:
+        return "refused", refusal.rule
+
+
+def _input(case: dict[str, Any]) -> bytes:
+    return read_input(case["input"])
+
+
+def _key(case: dict[str, Any]) -> str:
+    check_public_key(_input(case))
+    return did_key(_input(case))
+
+
+def _mesh_name(case: dict[str, Any]) -> str:
+    check_mesh_name(case["text"])
+    return str(case["text"])
+
+
+def _envelope(case: dict[str, Any]) -> Any:
+    opened = open_envelope(_input(case), mesh=case["mesh"], domain=case["domain"], bytes_max=case["bytes_max"])
+    return {"author": opened.author.hex(), "id": opened.id.hex(), "body": plain_value(opened.value)}
+
+
+def _announcement(case: dict[str, Any]) -> Any:
+    accepted = accept(_input(case), mesh=case["mesh"], now_ms=case["now"])
+    return {
+        "id": accepted.id.hex(),
+        "author": accepted.author.hex(),
+        "subject": accepted.subject,
+        "epoch": accepted.epoch,
+        "seq": accepted.seq,
+        "statement": plain(accepted.statement),
+    }
+
+
+def _statement(opened: tuple[object, bytes]) -> Any:
+    return {"statement": plain(opened[0]), "release_key": opened[1].hex()}
+
+
+def _head_fresh(case: dict[str, Any]) -> bool:
+    return publisher.head_is_fresh(publisher.open_head(_input(case))[0], case["now"])
+
+
+def _name(check: Callable[[str], None]) -> Callable[[dict[str, Any]], str]:
+    def run_check(case: dict[str, Any]) -> str:
+        check(case["text"])
+        return str(case["text"])
+
+    return run_check
+
+
+def _request(case: dict[str, Any]) -> Any:
+    received = open_request(
+        _input(case), mesh=case["mesh"], path=case["path"], me=bytes.fromhex(case["me"]), now_ms=case["now"]
+    )
+    return {"sender": received.sender.hex(), "nonce": received.nonce.hex(), "message": plain(received.message)}
+
+
+def _answer(case: dict[str, Any]) -> Any:
+    return plain(
+        open_answer(
+            _input(case),
+            mesh=case["mesh"],
+            nonce=bytes.fromhex(case["nonce"]),
+            sender_expected=bytes.fromhex(case["asked"]),
+            path=case["path"],
+        )
+    )
+
+
+_CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "key": _key,
+    "did-key": lambda case: parse_did_key(case["text"]).hex(),
+    "public-key-text": lambda case: parse_public_key(case["text"]).hex(),
+    "private-key-text": lambda case: PrivateKey.from_pem(case["text"]).seed.hex(),
+    "mesh-name": _mesh_name,
+    "value": lambda case: plain_value(unpack(_input(case), case["bytes_max"])),
+    "envelope": _envelope,
+    "announcement": _announcement,
+    "stringify": lambda case: stringify([(name, value) for name, value in case["members"]]).decode(),
+    "metadata": lambda case: publisher.metadata_from_author_data(case["entry"]).decode(),
+    "raw-member": lambda case: publisher.raw_member(case["text"], case["member"]),
+    "release": lambda case: _statement(publisher.open_release(_input(case))),
+    "head": lambda case: _statement(publisher.open_head(_input(case))),
+    "head-fresh": _head_fresh,
+    "keybind": lambda case: _statement(publisher.open_keybind(_input(case))),
+    "signature-text": lambda case: publisher.parse_signature(case["text"]).hex(),
+    "source-id": _name(names.check_source_id),
+    "source-id-of": lambda case: names.source_id_of(case["url"], case["username"]),
+    "instance-url": lambda case: names.parse_instance_url(case["text"], allow_http=case["allow_http"]),
+    "username": _name(names.check_username),
+    "slug": _name(names.check_slug),
+    "version": _name(names.check_version),
+    "asset-url": lambda case: names.parse_asset_url(
+        case["domain"], case["scheme"], case["author"], case["slug"], case["version"]
+    ),
+    "compare-versions": lambda case: versions.compare(case["first"], case["second"]),
+    "request": _request,
+    "answer": _answer,
+    "set-digest": lambda case: SetDigest(bytes.fromhex(item) for item in case["ids"]).digest().hex(),
+}
