@@ -1,0 +1,151 @@
+"""What an operator can set.
+
+Flags win over the environment (PFN_*), that over the TOML file (--config), that over these defaults.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+MASTER_KEY_CHARACTERS_MIN = 32
+
+
+class Settings(BaseSettings):
+    """Every setting of a node. Times in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="PFN_", extra="ignore", frozen=True)
+
+    data: Path = Field(description="Folder of the node's key, database and artifacts; created at the first start.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8470, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    url: str | None = Field(
+        None, description="The node's public URL; defaults to the bound address, but not for a wildcard host."
+    )
+    mesh: str = Field(
+        "main",
+        min_length=1,
+        max_length=32,
+        pattern=r"^[a-z0-9-]+$",
+        description="Name of the mesh; nodes of other meshes are refused.",
+    )
+    join: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Nodes to join, as URL or URL#did:key:...; joining pins the node's key."
+    )
+    allow_private_networks: bool = Field(
+        False, description="Dial http, any port, IP literals, private and loopback addresses."
+    )
+    allowed_host: Annotated[tuple[str, ...], NoDecode] = Field((), description="Further Host names to answer to.")
+    trusted_proxy: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="Networks whose X-Forwarded-For is believed."
+    )
+    master_key: SecretStr | None = Field(
+        None,
+        description="Makes API keys through POST /federation/create-admin-key; at least 32 characters. Never a flag.",
+    )
+    private_key: SecretStr | None = Field(
+        None, description="The node's key as PKCS8 PEM; taken into a new data folder at its first start."
+    )
+    log_json: bool = Field(False, description="Log lines as JSON.")
+    trust_depth: int = Field(
+        1,
+        ge=1,
+        le=3,
+        description="1: only directly pinned nodes back bytes. 2-3: two pin paths that share no key do as well.",
+    )
+
+    health_check_seconds: float = Field(
+        300, gt=0, description="How often a registered source is asked whether it is up."
+    )
+    sync_seconds: float = Field(3600, gt=0, description="How often a subscribed source is synced.")
+    verification_seconds: float = Field(
+        86400, gt=0, description="How often a registered source has to prove its key again."
+    )
+
+    artifact_bytes_max: int = Field(100 * 2**20, gt=0, description="Largest plugin zip that is mirrored.")
+    artifact_seconds_max: float = Field(
+        600, gt=0, description="Total deadline of one download from a publisher or mirror."
+    )
+    transfer_bytes_per_second_min: int = Field(
+        16 * 2**10, ge=0, description="A download slower than this (averaged over 20 s) is given up."
+    )
+    cache_bytes_max: int = Field(
+        2 * 2**30,
+        ge=0,
+        description="Room for artifacts fetched for anonymous demand; the least recently used go first.",
+    )
+    source_plugins_max: int = Field(500, gt=0, description="Plugins taken from one author-data answer.")
+
+    body_bytes_max: int = Field(1 * 2**20, gt=0, description="Largest request body of the JSON API.")
+    requests_per_minute: int = Field(600, gt=0, description="Requests per minute and address; loopback is exempt.")
+    connections_max: int = Field(1000, gt=0, description="Open connections.")
+    connections_per_address_max: int = Field(64, gt=0, description="Open connections per address; loopback is exempt.")
+
+    @field_validator("join", "allowed_host", "trusted_proxy", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """The environment gives lists as text, separated by commas or spaces."""
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("master_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < MASTER_KEY_CHARACTERS_MIN:
+            raise ValueError(
+                f"the master key (PFN_MASTER_KEY) has fewer than {MASTER_KEY_CHARACTERS_MIN} characters; "
+                "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        return value
+
+
+class SettingsError(Exception):
+    """What the operator gave cannot be used; one line for each mistake."""
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """Settings from flags (None = not given), the environment, the TOML file and the defaults, in this order.
+
+    Raises SettingsError that names every wrong value, and every word of the file that is not a setting.
+    """
+    file = _read_config(config) if config else {}
+
+    class Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
+
+    try:
+        return Layered(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors(include_input=False))
+        raise SettingsError("\n".join(lines)) from error
+
+
+def _read_config(config: Path) -> dict[str, object]:
+    try:
+        values: dict[str, object] = tomllib.loads(config.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot read the configuration {config}: {error}") from error
+    unknown = sorted(set(values) - set(Settings.model_fields))
+    if unknown:
+        raise SettingsError(
+            f"{config}: not a setting: {', '.join(unknown)}; known are {', '.join(Settings.model_fields)}"
+        )
+    return values

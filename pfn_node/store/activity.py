@@ -1,0 +1,93 @@
+"""What happened here that an operator or subscriber wants to know; also the stream of events. The newest stay."""
+
+from typing import Final
+
+import sqlite_utils
+
+from pfn_node.store.queries import Row, change, select, storable, value
+from pfn_node.store.rows import Activity
+
+# About 30 MB; a node with a thousand sources fills it in months.
+ACTIVITIES_MAX: Final = 100_000
+# Deleting one row at each insert would double the cost of an insert; so the table may run over by this many.
+_PRUNE_EVERY: Final = 100
+MESSAGE_CHARACTERS_MAX: Final = 1_000
+
+
+def record_activity(
+    db: sqlite_utils.Database,
+    type: str,
+    message: str,
+    *,
+    at: int,
+    source_id: str | None = None,
+    plugin_id: str | None = None,
+    plugin_name: str | None = None,
+    old_version: str | None = None,
+    new_version: str | None = None,
+) -> int:
+    """Add a row and return its id; `at` in seconds. The username comes from the source's id."""
+    username = None if source_id is None else source_id.partition("@")[0]
+    cursor = db.execute(
+        """
+        INSERT INTO activity (type, source_id, plugin_id, plugin_name, source_username, old_version, new_version,
+                              message, timestamp)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        (
+            type,
+            source_id,
+            plugin_id,
+            None if plugin_name is None else storable(plugin_name, MESSAGE_CHARACTERS_MAX),
+            username,
+            old_version,
+            new_version,
+            storable(message, MESSAGE_CHARACTERS_MAX),
+            at,
+        ),
+    )
+    added = cursor.lastrowid
+    assert added is not None
+    if added % _PRUNE_EVERY == 0:
+        change(db, "DELETE FROM activity WHERE id <= ?", (added - ACTIVITIES_MAX,))
+    return added
+
+
+def activities(
+    db: sqlite_utils.Database,
+    type: str | None = None,
+    since: int | None = None,
+    after_id: int | None = None,
+    limit: int = 50,
+    offset: int = 0,
+) -> tuple[list[Activity], int]:
+    """Return a page of the activity, and how many rows the filters match.
+
+    Newest first; with `after_id` (for streams that resume) oldest first, from the next row on. `since` in seconds.
+    """
+    filters = {"type": type, "since": since, "after": after_id, "limit": limit, "offset": offset}
+    rows = select(db, _OLDEST_FIRST if after_id is not None else _NEWEST_FIRST, filters)
+    total = value(db, _TOTAL, {name: filters[name] for name in ("type", "since", "after")})
+    return [_activity_from(row) for row in rows], int(total)
+
+
+_NEWEST_FIRST: Final = """
+    SELECT * FROM activity
+    WHERE (:type IS NULL OR type = :type) AND (:since IS NULL OR timestamp >= :since)
+      AND (:after IS NULL OR id > :after)
+    ORDER BY id DESC LIMIT :limit OFFSET :offset
+"""
+_OLDEST_FIRST: Final = """
+    SELECT * FROM activity
+    WHERE (:type IS NULL OR type = :type) AND (:since IS NULL OR timestamp >= :since) AND id > :after
+    ORDER BY id LIMIT :limit OFFSET :offset
+"""
+_TOTAL: Final = """
+    SELECT count(*) FROM activity
+    WHERE (:type IS NULL OR type = :type) AND (:since IS NULL OR timestamp >= :since)
+      AND (:after IS NULL OR id > :after)
+"""
+
+
+def _activity_from(row: Row) -> Activity:
+    return Activity(**row)

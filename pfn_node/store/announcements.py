@@ -1,0 +1,238 @@
+"""The announcements that the mesh machine decided to keep, and what each of them says, in one transaction.
+
+The raw envelope is kept as it was received, to be relayed and to be proof. Beside it stands what it says, in the
+table of its kind, marked with whether the author is admitted; and what follows from it for sources and releases is
+concluded at once. The machine decides what is in the set; nothing here judges that.
+
+An announcement that leaves the set while its bytes are held here stays as *evidence*, outside the set: it is neither
+relayed nor restored, but what it saw still counts for those bytes.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import sqlite_utils
+
+from pfn_node.store import claims
+from pfn_node.store.facts import get_fact, own_id, set_fact
+from pfn_node.store.peers import peer_from
+from pfn_node.store.queries import Row, change, select, select_one, value
+from pfn_node.store.rows import Peer
+from pfn_protocol.announcement_fields import decode
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind
+from pfn_protocol.encoding import unpack
+from pfn_protocol.limits import announcement_bytes_max
+
+IN_SET: Final = "set"
+PARKED: Final = "parked"
+EVIDENCE: Final = "evidence"
+
+# Candidates for a download: three are tried, and the mesh room asks them first which of them have it.
+HOLDERS_MAX: Final = 32
+# Rows that `restore` reads at a time, so that a million announcements never lie in memory at once.
+_RESTORE_PAGE: Final = 500
+_OWN_LAST: Final = "own_last"
+
+
+def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted: bool, at: int) -> bool:
+    """Keep an announcement and what it says; `at` in seconds. Return False if it stood in the same place already."""
+    place = IN_SET if admitted else PARKED
+    before = value(db, "SELECT place FROM announcements WHERE id = ?", (announcement.id,))
+    if before == place:
+        return False
+    change(
+        db,
+        """
+        INSERT INTO announcements (id, raw, author, kind, subject, epoch, seq, place, received_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET place = excluded.place
+        """,
+        (
+            announcement.id,
+            announcement.raw,
+            announcement.author,
+            str(announcement.kind),
+            announcement.subject,
+            announcement.epoch,
+            announcement.seq,
+            place,
+            at,
+        ),
+    )
+    if announcement.author == own_id(db):
+        _remember_own(db, announcement)
+    claims.add(db, announcement, admitted, at)
+    return True
+
+
+def drop(db: sqlite_utils.Database, ids: Iterable[bytes]) -> None:
+    """Forget announcements that left the set for good, except what is evidence for bytes held here."""
+    for announcement_id in ids:
+        row = _head(db, announcement_id)
+        if row is None:
+            continue
+        if row["kind"] == Kind.VERSION and _retain(db, announcement_id, row):
+            continue
+        change(db, "DELETE FROM announcements WHERE id = ?", (announcement_id,))
+        _withdraw(db, announcement_id, row)
+
+
+def change_admission(db: sqlite_utils.Database, admitted_ids: Iterable[bytes], parked_ids: Iterable[bytes]) -> None:
+    """Move announcements into the set, or out of it without dropping them; conclude anew what rests on them."""
+    for ids, admitted in ((admitted_ids, True), (parked_ids, False)):
+        for announcement_id in ids:
+            row = _head(db, announcement_id)
+            if row is not None:
+                _move(db, announcement_id, row, admitted)
+
+
+def bodies(db: sqlite_utils.Database, ids: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return the raw announcements with these ids, in their order; those that are not here are left out."""
+    found = {}
+    for announcement_id in ids:
+        raw = value(db, "SELECT raw FROM announcements WHERE id = ? AND place <> 'evidence'", (announcement_id,))
+        if raw is not None:
+            found[announcement_id] = raw
+    return found
+
+
+def restore(db: sqlite_utils.Database) -> Iterator[tuple[AcceptedAnnouncement, bool]]:
+    """Yield every announcement that was kept, and whether it is in the set; for the machine, at the start.
+
+    Read in pages, so use it up inside the `read` that it was made in.
+    """
+    after = -1
+    while True:
+        rows = select(
+            db,
+            """
+            SELECT rowid, id, raw, author, place FROM announcements
+            WHERE rowid > ? AND place <> 'evidence' ORDER BY rowid LIMIT ?
+            """,
+            (after, _RESTORE_PAGE),
+        )
+        if not rows:
+            return
+        for row in rows:
+            yield _announcement_from(row), row["place"] == IN_SET
+        after = rows[-1]["rowid"]
+
+
+def own_last(db: sqlite_utils.Database, author: bytes) -> tuple[int, int]:
+    """Return the greatest (epoch, seq) that an author is known to have used; (0, 0) if none.
+
+    For this node itself it is remembered also when all that it announced has expired: no number is ever used twice.
+    """
+    row = db.execute(
+        "SELECT epoch, seq FROM announcements WHERE author = ? ORDER BY epoch DESC, seq DESC LIMIT 1", (author,)
+    ).fetchone()
+    last = (0, 0) if row is None else (int(row[0]), int(row[1]))
+    return max(last, _remembered_own(db)) if author == own_id(db) else last
+
+
+def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: int | None = None) -> list[Peer]:
+    """Return nodes that may serve an artifact, pinned ones first, then who observed it, then who mirrors the source.
+
+    Nodes without a URL, blocked ones and this one itself are left out. `now` in seconds, the clock's if left out.
+    """
+    rows = select(
+        db,
+        """
+        WITH candidates AS (
+            SELECT observer AS node_id, 1 AS saw_it FROM observations WHERE sha256 = :digest AND source_id = :source
+            UNION ALL
+            SELECT node_id, 0 FROM mirror_claims
+            WHERE source_id = :source AND admitted AND count > 0 AND expires_at > :now
+        )
+        SELECT c.node_id, coalesce(peers.url, nullif(n.url, '')) AS url, coalesce(peers.joined, 0) AS joined,
+               coalesce(peers.pinned, 0) AS pinned, coalesce(peers.provisional, 0) AS provisional, 0 AS blocked,
+               coalesce(peers.unpinned, 0) AS unpinned, peers.last_seen
+        FROM candidates AS c
+        LEFT JOIN peers ON peers.node_id = c.node_id
+        LEFT JOIN node_claims AS n ON n.node_id = c.node_id
+        WHERE c.node_id <> :own AND NOT coalesce(peers.blocked, 0) AND NOT coalesce(n.departed, 0)
+          AND coalesce(peers.url, nullif(n.url, '')) IS NOT NULL
+        GROUP BY c.node_id
+        ORDER BY pinned DESC, max(c.saw_it) DESC, peers.last_seen DESC, c.node_id
+        LIMIT :limit
+        """,
+        {
+            "digest": sha256,
+            "source": source_id,
+            "now": int(time.time()) if now is None else now,
+            "own": own_id(db),
+            "limit": HOLDERS_MAX,
+        },
+    )
+    return [peer_from(row) for row in rows]
+
+
+def _head(db: sqlite_utils.Database, announcement_id: bytes) -> Row | None:
+    return select_one(db, "SELECT author, kind, subject, place FROM announcements WHERE id = ?", (announcement_id,))
+
+
+def _move(db: sqlite_utils.Database, announcement_id: bytes, row: Row, admitted: bool) -> None:
+    if row["kind"] == Kind.VERSION:
+        _retain_bytes_held(db, announcement_id)
+    change(
+        db,
+        "UPDATE announcements SET place = ? WHERE id = ?",
+        (IN_SET if admitted else PARKED, announcement_id),
+    )
+    affected = claims.affected(db, announcement_id, row)
+    change(db, claims.ADMIT[row["kind"]], (admitted, announcement_id))
+    claims.conclude(db, row, affected)
+
+
+def _retain(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> bool:
+    """Keep a version outside the set, if its bytes are held here; return whether it is kept."""
+    if not _retain_bytes_held(db, announcement_id):
+        return False
+    affected = claims.affected(db, announcement_id, row)
+    change(db, "UPDATE announcements SET place = 'evidence' WHERE id = ?", (announcement_id,))
+    change(db, "UPDATE observations SET admitted = 0 WHERE announcement_id = ?", (announcement_id,))
+    claims.conclude(db, row, affected)
+    return True
+
+
+def _retain_bytes_held(db: sqlite_utils.Database, announcement_id: bytes) -> bool:
+    retained = change(
+        db,
+        """
+        UPDATE observations SET retained = 1
+        WHERE announcement_id = ? AND EXISTS (SELECT 1 FROM artifacts WHERE artifacts.sha256 = observations.sha256)
+        """,
+        (announcement_id,),
+    )
+    return retained > 0
+
+
+def _withdraw(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> None:
+    affected = claims.affected(db, announcement_id, row)
+    if row["kind"] == Kind.VERSION:
+        # What this node saw itself it saw, whether or not it still says so.
+        change(
+            db,
+            "UPDATE observations SET announcement_id = NULL WHERE announcement_id = ? AND observer = ?",
+            (announcement_id, own_id(db)),
+        )
+    change(db, claims.DELETE[row["kind"]], (announcement_id,))
+    claims.conclude(db, row, affected)
+
+
+def _remember_own(db: sqlite_utils.Database, announcement: AcceptedAnnouncement) -> None:
+    epoch, seq = max((announcement.epoch, announcement.seq), _remembered_own(db))
+    set_fact(db, _OWN_LAST, f"{epoch} {seq}")
+
+
+def _remembered_own(db: sqlite_utils.Database) -> tuple[int, int]:
+    epoch, _, seq = (get_fact(db, _OWN_LAST) or "0 0").partition(" ")
+    return int(epoch), int(seq)
+
+
+def _announcement_from(row: Row) -> AcceptedAnnouncement:
+    """Read an announcement that was accepted before it was stored: nothing is checked again."""
+    envelope: Any = unpack(row["raw"], announcement_bytes_max)
+    _, domain, author, body, _ = envelope
+    epoch, seq, statement = decode(Kind(domain.split("/")[1]), unpack(body, announcement_bytes_max))
+    return AcceptedAnnouncement(row["id"], row["raw"], author, epoch, seq, statement)

@@ -1,0 +1,355 @@
+"""What consumers ask for: conclusions only, read by primary key or index, never judged here.
+
+Search text becomes an FTS5 query out of its words alone, so no operator, quote or column name of that language can be
+smuggled in. A search looks at the newest `SEARCH_MATCHES_MAX` matches: ranking a common word among a million plugins
+would take seconds. Pages are continued by the sort key of their last row, never by an offset: a page costs the same
+wherever it is, and rows that come meanwhile shift nothing.
+"""
+
+import base64
+import json
+import time
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlite_utils
+
+from pfn_node.store.facts import own_id
+from pfn_node.store.listing import ASSURANCE_RANKS
+from pfn_node.store.observations import counted_observations, observation_from
+from pfn_node.store.queries import Row, change, iterate, select, select_one, value
+from pfn_node.store.rows import Observation, Plugin, Release
+from pfn_protocol.versions import sort_key
+
+SEARCH_MATCHES_MAX: Final = 2_000
+# More words narrow nothing that a person meant.
+SEARCH_WORDS_MAX: Final = 16
+WORD_CHARACTERS_MAX: Final = 64
+PAGE_ROWS_MAX: Final = 250
+CURSOR_CHARACTERS_MAX: Final = 1_024
+SORTS: Final = ("updated", "name", "relevance")
+
+
+class CatalogueError(ValueError):
+    """A question that has no answer: the sentence says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginQuery:
+    """Which plugins, in which order, from where on. What is None does not narrow."""
+
+    q: str | None = None
+    tag: str | None = None
+    source: str | None = None
+    type: str | None = None  # plugin, theme
+    min_assurance: str | None = None  # reported, A0 .. A4
+    sort: str | None = None  # updated, name, relevance; None: relevance where there is a q, else updated
+    limit: int = 50
+    cursor: str | None = None
+
+
+def search_plugins(
+    db: sqlite_utils.Database, query: PluginQuery, *, now: int | None = None
+) -> tuple[list[Plugin], int, str | None]:
+    """Return a page of plugins, how many rows all pages have, and the cursor of the next page (None: there is none).
+
+    With a `q` at most the newest `SEARCH_MATCHES_MAX` matches count. Raise `CatalogueError` for an unknown sort,
+    assurance or cursor. `now` in seconds, the clock's if left out.
+    """
+    sort = _sort_of(query)
+    limit = max(1, min(query.limit, PAGE_ROWS_MAX))
+    parameters: dict[str, Any] = {
+        "source": query.source,
+        "type": query.type,
+        "tag": None if query.tag is None else query.tag.casefold(),
+        "rank": _rank_of(query.min_assurance),
+        "matches": SEARCH_MATCHES_MAX,
+    }
+    words = None if query.q is None else match_expression(query.q)
+    if words == "":
+        return [], 0, None  # punctuation only: no plugin has that as a word
+    if words is not None:
+        parameters["words"] = words
+    chosen = _chosen(query, searching=words is not None)
+    total = int(value(db, " ".join(("WITH chosen AS (", *chosen, ") SELECT count(*) FROM chosen")), parameters))
+    page = ["WITH chosen AS (", *chosen, ")", _PAGE]
+    if query.cursor is not None:
+        parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
+        page.append(_CONTINUE[sort])
+    page.append(_ORDER[sort])
+    rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
+    plugins = [_plugin_from(db, row, now) for row in rows[:limit]]
+    following = _write_cursor(sort, rows[limit - 1]) if len(rows) > limit else None
+    return plugins, total, following
+
+
+def get_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, now: int | None = None) -> Plugin | None:
+    """Return one plugin with its newest backed release (or newest reported one)."""
+    row = select_one(
+        db,
+        """
+        SELECT p.reported_version, p.versions, r.* FROM plugins AS p JOIN releases AS r
+          ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
+        WHERE p.source_id = ? AND p.plugin_id = ?
+        """,
+        (source_id, plugin_id),
+    )
+    return None if row is None else _plugin_from(db, row, now)
+
+
+def releases_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> list[Release]:
+    """Return every version of a plugin, newest first in PHP's order of versions."""
+    rows = iterate(db, "SELECT * FROM releases WHERE source_id = ? AND plugin_id = ?", (source_id, plugin_id))
+    return sorted((release_from(row) for row in rows), key=lambda release: sort_key(release.version), reverse=True)
+
+
+def get_release(
+    db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str | None = None
+) -> Release | None:
+    """Return one version; without `version` the one that the plugin is listed with (newest backed, else reported)."""
+    if version is None:
+        version = value(db, "SELECT version FROM plugins WHERE source_id = ? AND plugin_id = ?", (source_id, plugin_id))
+    row = select_one(
+        db,
+        "SELECT * FROM releases WHERE source_id = ? AND plugin_id = ? AND version = ?",
+        (source_id, plugin_id, version),
+    )
+    return None if row is None else release_from(row)
+
+
+def observations_of(db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str) -> list[Observation]:
+    """Return everything that was seen of one version and counts now: admitted, kept with its bytes, or seen here."""
+    rows = counted_observations(db, own_id(db), source_id, plugin_id, version)
+    return [observation_from(row) for row in rows]
+
+
+def artifact_known(db: sqlite_utils.Database, sha256: bytes) -> Release | None:
+    """Return the backed release that has this digest: what may be served under it. None: nothing may."""
+    row = select_one(
+        db,
+        "SELECT * FROM releases WHERE sha256 = ? AND backed ORDER BY observed_at, source_id, plugin_id LIMIT 1",
+        (sha256,),
+    )
+    return None if row is None else release_from(row)
+
+
+def release_by_digest(db: sqlite_utils.Database, sha256: bytes) -> Release | None:
+    """Return the release that these bytes are, a backed one first; None if nobody reported them as anything."""
+    row = select_one(
+        db,
+        """
+        SELECT * FROM releases WHERE sha256 = ?
+        ORDER BY backed DESC, observed_at, source_id, plugin_id LIMIT 1
+        """,
+        (sha256,),
+    )
+    return None if row is None else release_from(row)
+
+
+def counts(db: sqlite_utils.Database) -> dict[str, int]:
+    """Return how much of everything is here, for health and metrics."""
+    row = select_one(
+        db,
+        """
+        SELECT (SELECT count(*) FROM sources WHERE status <> 'discovered') AS sources,
+               (SELECT count(*) FROM sources WHERE status = 'discovered') AS discovered_sources,
+               (SELECT count(*) FROM plugins) AS plugins,
+               (SELECT count(*) FROM releases) AS releases,
+               (SELECT count(*) FROM releases WHERE backed) AS backed_releases,
+               (SELECT count(*) FROM releases WHERE backed AND mirrored) AS mirrored_releases,
+               (SELECT count(*) FROM artifacts) AS artifacts,
+               (SELECT count(*) FROM subscriptions) AS subscriptions,
+               (SELECT count(*) FROM announcements WHERE place = 'set') AS announcements,
+               (SELECT count(*) FROM announcements WHERE place = 'parked') AS parked_announcements,
+               (SELECT count(*) FROM peers) AS peers,
+               (SELECT count(*) FROM peers WHERE pinned AND NOT blocked) AS pinned_peers
+        """,
+    )
+    assert row is not None
+    return {name: int(count) for name, count in row.items()}
+
+
+def slug_owner(db: sqlite_utils.Database, slug: str) -> str | None:
+    """Return the source that an admin named as the owner of a bare slug."""
+    found: str | None = value(db, "SELECT source_id FROM slug_owners WHERE slug = ?", (slug,))
+    return found
+
+
+def slug_owners(db: sqlite_utils.Database) -> dict[str, str]:
+    """Return every slug that has an owner, and the owner."""
+    return dict(db.execute("SELECT slug, source_id FROM slug_owners ORDER BY slug").fetchall())
+
+
+def set_slug_owner(db: sqlite_utils.Database, slug: str, source_id: str | None) -> None:
+    """Name the owner of a bare slug; None: nobody any more."""
+    if source_id is None:
+        change(db, "DELETE FROM slug_owners WHERE slug = ?", (slug,))
+        return
+    change(
+        db,
+        """
+        INSERT INTO slug_owners (slug, source_id) VALUES (?, ?)
+        ON CONFLICT (slug) DO UPDATE SET source_id = excluded.source_id
+        """,
+        (slug, source_id),
+    )
+
+
+def plugins_with_slug(db: sqlite_utils.Database, slug: str, limit: int = 100) -> list[Release]:
+    """Return what every source lists under a bare slug, best assurance first: the choices where a slug is ambiguous."""
+    rows = select(
+        db,
+        """
+        SELECT r.* FROM plugins AS p JOIN releases AS r
+          ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
+        WHERE p.plugin_id = ? ORDER BY p.assurance_rank DESC, p.source_id LIMIT ?
+        """,
+        (slug, limit),
+    )
+    return [release_from(row) for row in rows]
+
+
+def match_expression(text: str) -> str:
+    """Return the FTS5 query for what was typed: all its words, the last one also as a beginning. Empty: no words."""
+    characters = (c if unicodedata.category(c)[0] in "LNM" else " " for c in text)
+    words = [word[:WORD_CHARACTERS_MAX] for word in "".join(characters).split()][:SEARCH_WORDS_MAX]
+    # Letters and digits only, in quotes: a word such as AND or NEAR is a word.
+    quoted = [f'"{word}"' for word in words]
+    return " ".join((*quoted[:-1], f"{quoted[-1]}*")) if quoted else ""
+
+
+def release_from(row: Row) -> Release:
+    """Make a `Release` of a row of the table."""
+    return Release(
+        source_id=row["source_id"],
+        plugin_id=row["plugin_id"],
+        version=row["version"],
+        type=row["type"],
+        name=row["name"],
+        description=row["description"],
+        tags=tuple(json.loads(row["tags"])),
+        sha256=row["sha256"],
+        size=row["size"],
+        assurance=row["assurance"],
+        backed=bool(row["backed"]),
+        mirrored=bool(row["mirrored"]),
+        conflict=bool(row["conflict"]),
+        disputed_by=tuple(json.loads(row["disputed_by"])),
+        reported_by=tuple(json.loads(row["reported_by"])),
+        backed_by=row["backed_by"],
+        icons=json.loads(row["icons"]),
+        observed_at=row["observed_at"],
+    )
+
+
+_PAGE: Final = """
+    SELECT chosen.id, chosen.relevance, p.name_key, p.updated_at, p.reported_version, p.versions, r.*
+    FROM chosen JOIN plugins AS p ON p.id = chosen.id
+    JOIN releases AS r ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
+"""
+_CONTINUE: Final = {
+    "updated": "WHERE (p.updated_at, p.id) < (:after, :after_id)",
+    "name": "WHERE (p.name_key, p.id) > (:after, :after_id)",
+    "relevance": "WHERE (chosen.relevance, p.id) > (:after, :after_id)",
+}
+_ORDER: Final = {
+    "updated": "ORDER BY p.updated_at DESC, p.id DESC LIMIT :limit",
+    "name": "ORDER BY p.name_key, p.id LIMIT :limit",
+    "relevance": "ORDER BY chosen.relevance, p.id LIMIT :limit",
+}
+_SORT_COLUMNS: Final = {"updated": "updated_at", "name": "name_key", "relevance": "relevance"}
+
+
+def _sort_of(query: PluginQuery) -> str:
+    sort = query.sort or ("updated" if query.q is None else "relevance")
+    if sort not in SORTS:
+        raise CatalogueError(f"sort is one of {', '.join(SORTS)}")
+    # Without words nothing is more relevant than anything else.
+    return "updated" if sort == "relevance" and query.q is None else sort
+
+
+def _rank_of(min_assurance: str | None) -> int:
+    if min_assurance is None:
+        return 0
+    if min_assurance not in ASSURANCE_RANKS:
+        raise CatalogueError(f"min_assurance is one of {', '.join(ASSURANCE_RANKS)}")
+    return ASSURANCE_RANKS[min_assurance]
+
+
+def _chosen(query: PluginQuery, *, searching: bool) -> list[str]:
+    """Return the pieces of the query for the ids of all rows that match; every piece is a constant."""
+    conditions = [
+        (query.source is not None, "p.source_id = :source"),
+        (query.type is not None, "p.type = :type"),
+        (query.min_assurance is not None, "p.assurance_rank >= :rank"),
+        (query.tag is not None, "p.id IN (SELECT plugin FROM plugin_tags WHERE tag = :tag)"),
+    ]
+    pieces = ["SELECT p.id, 0.0 AS relevance FROM plugins AS p WHERE TRUE"]
+    if searching:
+        pieces = [
+            "SELECT p.id, plugin_texts.rank AS relevance FROM plugin_texts",
+            "JOIN plugins AS p ON p.id = plugin_texts.rowid WHERE plugin_texts MATCH :words",
+        ]
+    for wanted, condition in conditions:
+        if wanted:
+            pieces += ["AND", condition]
+    if searching:
+        pieces.append("ORDER BY plugin_texts.rowid DESC LIMIT :matches")
+    return pieces
+
+
+def _write_cursor(sort: str, row: Row) -> str:
+    text = json.dumps([sort, row[_SORT_COLUMNS[sort]], row["id"]])
+    return base64.urlsafe_b64encode(text.encode("utf-8")).decode("ascii").rstrip("=")
+
+
+def _read_cursor(cursor: str, sort: str) -> tuple[str | float, int]:
+    try:
+        # Whatever is no base64 of a list of these three kinds raises one of these errors.
+        if len(cursor) > CURSOR_CHARACTERS_MAX:
+            raise ValueError
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        made_for, after, after_id = parts
+        if made_for != sort or not _is_sort_key(sort, after) or not _is_integer(after_id):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):
+        raise CatalogueError("this cursor is not one that this query gave; ask again without a cursor") from None
+    return after, after_id
+
+
+def _is_sort_key(sort: str, key: object) -> bool:
+    if sort == "updated":
+        return _is_integer(key)
+    return isinstance(key, str if sort == "name" else float)
+
+
+def _is_integer(number: object) -> bool:
+    """Whether this is an integer that SQLite can hold."""
+    return type(number) is int and -(2**63) <= number < 2**63
+
+
+def _plugin_from(db: sqlite_utils.Database, row: Row, now: int | None) -> Plugin:
+    return Plugin(
+        release=release_from(row),
+        reported_version=row["reported_version"],
+        mirrors=_mirrors(db, row["source_id"], int(time.time()) if now is None else now),
+        versions=row["versions"],
+    )
+
+
+def _mirrors(db: sqlite_utils.Database, source_id: str, now: int) -> int:
+    """How many nodes hold artifacts of a source: those that say so, and this one."""
+    own = own_id(db)
+    others = value(
+        db,
+        """
+        SELECT count(*) FROM mirror_claims AS m LEFT JOIN peers ON peers.node_id = m.node_id
+        WHERE m.source_id = ? AND m.admitted AND m.count > 0 AND m.expires_at > ? AND m.node_id <> ?
+          AND NOT coalesce(peers.blocked, 0)
+        """,
+        (source_id, now, own),
+    )
+    here = value(db, "SELECT EXISTS (SELECT 1 FROM mirrored_plugins WHERE source_id = ?)", (source_id,))
+    return int(others) + int(here)

@@ -1,0 +1,96 @@
+"""Sources that peers told us of: which of their claims is shown, and when one is forgotten.
+
+Every node may say anything about a source, so a discovered source is no more than the best claim about it: of a
+pinned node that verified the key, then of any pinned node, then the earliest. As soon as an admin registers the
+source, or this node verifies it, no claim changes it any more.
+"""
+
+from typing import Final
+
+import sqlite_utils
+
+from pfn_node.store import releases
+from pfn_node.store.queries import Row, change, select, select_one, value
+from pfn_protocol.identity import public_key_pem
+
+# Sources that are only heard of: as many as a registry page could still show; strangers must not fill the disk.
+DISCOVERED_MAX: Final = 10_000
+
+
+def reconsider(db: sqlite_utils.Database, source_id: str) -> None:
+    """Show a source as its best claim says, or forget it; judge its releases if its standing changed."""
+    before = _standing(db, source_id)
+    known = select_one(db, "SELECT registered, verified_at, status FROM sources WHERE id = ?", (source_id,))
+    if known is None or (not known["registered"] and known["status"] == "discovered" and known["verified_at"] is None):
+        claim = _best_claim(db, source_id)
+        if claim is not None:
+            _show(db, source_id, claim, is_new=known is None)
+        elif known is not None:
+            _forget(db, source_id)
+    if _standing(db, source_id) != before:
+        releases.refresh_source(db, source_id)
+
+
+def reconsider_observer(db: sqlite_utils.Database, node_id: bytes) -> None:
+    """Do so for every source that a node spoke of, because the operator's opinion of that node changed."""
+    for row in select(db, "SELECT source_id FROM attestations WHERE observer = ?", (node_id,)):
+        reconsider(db, row["source_id"])
+
+
+def _standing(db: sqlite_utils.Database, source_id: str) -> Row | None:
+    return select_one(db, "SELECT key_raw, attested FROM known_sources WHERE id = ?", (source_id,))
+
+
+def _best_claim(db: sqlite_utils.Database, source_id: str) -> Row | None:
+    return select_one(
+        db,
+        """
+        SELECT a.* FROM attestations AS a LEFT JOIN peers ON peers.node_id = a.observer
+        WHERE a.source_id = ? AND a.admitted AND NOT coalesce(peers.blocked, 0)
+        ORDER BY coalesce(peers.pinned, 0) AND a.verified DESC, coalesce(peers.pinned, 0) DESC,
+                 a.received_at, a.observer
+        LIMIT 1
+        """,
+        (source_id,),
+    )
+
+
+def _show(db: sqlite_utils.Database, source_id: str, claim: Row, *, is_new: bool) -> None:
+    if is_new and value(db, "SELECT count(*) FROM sources WHERE status = 'discovered'") >= DISCOVERED_MAX:
+        return
+    # Another id at the same URL and username cannot come from an accepted announcement; then the first one stays.
+    change(
+        db,
+        """
+        INSERT INTO sources (id, instance_url, username, public_key, status, created_at, asset_domain,
+                             asset_naming_scheme, key_raw, host)
+        VALUES (:id, :url, :username, :pem, 'discovered', :at, :domain, :scheme, :key, :host)
+        ON CONFLICT (id) DO UPDATE SET
+            instance_url = excluded.instance_url, public_key = excluded.public_key, key_raw = excluded.key_raw,
+            asset_domain = excluded.asset_domain, asset_naming_scheme = excluded.asset_naming_scheme
+        ON CONFLICT DO NOTHING
+        """,
+        {
+            "id": source_id,
+            "url": claim["instance_url"],
+            "username": claim["username"],
+            "pem": public_key_pem(claim["public_key"]),
+            "at": claim["received_at"],
+            "domain": claim["asset_domain"] or None,
+            "scheme": claim["asset_naming_scheme"] or None,
+            "key": claim["public_key"],
+            "host": source_id.partition("@")[2],
+        },
+    )
+
+
+def _forget(db: sqlite_utils.Database, source_id: str) -> None:
+    change(
+        db,
+        """
+        DELETE FROM sources WHERE id = :id
+          AND NOT EXISTS (SELECT 1 FROM subscriptions WHERE source_id = :id)
+          AND NOT EXISTS (SELECT 1 FROM mirrored_plugins WHERE source_id = :id)
+        """,
+        {"id": source_id},
+    )

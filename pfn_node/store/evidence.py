@@ -1,0 +1,145 @@
+"""What a publisher's evidence proves about one observation: checked here once, with the source's key of that moment.
+
+Three questions. Is there a metadata or plugin-data signature of the source's key (`signed`)? Is there a v2 release
+over exactly these bytes by a key that the source's identity key bound (`released`)? And did the publisher sign this
+very name and description, or did only the observer write them (`vouched`)? The answers are stored with the
+observation and with the key that they were found by; another key asks again (releases.py).
+
+None of this says that the key is the publisher's own: that is `Source.key_known`, and it is judged elsewhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from pfn_node.store.rows import Observation
+from pfn_protocol import publisher
+from pfn_protocol.announcements import Evidence, EvidenceForm
+from pfn_protocol.encoding import pack, unpack
+from pfn_protocol.errors import Refusal
+from pfn_protocol.identity import verify
+from pfn_protocol.names import source_id_of
+
+# Finds a signed text that was kept as an artifact, by its sha256; None: it is not here.
+TextLookup: TypeAlias = Callable[[bytes], bytes | None]
+
+# Eight pieces of a kilobyte are the most that an announcement carries; what this node saw itself may be longer.
+EVIDENCE_BYTES_MAX: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the evidence of one observation proves, given the source's key."""
+
+    signed: bool | None  # None: not known, because a signed text is not here
+    released: bool
+    vouched: bool
+
+
+def no_texts(sha256: bytes) -> bytes | None:
+    """Find no text: for judging where the disk must not be touched."""
+    return None
+
+
+def pack_evidence(evidence: tuple[Evidence, ...]) -> bytes:
+    """Return evidence as it is stored."""
+    return pack(tuple((str(piece.form), piece.data, piece.text_sha256) for piece in evidence))
+
+
+def unpack_evidence(data: bytes) -> tuple[Evidence, ...]:
+    """Return evidence that `pack_evidence` stored."""
+    pieces: Any = unpack(data, EVIDENCE_BYTES_MAX)
+    return tuple(Evidence(EvidenceForm(form), signature, text) for form, signature, text in pieces)
+
+
+def examine(observation: Observation, key: bytes, text: TextLookup) -> Findings:
+    """Check every piece of evidence against the source's public key (32 bytes)."""
+    pieces = {piece.form: piece for piece in observation.evidence}
+    signed, vouched = _metadata(observation, pieces, key, text)
+    release = _release(observation, pieces, key)
+    if release is not None and release.metadata_sha256 == _metadata_digest(observation):
+        vouched = True
+    return Findings(signed, release is not None, vouched)
+
+
+def _metadata(
+    observation: Observation, pieces: dict[EvidenceForm, Evidence], key: bytes, text: TextLookup
+) -> tuple[bool | None, bool]:
+    """Return whether the publisher signed a description of this version, and whether it is the one that is shown."""
+    answers: list[bool | None] = []
+    metadata = pieces.get(EvidenceForm.METADATA)
+    if metadata is not None and not metadata.text_sha256:
+        if _metadata_verifies(observation, metadata.data, key):
+            return True, True
+        answers.append(False)
+    for piece in (metadata, pieces.get(EvidenceForm.PLUGIN_DATA)):
+        if piece is not None and piece.text_sha256:
+            signed_text = text(piece.text_sha256)
+            answers.append(None if signed_text is None else _text_verifies(observation, signed_text, piece.data, key))
+    if True in answers:
+        return True, False
+    return (None if None in answers else False), False
+
+
+def _metadata_verifies(observation: Observation, signature: bytes, key: bytes) -> bool:
+    return publisher.verify_metadata(
+        key, observation.plugin_id, observation.name, observation.version, observation.description, signature
+    )
+
+
+def _metadata_digest(observation: Observation) -> bytes | None:
+    try:
+        message = publisher.metadata_message(
+            observation.plugin_id, observation.name, observation.version, observation.description
+        )
+    except Refusal:
+        return None
+    return hashlib.sha256(message).digest()
+
+
+def _text_verifies(observation: Observation, signed_text: bytes, signature: bytes, key: bytes) -> bool:
+    """Whether the text is signed, and speaks of this plugin and version: a genuine text of another proves nothing."""
+    if not verify(key, signed_text, signature):
+        return False
+    try:
+        data = json.loads(signed_text)
+    except ValueError:
+        return False
+    return (
+        isinstance(data, dict)
+        and observation.plugin_id in (data.get("slug"), data.get("id"))
+        and data.get("version") == observation.version
+    )
+
+
+def _release(
+    observation: Observation, pieces: dict[EvidenceForm, Evidence], key: bytes
+) -> publisher.ReleaseStatement | None:
+    """Return the v2 release over exactly these bytes, by the source's key or one that it bound; None without one."""
+    piece = pieces.get(EvidenceForm.RELEASE)
+    if piece is None:
+        return None
+    try:
+        statement, release_key = publisher.open_release(piece.data)
+        about = (source_id_of(statement.origin, statement.author), statement.slug, statement.version)
+    except Refusal:
+        return None
+    if about != (observation.source_id, observation.plugin_id, observation.version):
+        return None
+    if (statement.sha256, statement.size) != (observation.sha256, observation.size):
+        return None
+    if release_key != key and not _is_bound(pieces.get(EvidenceForm.KEYBIND), statement.origin, key, release_key):
+        return None
+    return statement
+
+
+def _is_bound(piece: Evidence | None, origin: str, key: bytes, release_key: bytes) -> bool:
+    if piece is None:
+        return False
+    try:
+        bound, _ = publisher.open_keybind(piece.data)
+    except Refusal:
+        return False
+    return (bound.origin, bound.identity_key, bound.release_key) == (origin, key, release_key)

@@ -1,0 +1,168 @@
+"""What observers saw at publishers, one row for each digest that one of them saw under a version.
+
+A row counts while its announcement is in the set (`admitted`), while this node holds the bytes that it speaks of
+(`retained`), or if this node saw it itself; and never while its observer is blocked. `standing` remembers the
+relation in which an observer stood when bytes were served here on its word: when it leaves, or is no longer pinned,
+what is held stays served.
+"""
+
+import json
+from typing import Final
+
+import sqlite_utils
+
+from pfn_node.store.evidence import Findings, pack_evidence, unpack_evidence
+from pfn_node.store.queries import Row, change, select, storable, to_json
+from pfn_node.store.rows import Observation
+from pfn_protocol.limits import description_chars_max, name_chars_max
+
+# Where a description is the text of a signature it may be longer than an announcement allows.
+DESCRIPTION_CHARACTERS_MAX: Final = 8 * description_chars_max
+
+
+def store_observation(
+    db: sqlite_utils.Database,
+    observation: Observation,
+    *,
+    epoch: int,
+    seq: int,
+    admitted: bool,
+    received_at: int,
+) -> None:
+    """Keep an observation: of two of one observer and digest the later (epoch, seq). The unchanged stays checked."""
+    change(
+        db,
+        """
+        INSERT INTO observations (source_id, plugin_id, version, observer, sha256, size, name, description, tags, type,
+                                  icons, evidence, observed_at, received_at, announcement_id, epoch, seq, admitted)
+        VALUES (:source, :plugin, :version, :observer, :sha256, :size, :name, :description, :tags, :type,
+                :icons, :evidence, :observed_at, :received_at, :announcement, :epoch, :seq, :admitted)
+        ON CONFLICT (source_id, plugin_id, version, observer, sha256) DO UPDATE SET
+            checked_key = CASE
+                WHEN (size, name, description, evidence)
+                  IS (excluded.size, excluded.name, excluded.description, excluded.evidence) THEN checked_key
+            END,
+            size = excluded.size, name = excluded.name, description = excluded.description, tags = excluded.tags,
+            type = excluded.type, icons = CASE excluded.icons WHEN '{}' THEN icons ELSE excluded.icons END,
+            evidence = excluded.evidence, observed_at = min(observed_at, excluded.observed_at),
+            announcement_id = coalesce(excluded.announcement_id, announcement_id),
+            epoch = max(epoch, excluded.epoch), seq = max(seq, excluded.seq), admitted = excluded.admitted
+        WHERE (excluded.epoch, excluded.seq) >= (epoch, seq) OR excluded.announcement_id IS NULL
+        """,
+        {
+            "source": observation.source_id,
+            "plugin": observation.plugin_id,
+            "version": observation.version,
+            "observer": observation.observer,
+            "sha256": observation.sha256,
+            "size": observation.size,
+            "name": storable(observation.name, name_chars_max),
+            "description": None
+            if observation.description is None
+            else storable(observation.description, DESCRIPTION_CHARACTERS_MAX),
+            "tags": to_json(observation.tags),
+            "type": observation.type,
+            "icons": to_json(observation.icons),
+            "evidence": pack_evidence(observation.evidence),
+            "observed_at": observation.observed_at,
+            "received_at": received_at,
+            "announcement": observation.announcement_id,
+            "epoch": epoch,
+            "seq": seq,
+            "admitted": admitted,
+        },
+    )
+
+
+def note_announced(db: sqlite_utils.Database, observation: Observation, epoch: int, seq: int) -> bool:
+    """Note that this node announced what it saw itself, whose words stay as they are; False if it saw no such thing.
+
+    An announcement may be shortened to fit; what was fetched says more.
+    """
+    return (
+        change(
+            db,
+            """
+            UPDATE observations SET announcement_id = ?, epoch = ?, seq = ?
+            WHERE source_id = ? AND plugin_id = ? AND version = ? AND observer = ? AND sha256 = ?
+            """,
+            (
+                observation.announcement_id,
+                epoch,
+                seq,
+                observation.source_id,
+                observation.plugin_id,
+                observation.version,
+                observation.observer,
+                observation.sha256,
+            ),
+        )
+        == 1
+    )
+
+
+def counted_observations(
+    db: sqlite_utils.Database, own: bytes, source_id: str, plugin_id: str, version: str
+) -> list[Row]:
+    """Return the rows that count for one version, as they came, each with whether its observer is `pinned`."""
+    return select(
+        db,
+        """
+        SELECT o.*, coalesce(peers.pinned, 0) AS pinned
+        FROM observations AS o LEFT JOIN peers ON peers.node_id = o.observer
+        WHERE o.source_id = ? AND o.plugin_id = ? AND o.version = ?
+          AND (o.admitted OR o.retained OR o.observer = ?) AND NOT coalesce(peers.blocked, 0)
+        ORDER BY o.received_at, o.epoch, o.seq, o.observer, o.sha256
+        """,
+        (source_id, plugin_id, version, own),
+    )
+
+
+def record_findings(db: sqlite_utils.Database, row: Row, key: bytes, findings: Findings) -> None:
+    """Remember what the evidence of a row proves under a key."""
+    change(
+        db,
+        """
+        UPDATE observations SET checked_key = ?, signed = ?, released = ?, vouched = ?
+        WHERE source_id = ? AND plugin_id = ? AND version = ? AND observer = ? AND sha256 = ?
+        """,
+        (
+            key,
+            findings.signed,
+            findings.released,
+            findings.vouched,
+            *(row[name] for name in ("source_id", "plugin_id", "version", "observer", "sha256")),
+        ),
+    )
+
+
+def raise_standing(db: sqlite_utils.Database, row: Row, relation: int) -> None:
+    """Remember that bytes are served here on this observer's word."""
+    change(
+        db,
+        """
+        UPDATE observations SET standing = ?
+        WHERE source_id = ? AND plugin_id = ? AND version = ? AND observer = ? AND sha256 = ?
+        """,
+        (relation, *(row[name] for name in ("source_id", "plugin_id", "version", "observer", "sha256"))),
+    )
+
+
+def observation_from(row: Row) -> Observation:
+    """Make an `Observation` of a row of the table."""
+    return Observation(
+        source_id=row["source_id"],
+        plugin_id=row["plugin_id"],
+        version=row["version"],
+        observer=row["observer"],
+        announcement_id=row["announcement_id"],
+        sha256=row["sha256"],
+        size=row["size"],
+        name=row["name"],
+        description=row["description"],
+        tags=tuple(json.loads(row["tags"])),
+        type=row["type"],
+        evidence=unpack_evidence(row["evidence"]),
+        observed_at=row["observed_at"],
+        icons=json.loads(row["icons"]),
+    )

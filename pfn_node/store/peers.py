@@ -1,0 +1,137 @@
+"""Other nodes: their addresses, and the operator's opinion of them (joined, pinned, blocked).
+
+Whom this node pins and blocks decides whose observations back bytes, so a change of either judges again, in the same
+transaction, whatever rests on that node's word.
+"""
+
+from typing import Final
+
+import sqlite_utils
+
+from pfn_node.store import discovery, releases
+from pfn_node.store.queries import Row, change, select, select_one, value
+from pfn_node.store.rows import Peer
+
+# Addresses of nodes without an opinion about them; beyond, those seen longest ago are forgotten.
+PEERS_MAX: Final = 10_000
+JOIN_TARGETS_MAX: Final = 100
+
+
+def save_peer(db: sqlite_utils.Database, node_id: bytes, *, url: str | None = None, seen: int | None = None) -> None:
+    """Remember a node's address and when it was last reached (seconds); what is None stays as it was."""
+    is_new = value(db, "SELECT 1 FROM peers WHERE node_id = ?", (node_id,)) is None
+    change(
+        db,
+        """
+        INSERT INTO peers (node_id, url, last_seen) VALUES (?, ?, ?)
+        ON CONFLICT (node_id) DO UPDATE SET
+            url = coalesce(excluded.url, url),
+            last_seen = coalesce(max(excluded.last_seen, last_seen), excluded.last_seen, last_seen)
+        """,
+        (node_id, url, seen),
+    )
+    if is_new:
+        change(
+            db,
+            """
+            DELETE FROM peers WHERE node_id IN (
+                SELECT node_id FROM peers WHERE node_id <> ? AND NOT (joined OR pinned OR blocked OR unpinned)
+                ORDER BY last_seen DESC LIMIT -1 OFFSET ?)
+            """,
+            (node_id, PEERS_MAX - 1),
+        )
+
+
+def set_peer_policy(
+    db: sqlite_utils.Database,
+    node_id: bytes,
+    *,
+    pinned: bool | None = None,
+    blocked: bool | None = None,
+    joined: bool | None = None,
+    provisional: bool | None = None,
+) -> Peer:
+    """Set the operator's opinion of a node (None: as it was), and judge again what rests on its word.
+
+    Taking a pin away is remembered as `unpinned`, until somebody pins the node again.
+    """
+    before = get_peer(db, node_id)
+    if before is None:
+        save_peer(db, node_id)
+    unpinned = None if pinned is None else not pinned
+    change(
+        db,
+        """
+        UPDATE peers SET pinned = coalesce(?, pinned), unpinned = coalesce(?, unpinned), blocked = coalesce(?, blocked),
+                         joined = coalesce(?, joined), provisional = coalesce(?, provisional)
+        WHERE node_id = ?
+        """,
+        (pinned, unpinned, blocked, joined, provisional, node_id),
+    )
+    after = get_peer(db, node_id)
+    assert after is not None
+    trusted_before = before is not None and before.pinned and not before.blocked
+    heard_before = before is None or not before.blocked
+    if (trusted_before, heard_before) != (after.pinned and not after.blocked, not after.blocked):
+        discovery.reconsider_observer(db, node_id)
+        releases.refresh_observer(db, node_id)
+    return after
+
+
+def get_peer(db: sqlite_utils.Database, node_id: bytes) -> Peer | None:
+    """Return what is known of a node, or None."""
+    row = select_one(db, "SELECT * FROM peers WHERE node_id = ?", (node_id,))
+    return None if row is None else peer_from(row)
+
+
+def peers(db: sqlite_utils.Database) -> list[Peer]:
+    """Return every node that this one knows an address of or has an opinion about, in the order of their ids."""
+    return [peer_from(row) for row in select(db, "SELECT * FROM peers ORDER BY node_id")]
+
+
+def forget_peer(db: sqlite_utils.Database, node_id: bytes) -> bool:
+    """Forget a node that has not answered for too long, unless the operator has an opinion about it."""
+    return (
+        change(
+            db,
+            "DELETE FROM peers WHERE node_id = ? AND NOT (joined OR pinned OR blocked OR unpinned)",
+            (node_id,),
+        )
+        == 1
+    )
+
+
+def join_targets(db: sqlite_utils.Database) -> list[tuple[str, bytes | None]]:
+    """Return the URLs that the operator joined, each with the node expected there (None: whoever answers first)."""
+    rows = db.execute("SELECT url, node_id FROM join_targets ORDER BY rowid").fetchall()
+    return [(url, node_id) for url, node_id in rows]
+
+
+def add_join_target(db: sqlite_utils.Database, url: str, node_id: bytes | None = None) -> bool:
+    """Remember to join a URL; a known target keeps its key unless one is given. Return False past the limit."""
+    known = value(db, "SELECT 1 FROM join_targets WHERE url = ?", (url,))
+    if known is None and value(db, "SELECT count(*) FROM join_targets") >= JOIN_TARGETS_MAX:
+        return False
+    change(
+        db,
+        """
+        INSERT INTO join_targets (url, node_id) VALUES (?, ?)
+        ON CONFLICT (url) DO UPDATE SET node_id = coalesce(excluded.node_id, node_id)
+        """,
+        (url, node_id),
+    )
+    return True
+
+
+def peer_from(row: Row) -> Peer:
+    """Make a `Peer` of a row of the table."""
+    return Peer(
+        node_id=row["node_id"],
+        url=row["url"],
+        joined=bool(row["joined"]),
+        pinned=bool(row["pinned"]),
+        provisional=bool(row["provisional"]),
+        blocked=bool(row["blocked"]),
+        last_seen=row["last_seen"],
+        unpinned=bool(row["unpinned"]),
+    )

@@ -1,0 +1,372 @@
+"""From what was seen to what is said: every version is judged from its observations, and the conclusions are stored.
+
+`releases` and `plugins` are nothing but conclusions: whatever changes the evidence (an announcement, a pin, a
+source's key, bytes that come or go) judges again what rests on it, in the same transaction, so that those who read
+never judge.
+
+A version is write-once here too. The publisher may put other bytes under a version that this node has seen: the first
+digest stays, the second is kept as evidence of the conflict, and the operator is told.
+"""
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any, Final
+
+import sqlite_utils
+
+from pfn_node.store.activity import record_activity
+from pfn_node.store.evidence import Findings, TextLookup, examine, no_texts
+from pfn_node.store.facts import own_id
+from pfn_node.store.listing import list_plugin
+from pfn_node.store.mirrored import store_mirrored
+from pfn_node.store.observations import (
+    counted_observations,
+    observation_from,
+    raise_standing,
+    record_findings,
+    store_observation,
+)
+from pfn_node.store.queries import Row, change, select, select_one, to_json
+from pfn_node.store.rows import Observation
+from pfn_node.store.standpoint import Standpoint, reached_over, standpoint
+from pfn_protocol.backing import Judgement, Relation, Sighting, judge
+from pfn_protocol.identity import did_key
+
+# Digests that are kept of one version's own observations: the first, and enough others to prove what was done.
+OWN_DIGESTS_MAX: Final = 4
+
+
+class Observed(StrEnum):
+    """What an observation of this node's own was."""
+
+    NEW = "new"
+    KNOWN = "known"  # the same bytes as before
+    CONFLICT = "conflict"  # other bytes under a version that was seen before: they are not to be served
+
+
+def observe(db: sqlite_utils.Database, observation: Observation, *, stored: bool = True) -> Observed:
+    """Keep what this node itself fetched from the publisher; `stored`: the bytes are here (unless they conflict)."""
+    own = own_id(db)
+    assert observation.observer == own, "only this node's own observation is made here"
+    version = (observation.source_id, observation.plugin_id, observation.version)
+    seen = select(
+        db,
+        """
+        SELECT sha256, received_at FROM observations
+        WHERE source_id = ? AND plugin_id = ? AND version = ? AND observer = ? ORDER BY received_at
+        """,
+        (*version, own),
+    )
+    outcome = Observed.NEW
+    received_at = observation.observed_at
+    if seen:
+        outcome = Observed.KNOWN if seen[0]["sha256"] == observation.sha256 else Observed.CONFLICT
+        # Strictly later, so that the first stays the first also where two came in one second.
+        received_at = max(received_at, seen[-1]["received_at"] + 1)
+    is_repeated = any(row["sha256"] == observation.sha256 for row in seen)
+    if is_repeated or len(seen) < OWN_DIGESTS_MAX:
+        store_observation(db, observation, epoch=0, seq=0, admitted=True, received_at=received_at)
+        if outcome is Observed.CONFLICT and not is_repeated:
+            _report_rewrite(db, observation)
+    if stored and outcome is not Observed.CONFLICT:
+        _store_artifact(db, observation.sha256, observation.observed_at, cached=False)
+    _refresh_version(db, standpoint(db, now=observation.observed_at), *version)
+    list_plugin(db, observation.source_id, observation.plugin_id)
+    return outcome
+
+
+def set_signed(
+    db: sqlite_utils.Database,
+    source_id: str,
+    plugin_id: str,
+    version: str,
+    text: TextLookup,
+) -> None:
+    """Check evidence again whose signed text has arrived (as an artifact that `text` finds)."""
+    _refresh_version(db, standpoint(db, text=text), source_id, plugin_id, version)
+    list_plugin(db, source_id, plugin_id)
+
+
+def refresh(
+    db: sqlite_utils.Database,
+    source_id: str,
+    plugin_id: str,
+    text: TextLookup = no_texts,
+    *,
+    point: Standpoint | None = None,
+) -> None:
+    """Judge every version of a plugin again."""
+    point = point or standpoint(db, text=text)
+    rows = select(
+        db,
+        """
+        SELECT version FROM observations WHERE source_id = :source AND plugin_id = :plugin
+        UNION SELECT version FROM releases WHERE source_id = :source AND plugin_id = :plugin
+        """,
+        {"source": source_id, "plugin": plugin_id},
+    )
+    for row in rows:
+        _refresh_version(db, point, source_id, plugin_id, row["version"])
+    list_plugin(db, source_id, plugin_id)
+
+
+def refresh_version(
+    db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str, *, now: int | None = None
+) -> None:
+    """Judge one version again, and what is listed of its plugin; `now` in seconds."""
+    _refresh_version(db, standpoint(db, now=now), source_id, plugin_id, version)
+    list_plugin(db, source_id, plugin_id)
+
+
+def refresh_source(db: sqlite_utils.Database, source_id: str, text: TextLookup = no_texts) -> None:
+    """Judge everything of a source again: its key, its status or what is known of it changed."""
+    point = standpoint(db, text=text)
+    rows = select(
+        db,
+        """
+        SELECT plugin_id FROM observations WHERE source_id = :source
+        UNION SELECT plugin_id FROM releases WHERE source_id = :source
+        """,
+        {"source": source_id},
+    )
+    for row in rows:
+        refresh(db, source_id, row["plugin_id"], point=point)
+
+
+def refresh_observer(db: sqlite_utils.Database, node_id: bytes) -> None:
+    """Judge again everything that a node saw or attested: it was pinned, unpinned, blocked or heard again."""
+    point = standpoint(db)
+    for source in select(db, "SELECT source_id FROM attestations WHERE observer = ?", (node_id,)):
+        refresh_source(db, source["source_id"])
+    # With a trust depth over 1, those whom this node pins stand where it stands.
+    for observer in (node_id, *reached_over(db, node_id)):
+        rows = select(db, "SELECT DISTINCT source_id, plugin_id FROM observations WHERE observer = ?", (observer,))
+        for row in rows:
+            refresh(db, row["source_id"], row["plugin_id"], point=point)
+
+
+def refresh_all(db: sqlite_utils.Database) -> None:
+    """Judge everything again: this node's own id or its trust depth changed."""
+    for row in select(db, "SELECT source_id FROM observations UNION SELECT source_id FROM releases"):
+        refresh_source(db, row["source_id"])
+
+
+def mark_mirrored(
+    db: sqlite_utils.Database, sha256: bytes, here: bool, *, cached: bool = False, at: int | None = None
+) -> None:
+    """Say that an artifact is here now, or no longer; `cached`: only for anonymous demand, so it may go at any time.
+
+    With the bytes goes the evidence that was kept only because of them.
+    """
+    point = standpoint(db, now=at)
+    touched = select(
+        db,
+        """
+        SELECT source_id, plugin_id, version FROM observations WHERE sha256 = :digest
+        UNION SELECT source_id, plugin_id, version FROM releases WHERE sha256 = :digest
+        """,
+        {"digest": sha256},
+    )
+    if here:
+        _store_artifact(db, sha256, point.now, cached=cached)
+    else:
+        change(db, "DELETE FROM artifacts WHERE sha256 = ?", (sha256,))
+        _drop_retained(db, sha256, point.own)
+    for row in touched:
+        _refresh_version(db, point, row["source_id"], row["plugin_id"], row["version"])
+        list_plugin(db, row["source_id"], row["plugin_id"])
+
+
+def _store_artifact(db: sqlite_utils.Database, sha256: bytes, at: int, *, cached: bool) -> None:
+    # What is kept never becomes a mere cache entry by being wanted again.
+    change(
+        db,
+        """
+        INSERT INTO artifacts (sha256, stored_at, cached) VALUES (?, ?, ?)
+        ON CONFLICT (sha256) DO UPDATE SET cached = min(cached, excluded.cached)
+        """,
+        (sha256, at, cached),
+    )
+
+
+def _drop_retained(db: sqlite_utils.Database, sha256: bytes, own: bytes) -> None:
+    change(
+        db,
+        """
+        DELETE FROM announcements WHERE place = 'evidence' AND id IN (
+            SELECT announcement_id FROM observations WHERE sha256 = ? AND retained AND NOT admitted AND observer <> ?)
+        """,
+        (sha256, own),
+    )
+    change(
+        db,
+        """
+        DELETE FROM observations WHERE sha256 = :digest AND retained AND NOT admitted AND observer <> :own
+          AND NOT EXISTS (SELECT 1 FROM announcements WHERE id = announcement_id)
+        """,
+        {"digest": sha256, "own": own},
+    )
+    change(db, "UPDATE observations SET retained = 0, standing = 0 WHERE sha256 = ?", (sha256,))
+
+
+def _report_rewrite(db: sqlite_utils.Database, observation: Observation) -> None:
+    record_activity(
+        db,
+        "security",
+        f"the publisher served other bytes as {observation.plugin_id} {observation.version}, which was seen with "
+        "different ones before; the first ones stay",
+        at=observation.observed_at,
+        source_id=observation.source_id,
+        plugin_id=observation.plugin_id,
+        plugin_name=observation.name,
+        new_version=observation.version,
+    )
+
+
+def _refresh_version(
+    db: sqlite_utils.Database, point: Standpoint, source_id: str, plugin_id: str, version: str
+) -> None:
+    """Judge one version from the observations that count, and store the conclusion."""
+    key = (source_id, plugin_id, version)
+    rows = counted_observations(db, point.own, *key)
+    if not rows:
+        change(db, "DELETE FROM releases WHERE source_id = ? AND plugin_id = ? AND version = ?", key)
+        change(db, "DELETE FROM mirrored_plugins WHERE source_id = ? AND plugin_id = ? AND version = ?", key)
+        return
+    source = select_one(db, "SELECT * FROM known_sources WHERE id = ?", (source_id,))
+    here = {row["sha256"]: _artifact(db, row["sha256"]) for row in rows}
+    sightings = [
+        _sighting(db, point, row, source, place, here[row["sha256"]] is not None) for place, row in enumerate(rows)
+    ]
+    before = select_one(
+        db, "SELECT conflict, held_sha256 FROM releases WHERE source_id = ? AND plugin_id = ? AND version = ?", key
+    )
+    judgement = judge(
+        sightings,
+        key_known=source is not None and _key_known(source),
+        held=None if before is None else before["held_sha256"],
+        raw_oracle=source is not None and source["oracle"] == "raw",
+        trust_depth=point.trust_depth,
+    )
+    if source is not None and source["status"] == "revoked":
+        judgement = replace(judgement, level="reported", backed_by=None)
+    assert judgement.sha256 is not None, "there are sightings"
+    artifact = here[judgement.sha256]
+    shown = _best_description(rows, sightings, judgement.sha256)
+    _store_release(db, judgement, shown, artifact is not None, None if before is None else before["held_sha256"])
+    if judgement.backed_by is not None and artifact is not None:
+        _note_standing(db, rows, sightings, judgement.sha256)
+    store_mirrored(db, shown, artifact if judgement.backed_by is not None else None)
+    # What this node saw itself, `observe` reports.
+    if judgement.conflict and judgement.backed_by != "self" and not (before and before["conflict"]):
+        _report_conflict(db, point, shown)
+
+
+def _key_known(source: Row) -> bool:
+    # The same rule as `Source.key_known`, on a row.
+    return source["status"] not in ("revoked", "conflict") and bool(
+        source["verified_at"] is not None or source["attested"]
+    )
+
+
+def _artifact(db: sqlite_utils.Database, sha256: bytes) -> Row | None:
+    return select_one(db, "SELECT stored_at, cached FROM artifacts WHERE sha256 = ?", (sha256,))
+
+
+def _sighting(
+    db: sqlite_utils.Database, point: Standpoint, row: Row, source: Row | None, place: int, is_here: bool
+) -> Sighting:
+    findings = _findings(db, point, row, source)
+    observer: bytes = row["observer"]
+    relation = point.relation(observer, bool(row["pinned"]))
+    path_keys = point.paths.get(observer, frozenset())
+    if is_here and row["standing"] > relation:
+        relation = Relation(row["standing"])
+        # The path that there was is gone; as its own path it stays apart from every other observer.
+        path_keys = frozenset({observer})
+    row["vouched"] = findings.vouched
+    return Sighting(
+        observer=observer,
+        relation=relation,
+        sha256=row["sha256"],
+        size=row["size"],
+        signed=findings.signed is True,
+        release=findings.released,
+        # The order in which they came: an observer's own clock must not make it the first to have seen something.
+        observed_at=place,
+        path_keys=path_keys,
+    )
+
+
+def _findings(db: sqlite_utils.Database, point: Standpoint, row: Row, source: Row | None) -> Findings:
+    """What the evidence proves: as found before with this key, or checked now."""
+    if source is None:
+        return Findings(signed=None, released=False, vouched=False)
+    is_checked = row["checked_key"] == source["key_raw"]
+    if is_checked and (row["signed"] is not None or point.text is no_texts):
+        signed = None if row["signed"] is None else bool(row["signed"])
+        return Findings(signed, bool(row["released"]), bool(row["vouched"]))
+    findings = examine(observation_from(row), source["key_raw"], point.text)
+    record_findings(db, row, source["key_raw"], findings)
+    return findings
+
+
+def _best_description(rows: list[Row], sightings: list[Sighting], sha256: bytes) -> Row:
+    """Return the observation whose words are shown: the nearest observer's; among strangers', signed ones."""
+
+    def order(pair: tuple[Row, Sighting]) -> tuple[Any, ...]:
+        row, sighting = pair
+        trusted = sighting.relation if sighting.relation >= Relation.PIN else 0
+        return (-trusted, not row["vouched"], not sighting.signed, row["received_at"], row["observer"])
+
+    return min(((r, s) for r, s in zip(rows, sightings, strict=True) if s.sha256 == sha256), key=order)[0]
+
+
+def _note_standing(db: sqlite_utils.Database, rows: list[Row], sightings: list[Sighting], sha256: bytes) -> None:
+    for row, sighting in zip(rows, sightings, strict=True):
+        if sighting.sha256 == sha256 and sighting.relation > row["standing"]:
+            raise_standing(db, row, sighting.relation)
+
+
+def _store_release(
+    db: sqlite_utils.Database, judgement: Judgement, shown: Row, is_here: bool, held: bytes | None
+) -> None:
+    backed = judgement.backed_by is not None
+    change(
+        db,
+        """
+        INSERT OR REPLACE INTO releases (
+            source_id, plugin_id, version, type, name, description, tags, sha256, size, assurance, backed, mirrored,
+            conflict, disputed_by, reported_by, backed_by, icons, observed_at, held_sha256)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        (
+            *(shown[name] for name in ("source_id", "plugin_id", "version", "type", "name", "description", "tags")),
+            judgement.sha256,
+            judgement.size,
+            judgement.level,
+            backed,
+            is_here,
+            judgement.conflict,
+            to_json([did_key(observer) for observer in judgement.disputed_by]),
+            to_json([did_key(observer) for observer in judgement.observers]),
+            judgement.backed_by,
+            shown["icons"],
+            min(shown["observed_at"], shown["received_at"]),
+            judgement.sha256 if backed and is_here else held,
+        ),
+    )
+
+
+def _report_conflict(db: sqlite_utils.Database, point: Standpoint, shown: Row) -> None:
+    record_activity(
+        db,
+        "security",
+        f"nodes whose word counts here saw different bytes as {shown['plugin_id']} {shown['version']}; "
+        "the first ones stay",
+        at=point.now,
+        source_id=shown["source_id"],
+        plugin_id=shown["plugin_id"],
+        plugin_name=shown["name"],
+        new_version=shown["version"],
+    )

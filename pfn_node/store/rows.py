@@ -1,0 +1,183 @@
+"""Rows as the other rooms see them: frozen, typed, no SQL. Times are seconds since 1970, digests raw bytes."""
+
+from dataclasses import dataclass, field
+
+from pfn_protocol.announcements import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A publisher: the original's columns first, then what this node knows besides."""
+
+    id: str
+    instance_url: str
+    username: str
+    public_key: str  # PEM, as the original shows it
+    status: str  # pending, discovered, verified, error, conflict, revoked
+    trust_score: float
+    created_at: int
+    last_sync: int | None
+    asset_domain: str | None
+    asset_naming_scheme: str | None
+    registered: bool  # by an admin here; False: heard of from peers
+    allow_unsigned: bool
+    oracle: str | None  # none, utf8, raw; None: not probed yet
+    verified_at: int | None  # last success here
+    attested: bool  # a directly pinned node says it verified this very key
+    trust: dict[str, float] = field(default_factory=dict)  # the parts of the score
+
+    @property
+    def key_known(self) -> bool:
+        """Whether the public key counts as known (protocol.md, whose word backs bytes)."""
+        return self.status not in ("revoked", "conflict") and (self.verified_at is not None or self.attested)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    id: int
+    source_id: str
+    verifier: str
+    verification_type: str  # initial, periodic, manual
+    result: str  # success, failure
+    details: str | None
+    verified_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    source_id: str
+    ok: bool
+    seconds: float | None  # response time
+    details: str | None
+    checked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What of a source a subscriber wants; empty tags and slugs mean everything."""
+
+    tags: tuple[str, ...] = ()
+    slugs: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    source_id: str
+    subscriber: str
+    filters: Filters
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFailure:
+    source_id: str
+    error_message: str
+    retry_count: int
+    next_retry: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    id: str
+    description: str
+    scopes: tuple[str, ...]
+    created: int
+    expires: int | None
+    last_used: int | None
+    revoked: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    id: int
+    type: str  # version_update, source_verification, source_health, federation_event, security
+    source_id: str | None
+    plugin_id: str | None
+    plugin_name: str | None
+    source_username: str | None
+    old_version: str | None
+    new_version: str | None
+    message: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One version of one plugin of one source, as this node judges it now."""
+
+    source_id: str
+    plugin_id: str
+    version: str
+    type: str
+    name: str
+    description: str | None
+    tags: tuple[str, ...]
+    sha256: bytes | None  # the backed digest, or the reported one where none is backed
+    size: int
+    assurance: str  # reported, A0 .. A4
+    backed: bool
+    mirrored: bool  # the bytes are here
+    conflict: bool
+    disputed_by: tuple[str, ...]  # did:key of nodes that saw another digest
+    reported_by: tuple[str, ...]  # did:key of the observers of this digest
+    backed_by: str | None  # release, self, pin, depth; None if not backed
+    icons: dict[str, str]
+    observed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One (source, plugin): its newest backed release, or the newest reported one where none is backed."""
+
+    release: Release
+    reported_version: str | None  # a newer one that is only reported
+    mirrors: int  # nodes known to hold artifacts of the source, this one included
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Who saw which digest of a release, with the publisher's evidence as the observer gave it."""
+
+    source_id: str
+    plugin_id: str
+    version: str
+    observer: bytes
+    announcement_id: bytes | None  # None: seen here, not announced
+    sha256: bytes
+    size: int
+    name: str
+    description: str | None
+    tags: tuple[str, ...]
+    type: str
+    evidence: tuple[Evidence, ...]
+    observed_at: int
+    icons: dict[str, str] = field(default_factory=dict)  # known only where this node asked the publisher itself
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node that this one knows an address of, or has an opinion about."""
+
+    node_id: bytes
+    url: str | None
+    joined: bool  # the operator named it: retried for ever
+    pinned: bool
+    provisional: bool  # pinned on first use over plain http to another host
+    blocked: bool
+    last_seen: int | None
+    unpinned: bool = False  # the operator took the pin away: joining again at a start does not bring it back
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSummary:
+    """What lists of sources show beside the source itself."""
+
+    subscriber_count: int
+    plugin_count: int
+    last_verification_result: str | None
+    successful_verifications: int
+    response_time_avg: float | None  # seconds, of the last day's successful health checks
+    healthy: bool | None  # as of the last health check; None: never checked
