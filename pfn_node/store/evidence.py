@@ -105,8 +105,10 @@ def _text_verifies(observation: Observation, signed_text: bytes, signature: byte
         return False
     try:
         data = json.loads(signed_text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]  # the original publisher signs a list that holds the one description
     return (
         isinstance(data, dict)
         and observation.plugin_id in (data.get("slug"), data.get("id"))

@@ -1,0 +1,254 @@
+"""Artifacts from other nodes: whom to ask, whom to take it from, and what is done about a liar.
+
+Mirrors are sources of bytes and nothing else: what they send is hashed while it is written, and is kept only if its
+digest and size are the ones that were asked for. Who holds an artifact is asked first, of all candidates at once; then
+the best holder is asked for the bytes, and while nothing comes the next one too. The first complete and true copy
+wins, the others are given up. A holder that sent other bytes than it was asked for is asked last from then on, which
+no other node ever hears of: this is our own experience, not evidence.
+
+However many ask for a digest at the same time, it is fetched once; and who stops waiting for it stops nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from pfn_node.artifacts import ArtifactError, ArtifactMissing, Artifacts
+from pfn_node.mesh.availability import Availability
+from pfn_node.mesh.blocking import InThread
+from pfn_node.mesh.peer_client import PeerClient, PeerFailure, TooMuch
+from pfn_node.mesh.views import shown
+from pfn_node.store.rows import Peer
+
+log = structlog.get_logger()
+
+CANDIDATES_MAX = 16  # nodes that are asked whether they have it; the best of them by rank
+HOLDERS_MAX = 3  # nodes that are asked for the bytes
+# How long a holder may bring nothing before the next one is asked as well.
+HEDGE_SECONDS = 0.3
+# When one has said that it has it, how long better ranked ones are still waited for.
+GRACE_SECONDS = 0.3
+# How long is waited for the first to say that it has it.
+HAVE_SECONDS_MAX = 5.0
+FETCHES_MAX = 8  # at the same time; each may have HOLDERS_MAX transfers open
+WAITING_MAX = 512  # fetches begun or waiting for their turn; beyond it the answer is no
+LIARS_MAX = 1024  # whose lies are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Bytes that are looked for. `size` None: unknown, up to `bytes_max`."""
+
+    sha256: bytes
+    bytes_max: int
+    size: int | None
+    seconds_max: float
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One fetch that several may be waiting for."""
+
+    wanted: Wanted
+    find_candidates: Callable[[], Awaitable[Sequence[Peer]]]
+    cache: bool  # False as soon as one of those who wait wants it kept
+    done: trio.Event = field(default_factory=trio.Event)
+    found: bool = False
+
+
+@dataclass(slots=True)
+class _Race:
+    """Transfers of the same bytes from several holders."""
+
+    brought: int = 0  # bytes, of all of them
+    running: int = 0
+    won: bool = False
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def wait_until_slow(self) -> None:
+        """Return when nothing came for a while, or nobody is running any more, or it is won."""
+        while self.running and not self.won:
+            brought = self.brought
+            with trio.move_on_after(HEDGE_SECONDS):
+                await self.changed.wait()
+                continue
+            if self.brought == brought:
+                return
+
+    async def wait_until_over(self) -> None:
+        while self.running and not self.won:
+            await self.changed.wait()
+
+
+class ArtifactFetch:
+    """Fetches artifacts from other nodes.
+
+    `report_kept(sha256, cache)` is told of every artifact that is here now, before those who wait for it are;
+    `report_lie(peer, sentence)` of every liar.
+    """
+
+    def __init__(
+        self,
+        *,
+        artifacts: Artifacts,
+        client: PeerClient,
+        availability: Availability,
+        bytes_per_second_min: int,
+        report_kept: Callable[[bytes, bool], Awaitable[None]],
+        report_lie: Callable[[Peer, str], Awaitable[None]],
+        in_thread: InThread,
+    ) -> None:
+        self._artifacts = artifacts
+        self._client = client
+        self._availability = availability
+        self._bytes_per_second_min = bytes_per_second_min
+        self._report_kept = report_kept
+        self._report_lie = report_lie
+        self._in_thread = in_thread
+        self._flights: dict[bytes, _Flight] = {}
+        self._turns = trio.CapacityLimiter(FETCHES_MAX)
+        self._lies: dict[bytes, int] = {}
+
+    async def fetch(
+        self,
+        nursery: trio.Nursery,
+        wanted: Wanted,
+        find_candidates: Callable[[], Awaitable[Sequence[Peer]]],
+        *,
+        cache: bool,
+    ) -> bool:
+        """Whether the bytes are here now, fetched or found. The fetch runs in `nursery`, and goes on without us."""
+        if self._artifacts.has(wanted.sha256):  # the database may not know, after a crash
+            return await self._keep_what_is_here(wanted.sha256, cache)
+        flight = self._flights.get(wanted.sha256)
+        if flight is None:
+            if len(self._flights) >= WAITING_MAX:
+                return False
+            flight = self._flights[wanted.sha256] = _Flight(wanted, find_candidates, cache)
+            nursery.start_soon(self._fly, flight)
+        flight.cache = flight.cache and cache
+        await flight.done.wait()
+        return flight.found and (cache == flight.cache or await self._keep_what_is_here(wanted.sha256, cache))
+
+    async def _keep_what_is_here(self, sha256: bytes, cache: bool) -> bool:
+        if not cache:
+            try:
+                await self._in_thread(lambda: self._artifacts.promote(sha256))
+            except ArtifactMissing:  # the cache made room for another one meanwhile
+                return False
+        await self._report_kept(sha256, cache)
+        return True
+
+    async def _fly(self, flight: _Flight) -> None:
+        try:
+            with trio.move_on_after(flight.wanted.seconds_max):
+                async with self._turns:
+                    holders = await self._holders(flight)
+                    flight.found = await self._race(flight, holders)
+            if flight.found:
+                await self._report_kept(flight.wanted.sha256, flight.cache)
+        finally:
+            del self._flights[flight.wanted.sha256]
+            flight.done.set()
+
+    async def _holders(self, flight: _Flight) -> list[Peer]:
+        """Those who say that they have it: pinned first, liars last, otherwise as the store ranks them."""
+        candidates = sorted(
+            await flight.find_candidates(), key=lambda peer: (self._lies.get(peer.node_id, 0), not peer.pinned)
+        )[:CANDIDATES_MAX]
+        answers: list[bool | None] = [None] * len(candidates)
+        changed = trio.Event()
+
+        async def ask(place: int, peer: Peer) -> None:
+            nonlocal changed
+            answers[place] = await self._availability.has(peer, flight.wanted.sha256)
+            changed.set()
+            changed = trio.Event()
+
+        async with trio.open_nursery() as nursery:
+            for place, peer in enumerate(candidates):
+                nursery.start_soon(ask, place, peer)
+            with trio.move_on_after(GRACE_SECONDS):
+                while answers.count(True) < HOLDERS_MAX and None in answers:
+                    await changed.wait()
+            with trio.move_on_after(HAVE_SECONDS_MAX - GRACE_SECONDS):
+                while True not in answers and None in answers:
+                    await changed.wait()
+            nursery.cancel_scope.cancel()
+        return [peer for peer, answer in zip(candidates, answers, strict=True) if answer]
+
+    async def _race(self, flight: _Flight, holders: Sequence[Peer]) -> bool:
+        race = _Race()
+        async with trio.open_nursery() as nursery:
+            for holder in holders[:HOLDERS_MAX]:
+                race.running += 1
+                nursery.start_soon(self._run, race, flight, holder)
+                await race.wait_until_slow()
+                if race.won:
+                    break
+            await race.wait_until_over()
+            nursery.cancel_scope.cancel()
+        return race.won
+
+    async def _run(self, race: _Race, flight: _Flight, holder: Peer) -> None:
+        try:
+            if await self._transfer(race, flight, holder):
+                race.won = True
+        except PeerFailure as failure:
+            log.info("a mirror did not bring an artifact", peer=shown(holder.node_id), reason=failure.reason)
+        except (ArtifactError, OSError) as error:  # a full disk is the operator's business, not the end of the mesh
+            log.error("an artifact could not be written", sha256=flight.wanted.sha256.hex(), error=str(error))
+        finally:
+            race.running -= 1
+            race.tell()
+
+    async def _transfer(self, race: _Race, flight: _Flight, holder: Peer) -> bool:
+        wanted = flight.wanted
+        assert holder.url is not None, "only nodes with a URL are candidates"
+        with self._artifacts.writer() as writer:
+
+            def write(chunk: bytes) -> None:
+                race.brought += len(chunk)
+                writer.write(chunk)
+
+            try:
+                await self._client.artifact(
+                    holder.url,
+                    wanted.sha256,
+                    write,
+                    bytes_max=wanted.bytes_max if wanted.size is None else wanted.size,
+                    seconds_max=wanted.seconds_max,
+                    bytes_per_second_min=self._bytes_per_second_min,
+                )
+            except TooMuch:
+                await self._lower(holder, wanted, "more bytes than its size says")
+                return False
+            if writer.digest() != wanted.sha256:
+                await self._lower(holder, wanted, "bytes with another digest")
+                return False
+            if wanted.size is not None and writer.size != wanted.size:
+                # The digest is right, so the announced size is wrong; nobody can bring these bytes at that size.
+                log.warning("an artifact's announced size is wrong", sha256=wanted.sha256.hex(), size=writer.size)
+                return False
+            with trio.CancelScope(shield=True):  # a thread that renames a file is not to be left alone with it
+                await self._in_thread(lambda: writer.keep(cache=flight.cache, expected=wanted.sha256))
+            return True
+
+    async def _lower(self, liar: Peer, wanted: Wanted, what: str) -> None:
+        if liar.node_id in self._lies or len(self._lies) < LIARS_MAX:
+            self._lies[liar.node_id] = self._lies.get(liar.node_id, 0) + 1
+        await self._report_lie(
+            liar,
+            f"{shown(liar.node_id)} at {liar.url} was asked for the artifact {wanted.sha256.hex()[:16]}… "
+            f"and sent {what}; they were thrown away, and it is asked last from now on.",
+        )
+
+    def lies_of(self, node_id: bytes) -> int:
+        """How often this node sent other bytes than it was asked for, since start."""
+        return self._lies.get(node_id, 0)

@@ -1,0 +1,365 @@
+"""The mesh of a node, put together: what the other rooms of the node speak to.
+
+The engine restores the machine from the database, keeps its turns going (turns.py), and hands out what the rest of the
+node may ask of the mesh: announce what was seen, answer a request that came in, join and pin nodes, fetch an artifact.
+It is the only owner of the machine; nothing else ever calls it.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+
+import sqlite_utils
+import structlog
+import trio
+
+from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.mesh.admission import Admission
+from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
+from pfn_node.mesh.availability import Availability
+from pfn_node.mesh.backfill import Backfill
+from pfn_node.mesh.blocking import InThread, worker_threads
+from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.incoming import Incoming
+from pfn_node.mesh.joining import Joining
+from pfn_node.mesh.outgoing import Outgoing
+from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
+from pfn_node.mesh.restoring import blocked, pinned, restore_mesh
+from pfn_node.mesh.traffic import Traffic
+from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
+from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
+from pfn_node.settings import Settings
+from pfn_node.store import activity, announcements, releases
+from pfn_node.store import peers as peer_store
+from pfn_node.store.database import Database
+from pfn_node.store.rows import Peer
+from pfn_protocol.announcements import Kind, MirrorStatement, SourceStatement, VersionStatement
+from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement
+from pfn_protocol.events import PeerFound, PolicyChanged, ShutdownRequested, StatementMade
+from pfn_protocol.identity import PrivateKey
+from pfn_protocol.limits import evidence_text_bytes_max, read_back_ms_max
+from pfn_protocol.mesh import Mesh, MeshOptions
+
+log = structlog.get_logger()
+
+SOFTWARE = "pfn-node/0.1.0"
+# Waiting answers get this long to leave when the node stops.
+SHUTDOWN_SECONDS_MAX = 0.5
+# A signed text is small: who does not bring it in this time is not the one to wait for.
+TEXT_SECONDS_MAX = 30.0
+# A restarted node first asks its neighbours what it said before: until a first link, and from there on again.
+SILENCE_SECONDS_MAX = 2 * read_back_ms_max / 1000 + 1
+# Links come and go slowly; looking at all of them for every request would cost more than most requests.
+LINKS_LOOK_SECONDS = 1.0
+
+
+class Engine:
+    """The mesh of a node. Everything else of the node speaks to other nodes through it.
+
+    `url` is the node's own public URL (None: it has none and polls). `clock` gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        key: PrivateKey,
+        settings: Settings,
+        database: Database,
+        artifacts: Artifacts,
+        outbound: WayOut,
+        url: str | None,
+        rng: random.Random,
+        clock: Callable[[], float] = time.time,
+        in_thread: InThread | None = None,
+    ) -> None:
+        self._key = key
+        self._settings = settings
+        self._database = database
+        self._artifacts = artifacts
+        self._url = url
+        self._rng = rng
+        self._clock = clock
+        self._in_thread = in_thread or worker_threads()
+        self._mesh: Mesh | None = None
+        self._nursery: trio.Nursery | None = None
+        self._opinions: dict[bytes, Peer] = {}  # of the operator: nodes joined, pinned or blocked
+        self._linked: frozenset[bytes] = frozenset()
+        self._linked_until = -math.inf  # when to look at the links again, in trio's time
+        self._saying: dict[tuple[Kind, str], trio.Event] = {}  # own slots whose next announcement is waited for
+        self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
+        self._traffic = Traffic()
+        self._bodies = Bodies(database)
+        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms)
+        self._fetches = ArtifactFetch(
+            artifacts=artifacts,
+            client=self._client,
+            availability=Availability(self._client),
+            bytes_per_second_min=settings.transfer_bytes_per_second_min,
+            report_kept=self._record_mirrored,
+            report_lie=lambda _, sentence: self._alert(sentence),
+            in_thread=self._in_thread,
+        )
+        self._backfill = Backfill(
+            mesh=settings.mesh,
+            database=database,
+            bodies=self._bodies,
+            clock=clock,
+            fetch_artifact=self.fetch_artifact,
+            fetch_texts=self._fetch_texts,
+        )
+        self._joining = Joining(
+            me=key.public,
+            mesh=settings.mesh,
+            database=database,
+            client=self._client,
+            allow_http=settings.allow_private_networks,
+            joined=self._on_joined,
+            pin=self._pin_on_join,
+            alert=self._alert,
+            rng=rng,
+        )
+        self._turns = Turns(database=database, bodies=self._bodies, clock=clock)
+        self._outgoing = Outgoing(
+            client=self._client,
+            bodies=self._bodies,
+            traffic=self._traffic,
+            clock=clock,
+            report=self._turns.report,
+            report_impostor=self._on_impostor,
+        )
+        self._incoming = Incoming(
+            key=key,
+            mesh=settings.mesh,
+            admission=Admission(
+                me=key.public,
+                mesh=settings.mesh,
+                now_ms=self._now_ms,
+                is_known=self._is_known,
+                is_blocked=self._is_blocked,
+            ),
+            bodies=self._bodies,
+            artifacts=artifacts,
+            traffic=self._traffic,
+            clock=clock,
+            submit=self._turns.submit,
+        )
+
+    # ---- The life of the engine.
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the mesh until `shutdown`; an exception means that the node cannot go on."""
+        try:
+            mesh = self._mesh = await self._restore()
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._speaks_at = trio.current_time() + SILENCE_SECONDS_MAX
+                doers = Doers(partial(self._outgoing.start, nursery), self._incoming.deliver, self._follow_up)
+                nursery.start_soon(self._turns.run, mesh, doers)
+                await nursery.start(self._joining.run, self._settings.join)
+                nursery.start_soon(self._backfill.run)
+                task_status.started()
+        except Exception as error:
+            log.critical("the mesh cannot go on; the node ends", error=repr(error))
+            raise
+        finally:
+            self._end()
+
+    async def _restore(self) -> Mesh:
+        await self._read_opinions()
+        options = MeshOptions(url=self._url or "", software=SOFTWARE)
+        mesh, texts_missing = await restore_mesh(
+            self._key, self._settings, options, self._database, self._artifacts, self._rng, self._now_ms()
+        )
+        self._backfill.heard(texts_missing)
+        return mesh
+
+    async def shutdown(self) -> None:
+        """Give the waiting answers, then stop; under a second."""
+        with trio.move_on_after(SHUTDOWN_SECONDS_MAX):
+            try:
+                await self._turns.tell(ShutdownRequested())
+            except Stopped:
+                pass  # it has ended by itself
+        self._end()
+
+    def _end(self) -> None:
+        if self._nursery is not None:  # first: what runs there shall be cancelled, not find a closed queue
+            self._nursery.cancel_scope.cancel()
+            self._nursery = None
+        self._turns.end()
+        self._incoming.close()
+
+    # ---- What the node asks of the mesh.
+
+    async def announce(self, statement: SourceStatement | VersionStatement | MirrorStatement) -> bool:
+        """Tell the mesh; True once the announcement is kept, and will be told even after a crash.
+
+        False if the machine does not say it, for a reason that it alerts the operator of: no node would accept it, or
+        another node speaks with this node's key. Right after a start it takes some seconds, until neighbours were asked
+        what this node said before. Raises Stopped if the node is stopping.
+        """
+        slot = (statement.kind, statement.subject)
+        said = self._saying.setdefault(slot, trio.Event())
+        await self._turns.tell(StatementMade(statement))
+        with trio.move_on_at(self._speaks_at):
+            await said.wait()
+        if not said.is_set() and self._saying.get(slot) is said:
+            del self._saying[slot]
+        return said.is_set()
+
+    async def handle(self, path: str, raw: bytes) -> tuple[int, bytes]:
+        """The HTTP status and body that answer POST /node/v1/<path>: see `Incoming.handle`."""
+        return await self._incoming.handle(path, raw)
+
+    def info(self) -> NodeInfo:
+        """What GET /node/v1/info says."""
+        return NodeInfo(self._key.public, self._url, self._settings.mesh, SOFTWARE)
+
+    def status(self) -> dict[str, object]:
+        """The mesh in a few numbers, ready for JSON; empty before it runs."""
+        if self._mesh is None:
+            return {}
+        status = self._mesh.status()
+        return {**asdict(status), "digest": status.digest.hex(), "last": list(status.last)}
+
+    async def fetch_artifact(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> bool:
+        """Whether the artifact is here now, fetched from other nodes if it was not; its digest and size are checked.
+
+        A fetch that was begun goes on when its caller is cancelled, for those who ask next.
+        """
+        nursery = self._nursery
+        if nursery is None or size > self._settings.artifact_bytes_max:
+            return False
+        wanted = Wanted(sha256, size, size, self._settings.artifact_seconds_max)
+        return await self._fetches.fetch(nursery, wanted, lambda: self._holders(source_id, sha256), cache=cache)
+
+    # ---- Other nodes, and the operator's opinion of them.
+
+    async def join(self, url: str, key: bytes | None) -> bytes | None:
+        """Link to the node at `url`: its id, or None if it has not answered yet and is tried again for ever.
+
+        Raises Refusal if the URL is unusable, another key answers than `key`, or the node is this one.
+        """
+        return await self._joining.join(url, key)
+
+    async def set_policy(self, node_id: bytes, *, pinned: bool | None = None, blocked: bool | None = None) -> None:
+        """Pin or unpin, block or unblock a node; what its word backs is judged again before this returns."""
+        provisional = None if pinned is None else False
+
+        def work(db: sqlite_utils.Database) -> None:
+            peer_store.set_peer_policy(db, node_id, pinned=pinned, blocked=blocked, provisional=provisional)
+
+        await self._database.write(work)
+        await self._apply_opinions()
+
+    def peers(self) -> list[PeerView]:
+        """The other nodes as this one knows them; those with an opinion about them, and links, first."""
+        if self._mesh is None:
+            return []
+        return peer_views(self._mesh, self._key.public, self._database.read_now(peer_store.peers), self._traffic)
+
+    # ---- What the parts of the mesh report.
+
+    def _follow_up(self, kept: Kept) -> None:
+        if isinstance(kept, KeepAnnouncement):
+            if kept.announcement.author == self._key.public:
+                said = self._saying.pop((kept.announcement.kind, kept.announcement.subject), None)
+                if said is not None:
+                    said.set()
+            elif kept.admitted and kept.announcement.kind is Kind.VERSION:
+                self._backfill.heard((kept.announcement.id,))
+        elif isinstance(kept, ChangeAdmission):
+            self._backfill.heard(kept.admitted)
+
+    async def _on_joined(self, node_id: bytes, url: str) -> None:
+        at = int(self._clock())
+
+        def work(db: sqlite_utils.Database) -> None:
+            peer_store.save_peer(db, node_id, url=url, seen=at)
+            peer_store.set_peer_policy(db, node_id, joined=True)
+
+        await self._database.write(work)
+        await self._read_opinions()
+        await self._turns.report(PeerFound(node_id, url))
+
+    async def _pin_on_join(self, node_id: bytes, provisional: bool) -> None:
+        """`--join` pins, but never against what the operator said about the node in another way."""
+
+        def work(db: sqlite_utils.Database) -> None:
+            known = peer_store.get_peer(db, node_id)
+            if known is None or not (known.pinned or known.unpinned or known.blocked):
+                peer_store.set_peer_policy(db, node_id, pinned=True, provisional=provisional)
+
+        await self._database.write(work)
+        await self._apply_opinions()
+
+    async def _apply_opinions(self) -> None:
+        await self._read_opinions()
+        known = list(self._opinions.values())
+        await self._turns.tell(PolicyChanged(pins=pinned(known), blocked=blocked(known)))
+        self._backfill.sweep_soon()
+
+    async def _read_opinions(self) -> None:
+        known = await self._database.read(peer_store.peers)
+        self._opinions = {peer.node_id: peer for peer in known if peer.pinned or peer.blocked or peer.joined}
+
+    async def _on_impostor(self, failure: AnotherKey) -> None:
+        opinion = self._opinions.get(failure.expected)
+        if opinion is not None and opinion.pinned:
+            await self._joining.alert_of_impostor(failure)
+
+    async def _alert(self, sentence: str) -> None:
+        """Show the operator what concerns the node's safety."""
+        at = int(self._clock())
+        log.warning("security", sentence=sentence)
+        await self._database.write(lambda db: activity.record_activity(db, "security", sentence, at=at))
+
+    async def _record_mirrored(self, sha256: bytes, cache: bool) -> None:
+        at = int(self._clock())
+        await self._database.write(lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
+
+    async def _holders(self, source_id: str, sha256: bytes) -> Sequence[Peer]:
+        holders = await self._database.read(lambda db: announcements.holders(db, source_id, sha256))
+        return [peer for peer in holders if peer.url and not peer.blocked and peer.node_id != self._key.public]
+
+    async def _fetch_texts(self, author: bytes, statement: VersionStatement) -> bool:
+        """Get the signed texts of a version, from its author or who has its artifact; then it is judged again."""
+        nursery = self._nursery
+        if nursery is None:
+            return False
+
+        async def candidates() -> Sequence[Peer]:
+            holders = await self._holders(statement.source_id, statement.sha256)
+            return sorted(holders, key=lambda peer: peer.node_id != author)
+
+        came: list[bool] = []
+        for sha256 in dict.fromkeys(piece.text_sha256 for piece in statement.evidence if piece.text_sha256):
+            wanted = Wanted(sha256, evidence_text_bytes_max, None, TEXT_SECONDS_MAX)
+            came.append(await self._fetches.fetch(nursery, wanted, candidates, cache=False))
+        if any(came):
+            version = (statement.source_id, statement.plugin_id, statement.version)
+            await self._database.write(lambda db: releases.set_signed(db, *version, self._text))
+        return all(came)
+
+    def _text(self, sha256: bytes) -> bytes | None:
+        """A signed text that is kept here."""
+        try:
+            return self._artifacts.read_text(sha256, evidence_text_bytes_max)
+        except ArtifactError:
+            return None
+
+    def _is_known(self, node_id: bytes) -> bool:
+        """Whether a sender has an allowance of its own."""
+        if trio.current_time() >= self._linked_until and self._mesh is not None:
+            self._linked_until = trio.current_time() + LINKS_LOOK_SECONDS
+            self._linked = frozenset(link.peer for link in self._mesh.links() if link.state == "linked")
+        return node_id in self._opinions or node_id in self._linked
+
+    def _is_blocked(self, node_id: bytes) -> bool:
+        opinion = self._opinions.get(node_id)
+        return opinion is not None and opinion.blocked
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

@@ -1,0 +1,188 @@
+"""Joining: the nodes that the operator named, tried for ever, and whose key is whose.
+
+A target is a URL, and the key that must answer there if the operator knows it (`URL#did:key:...`). Otherwise the key
+first seen there is recorded with it, after its holder signed something fresh, and any other key at that URL is refused
+from then on and shown to the operator. Targets are kept in the database, so a node finds back without its flags.
+
+Naming a node with `--join` also pins it: the operator says whom this node believes. A pin that was made on first use
+over plain http to another host is marked provisional, since anybody on the way could have answered. Joining through the
+API only links. A pin that the operator took back is never made again by a flag: the store remembers that.
+"""
+
+import ipaddress
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import structlog
+import trio
+
+from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure
+from pfn_node.mesh.views import shown
+from pfn_node.store import peers as peer_store
+from pfn_node.store.database import Database
+from pfn_protocol.errors import Refusal
+from pfn_protocol.identity import parse_did_key
+from pfn_protocol.names import parse_instance_url
+
+log = structlog.get_logger()
+
+RETRY_SECONDS_MIN = 1.0
+RETRY_SECONDS_MAX = 300.0
+# The waits are spread by this share, so that the nodes of a site that lost power do not come back in step.
+JITTER = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTarget:
+    """Where a node is to be found, and the key that must answer there, if it is known."""
+
+    url: str
+    node_id: bytes | None
+
+
+class NotItself(PeerFailure):
+    """The target is this node itself: there is nothing to try again."""
+
+
+def parse_join_target(text: str, *, allow_http: bool) -> JoinTarget:
+    """`URL` or `URL#did:key:...`. Raises Refusal with what is wrong."""
+    url, _, fragment = text.strip().partition("#")
+    return JoinTarget(
+        parse_instance_url(url, allow_http=allow_http).rstrip("/"), parse_did_key(fragment) if fragment else None
+    )
+
+
+def is_provisional(url: str) -> bool:
+    """Whether a key first seen at this URL could have been anybody's on the way: plain http to another host."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not loopback
+
+
+class Joining:
+    """Keeps at the join targets until each has answered.
+
+    `joined(node_id, url)` is called each time that one did, `pin(node_id, provisional)` if it is to be pinned as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        me: bytes,
+        mesh: str,
+        database: Database,
+        client: PeerClient,
+        allow_http: bool,
+        joined: Callable[[bytes, str], Awaitable[None]],
+        pin: Callable[[bytes, bool], Awaitable[None]],
+        alert: Callable[[str], Awaitable[None]],
+        rng: random.Random,
+    ) -> None:
+        self._me = me
+        self._mesh = mesh
+        self._database = database
+        self._client = client
+        self._allow_http = allow_http
+        self._joined = joined
+        self._pin = pin
+        self._alert = alert
+        self._rng = rng
+        self._nursery: trio.Nursery | None = None
+        self._trying: set[str] = set()
+        self._alerted: set[tuple[str, bytes]] = set()
+
+    async def run(self, flags: Sequence[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Record what the flags say, then keep at every recorded target. Raises Refusal for an unusable flag."""
+        named = [parse_join_target(flag, allow_http=self._allow_http) for flag in flags]
+        for target in named:
+            await self._record(target)
+        recorded = await self._database.read(peer_store.join_targets)
+        pinned_urls = {target.url: target for target in named}
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for url, node_id in recorded:
+                self._keep_at(JoinTarget(url, node_id), pins=url in pinned_urls)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def join(self, text_url: str, node_id: bytes | None) -> bytes | None:
+        """Link to the node at this URL: its id, or None if it did not answer and is tried again in the background.
+
+        Raises Refusal for a URL that cannot be a node's, for too many targets, and for another key than expected.
+        """
+        url = parse_instance_url(text_url, allow_http=self._allow_http).rstrip("/")
+        recorded = dict(await self._database.read(peer_store.join_targets))
+        if url not in recorded and len(recorded) >= peer_store.JOIN_TARGETS_MAX:
+            raise Refusal("R95", f"This node keeps at {peer_store.JOIN_TARGETS_MAX} nodes already; that is all it can.")
+        target = JoinTarget(url, node_id or recorded.get(url))
+        try:
+            found = await self._attempt(target, pins=False)
+        except (AnotherKey, NotItself) as failure:
+            raise Refusal("R95", f"Not joined: {failure.reason}.") from failure
+        except PeerFailure as failure:
+            log.info("a node to join does not answer yet", url=url, reason=failure.reason)
+            await self._record(target)
+            self._keep_at(target, pins=False)
+            return None
+        return found
+
+    async def _record(self, target: JoinTarget) -> None:
+        """Without a key, what is known of the URL stays."""
+        known = dict(await self._database.read(peer_store.join_targets))
+        if target.url not in known or target.node_id is not None:
+            await self._database.write(lambda db: peer_store.add_join_target(db, target.url, target.node_id))
+
+    def _keep_at(self, target: JoinTarget, *, pins: bool) -> None:
+        if self._nursery is not None and target.url not in self._trying:
+            self._trying.add(target.url)
+            self._nursery.start_soon(self._try_for_ever, target, pins)
+
+    async def _try_for_ever(self, target: JoinTarget, pins: bool) -> None:
+        wait = RETRY_SECONDS_MIN
+        try:
+            while True:
+                try:
+                    await self._attempt(target, pins=pins)
+                    return
+                except NotItself as failure:
+                    log.warning("a join target is this node itself", url=target.url, reason=failure.reason)
+                    return
+                except PeerFailure as failure:
+                    log.info("a node to join does not answer yet", url=target.url, reason=failure.reason)
+                await trio.sleep(wait * self._rng.uniform(1 - JITTER, 1 + JITTER))
+                wait = min(2 * wait, RETRY_SECONDS_MAX)
+        finally:
+            self._trying.discard(target.url)
+
+    async def _attempt(self, target: JoinTarget, *, pins: bool) -> bytes:
+        """Reach the target, have it prove its key, and record it. Raises PeerFailure."""
+        info = await self._client.info(target.url)
+        if info.mesh != self._mesh:
+            raise PeerFailure(f"{target.url} belongs to the mesh {info.mesh!r}, this node to {self._mesh!r}")
+        if info.node_id == self._me:
+            raise NotItself(f"{target.url} is this node itself")
+        if target.node_id is not None and info.node_id != target.node_id:
+            failure = AnotherKey(target.url, expected=target.node_id, found=info.node_id)
+            await self.alert_of_impostor(failure)
+            raise failure
+        await self._client.prove(info.node_id, target.url)
+        await self._database.write(lambda db: peer_store.add_join_target(db, target.url, info.node_id))
+        if pins:
+            await self._pin(info.node_id, target.node_id is None and is_provisional(target.url))
+        await self._joined(info.node_id, target.url)
+        log.info("joined a node", url=target.url, node=shown(info.node_id), pinned=pins)
+        return info.node_id
+
+    async def alert_of_impostor(self, failure: AnotherKey) -> None:
+        """Tell the operator, once for each key that shows up."""
+        mark = (failure.url, failure.found)
+        if mark in self._alerted or len(self._alerted) >= peer_store.JOIN_TARGETS_MAX:
+            return
+        self._alerted.add(mark)
+        await self._alert(f"Refused: {failure.reason}. If its operator made a new key, join it again with that key.")

@@ -1,0 +1,100 @@
+"""Requests to other nodes, as the machine asks for them: bounded tasks, each of which ends in exactly one event.
+
+The machine never waits for a request, and neither does the engine: `start` takes it on, or reports at once that it
+cannot be sent. A deadline counts from that moment, waiting for a turn included, so the machine can rely on it.
+Requests that hang on purpose (a node without a URL waits for news) have turns of their own and starve nobody.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.peer_client import REQUEST_SECONDS_MAX, AnotherKey, PeerClient, PeerFailure
+from pfn_node.mesh.traffic import Traffic
+from pfn_node.mesh.views import shown
+from pfn_protocol.effects import SendRequest
+from pfn_protocol.errors import Refusal
+from pfn_protocol.events import AnswerReceived, PeerUnreachable
+from pfn_protocol.messages import GossipRequest
+
+log = structlog.get_logger()
+
+# One client does most requests a second at 16 in flight; more only wait for each other.
+IN_FLIGHT_MAX = 16
+# Twice the active view of a large mesh.
+HANGING_MAX = 24
+# Requests taken on and not yet ended; the machine asks for a few per link.
+TAKEN_ON_MAX = 512
+
+
+class Outgoing:
+    """Performs SendRequest. `report` takes the event that ends it; `report_impostor` hears of wrong keys."""
+
+    def __init__(
+        self,
+        *,
+        client: PeerClient,
+        bodies: Bodies,
+        traffic: Traffic,
+        clock: Callable[[], float],
+        report: Callable[[AnswerReceived | PeerUnreachable], Awaitable[None]],
+        report_impostor: Callable[[AnotherKey], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._bodies = bodies
+        self._traffic = traffic
+        self._clock = clock
+        self._report = report
+        self._report_impostor = report_impostor
+        self._taken_on = 0
+        self._turns = trio.CapacityLimiter(IN_FLIGHT_MAX)
+        self._hanging_turns = trio.CapacityLimiter(HANGING_MAX)
+
+    def start(self, nursery: trio.Nursery, request: SendRequest) -> PeerUnreachable | None:
+        """Take a request on; or the event that says that it cannot be. Never waits."""
+        if self._taken_on >= TAKEN_ON_MAX:
+            return PeerUnreachable(request.request_id, request.peer, "too many requests are under way here")
+        self._taken_on += 1
+        nursery.start_soon(self._carry_out, request)
+        return None
+
+    async def _carry_out(self, request: SendRequest) -> None:
+        waits = request.message.wait_seconds if isinstance(request.message, GossipRequest) else 0
+        event: AnswerReceived | PeerUnreachable
+        try:
+            with trio.fail_after(REQUEST_SECONDS_MAX + waits):
+                async with self._hanging_turns if waits else self._turns:
+                    event = await self._exchange(request, waits)
+        except trio.TooSlowError:
+            event = self._unreachable(request, "no answer in time")
+        except AnotherKey as failure:
+            await self._report_impostor(failure)
+            event = self._unreachable(request, failure.reason)
+        except PeerFailure as failure:
+            event = self._unreachable(request, failure.reason)
+        except Refusal as refusal:  # our own message breaks a rule: a mistake of ours that must not end the node
+            log.error("a request could not be written", path=request.message.path, reason=str(refusal))
+            event = self._unreachable(request, "the request could not be written")
+        finally:
+            self._taken_on -= 1
+        await self._report(event)
+
+    async def _exchange(self, request: SendRequest, waits: int) -> AnswerReceived:
+        message = await self._bodies.into_request(request.message, request.bodies)
+        began = trio.current_time()
+        exchange = await self._client.send(request.peer, request.url, message, REQUEST_SECONDS_MAX + waits)
+        self._traffic.record(
+            request.peer,
+            sent=exchange.bytes_sent,
+            received=exchange.bytes_received,
+            at=self._clock(),
+            round_trip_seconds=None if waits else trio.current_time() - began,
+        )
+        return AnswerReceived(request.request_id, request.peer, exchange.answer)
+
+    @staticmethod
+    def _unreachable(request: SendRequest, reason: str) -> PeerUnreachable:
+        log.debug("a node did not answer", peer=shown(request.peer), path=request.message.path, reason=reason)
+        return PeerUnreachable(request.request_id, request.peer, reason)

@@ -1,0 +1,46 @@
+"""What is measured of the exchange with each node: for the operator's eyes, and for choosing mirrors."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+# Nodes whose figures are kept; the ones not heard of for longest go first.
+PEERS_MAX = 4096
+# Weight of the newest measurement: a changed route shows after a handful of requests, one slow answer does not.
+ROUND_TRIP_WEIGHT = 0.2
+
+
+@dataclass(slots=True)
+class PeerTraffic:
+    """Since start. Times in seconds, sizes in bytes."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    round_trip_seconds: float | None = None
+    last_seen: int | None = None
+
+
+class Traffic:
+    """The figures of the nodes heard of lately."""
+
+    def __init__(self) -> None:
+        self._peers: OrderedDict[bytes, PeerTraffic] = OrderedDict()
+
+    def of(self, peer: bytes) -> PeerTraffic:
+        """The figures of one node; zeros if nothing was exchanged."""
+        return self._peers.get(peer, PeerTraffic())
+
+    def record(
+        self, peer: bytes, *, sent: int, received: int, at: float, round_trip_seconds: float | None = None
+    ) -> None:
+        """A verified exchange with `peer` ended at `at`; `round_trip_seconds` only where it says something."""
+        figures = self._peers.pop(peer, None) or PeerTraffic()
+        self._peers[peer] = figures
+        figures.bytes_sent += sent
+        figures.bytes_received += received
+        figures.last_seen = int(at)
+        if round_trip_seconds is not None:
+            before = figures.round_trip_seconds
+            weight = ROUND_TRIP_WEIGHT if before is not None else 1.0
+            figures.round_trip_seconds = weight * round_trip_seconds + (1 - weight) * (before or 0.0)
+        if len(self._peers) > PEERS_MAX:
+            self._peers.popitem(last=False)

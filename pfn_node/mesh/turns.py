@@ -1,0 +1,229 @@
+"""The turns of the machine: what happened goes in, what is to be done comes out, and is done in a fixed order.
+
+Events wait in one bounded queue. A turn takes those that wait (up to a batch), hands each to the machine, and then
+performs the effects of the whole batch:
+
+1. keep: everything that changes what this node remembers, in one transaction;
+2. start what follows from it: fetches of artifacts and signed texts, which nobody waits for;
+3. tell: requests to other nodes, answers to those who wait.
+
+So nothing is told that a crash could make us forget, however the batch was put together. Telling is done by tasks: a
+turn never waits for another node. There is one deadline and no table of timers: the machine names the moment at which
+it wants to be woken.
+
+What is wrong with other nodes comes back as events. What is wrong with the machine itself is a mistake of ours: it
+leaves `run` as an exception and ends the node, rather than leaving one that looks alive and is not.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import sqlite_utils
+import structlog
+import trio
+
+from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.incoming import Busy
+from pfn_node.store import activity, announcements
+from pfn_node.store import peers as peer_store
+from pfn_node.store.database import Database
+from pfn_protocol.effects import (
+    ChangeAdmission,
+    DropAnnouncements,
+    Effect,
+    ForgetPeer,
+    KeepAnnouncement,
+    RaiseAlert,
+    RememberPeer,
+    SendAnswer,
+    SendRequest,
+)
+from pfn_protocol.events import Event, PeerUnreachable, RequestReceived, TimePassed
+from pfn_protocol.mesh import Mesh
+
+log = structlog.get_logger()
+
+# Requests of others that wait for the machine; at 2,000 events a second the last of them waits half a second.
+REQUESTS_WAITING_MAX = 1024
+# All events that wait; the room above is for answers and our own statements, which must not be lost.
+EVENTS_WAITING_MAX = 2048
+# Events whose effects are kept in one transaction: long enough to share a sync of the disk, short to wait for.
+BATCH_MAX = 64
+# The clock may be set back or ahead while we sleep until a moment of it; so it is looked at least this often.
+CLOCK_CHECK_SECONDS = 10.0
+
+Kept = KeepAnnouncement | DropAnnouncements | ChangeAdmission | RememberPeer | ForgetPeer | RaiseAlert
+
+
+class Stopped(Exception):
+    """The mesh of this node does not run any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the mesh of this node does not run any more; the node is stopping")
+
+
+@dataclass(slots=True, eq=False)
+class _Queued:
+    """An event, and whether what it changed is kept by now."""
+
+    event: Event
+    ended: trio.Event = field(default_factory=trio.Event)
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doers:
+    """Who does what is to be done, apart from keeping. None of them may wait."""
+
+    ask: Callable[[SendRequest], PeerUnreachable | None]  # starts a request, or says what ends it at once
+    answer: Callable[[SendAnswer], None]  # hands an answer to who waits for it
+    follow_up: Callable[[Kept], None]  # is told of what was kept
+
+
+class Turns:
+    """Owns the machine while it runs."""
+
+    def __init__(self, *, database: Database, bodies: Bodies, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._bodies = bodies
+        self._clock = clock
+        self._send, self._receive = trio.open_memory_channel[_Queued](EVENTS_WAITING_MAX)
+        self._own: deque[Event] = deque()  # what a turn itself has for the next one
+        self._told: set[_Queued] = set()
+        self._over = False
+
+    # ---- In.
+
+    def submit(self, request: RequestReceived) -> None:
+        """Queue a request of another node; raises Busy when too many wait."""
+        if self._receive.statistics().current_buffer_used >= REQUESTS_WAITING_MAX:
+            raise Busy("This node has too many requests to answer; try again later.")
+        try:
+            self._send.send_nowait(_Queued(request))
+        except (trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            raise Busy("This node cannot answer now; try again later.") from error
+
+    async def report(self, event: Event) -> None:
+        """Queue what happened to something that the machine asked for, waiting for room. Raises Stopped."""
+        await self._put(_Queued(event))
+
+    async def tell(self, event: Event) -> None:
+        """Queue an event, and return once what it changed is kept. Raises Stopped if the mesh ends before that."""
+        queued = _Queued(event)
+        await self._put(queued)
+        if self._over:
+            raise Stopped
+        self._told.add(queued)
+        try:
+            await queued.ended.wait()
+        finally:
+            self._told.discard(queued)
+        if not queued.kept:
+            await trio.lowlevel.checkpoint()  # whoever is cancelled by the node's end shall not see it as an error
+            raise Stopped
+
+    async def _put(self, queued: _Queued) -> None:
+        try:
+            await self._send.send(queued)
+        except (trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            raise Stopped from error
+
+    # ---- Round and round.
+
+    async def run(self, mesh: Mesh, doers: Doers) -> None:
+        """Take turns until `end`, or for ever."""
+        try:
+            while not self._over:
+                await self._turn(mesh, doers, await self._next_batch(mesh))
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """No further turn is taken; those who wait for one are told."""
+        self._over = True
+        self._send.close()
+        for queued in self._told:
+            queued.ended.set()
+
+    async def _next_batch(self, mesh: Mesh) -> list[_Queued]:
+        """What waits, at most a batch of it; nothing, if the machine's moment comes first."""
+        batch = [_Queued(self._own.popleft()) for _ in range(min(len(self._own), BATCH_MAX))]
+        if not batch:
+            with trio.move_on_after(self._seconds_until_wake(mesh)), suppress(trio.EndOfChannel):
+                batch.append(await self._receive.receive())
+        while len(batch) < BATCH_MAX:
+            try:
+                batch.append(self._receive.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        return batch
+
+    def _seconds_until_wake(self, mesh: Mesh) -> float:
+        wake_at = mesh.wake_at
+        if wake_at is None:
+            return CLOCK_CHECK_SECONDS
+        return max(0.0, min(wake_at / 1000 - self._clock(), CLOCK_CHECK_SECONDS))
+
+    async def _turn(self, mesh: Mesh, doers: Doers, batch: Sequence[_Queued]) -> None:
+        now_ms = int(self._clock() * 1000)
+        effects: list[Effect] = []
+        for queued in batch:
+            effects += mesh.handle(queued.event, now_ms)
+            await trio.lowlevel.checkpoint()  # a page of announcements takes a while to verify; let others run
+        if mesh.wake_at is not None and mesh.wake_at <= now_ms:
+            effects += mesh.handle(TimePassed(), now_ms)
+        kept: list[Kept] = [effect for effect in effects if not isinstance(effect, SendRequest | SendAnswer)]
+        if kept:
+            await self._keep(kept)
+        for effect in kept:
+            doers.follow_up(effect)
+        for queued in batch:
+            queued.kept = True
+            queued.ended.set()
+        for told in effects:
+            self._tell_others(doers, told)
+
+    async def _keep(self, effects: Sequence[Kept]) -> None:
+        for effect in effects:
+            if isinstance(effect, KeepAnnouncement):
+                self._bodies.remember(effect.announcement.id, effect.announcement.raw)
+            elif isinstance(effect, DropAnnouncements):
+                self._bodies.forget(effect.ids)
+            elif isinstance(effect, RaiseAlert):
+                log.warning("the mesh raised an alert", kind=effect.kind, sentence=effect.sentence)
+        at = int(self._clock())
+
+        def work(db: sqlite_utils.Database) -> None:
+            for effect in effects:
+                _keep_one(db, effect, at)
+
+        await self._database.write(work)
+
+    def _tell_others(self, doers: Doers, effect: Effect) -> None:
+        if isinstance(effect, SendAnswer):
+            doers.answer(effect)
+        elif isinstance(effect, SendRequest):
+            refused = doers.ask(effect)
+            if refused is not None:
+                self._own.append(refused)
+
+
+def _keep_one(db: sqlite_utils.Database, effect: Kept, at: int) -> None:
+    match effect:
+        case KeepAnnouncement(announcement, admitted):
+            announcements.keep(db, announcement, admitted, at)
+        case DropAnnouncements(ids):
+            announcements.drop(db, ids)
+        case ChangeAdmission(admitted, parked):
+            announcements.change_admission(db, admitted, parked)
+        case RememberPeer(peer, url, seen_ms):
+            peer_store.save_peer(db, peer, url=url, seen=seen_ms // 1000)
+        case ForgetPeer(peer):
+            peer_store.forget_peer(db, peer)
+        case RaiseAlert(_, sentence):
+            activity.record_activity(db, "security", sentence, at=at)
+        case _:
+            assert_never(effect)

@@ -1,0 +1,109 @@
+"""The mesh as operators and other nodes are shown it: plain values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pfn_node.mesh.traffic import PeerTraffic, Traffic
+from pfn_node.store.rows import Peer
+from pfn_protocol.errors import Refusal
+from pfn_protocol.identity import did_key, parse_did_key, short_did
+from pfn_protocol.mesh import LinkView, Mesh
+
+# Longest text that a field of another node's info may have: it is shown to operators and kept in memory.
+INFO_TEXT_CHARACTERS_MAX = 512
+# Nodes that are shown; the order decides which.
+PEERS_SHOWN_MAX = 500
+
+
+def shown(node_id: bytes) -> str:
+    """A node's id as logs and sentences name it."""
+    return short_did(did_key(node_id))
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """One other node, as this one knows it. Ids are did:key texts, times seconds since 1970, bytes since start."""
+
+    node_id: str
+    url: str | None
+    state: str  # "linked", "linking", "known" (an address, no link), "unreachable", "blocked"
+    pinned: bool
+    provisional: bool
+    blocked: bool
+    joined: bool
+    trusted_via: tuple[str, ...]  # the nodes that vouch for it: whose pins lead to it
+    last_seen: int | None
+    round_trip_ms: int | None
+    bytes_sent: int
+    bytes_received: int
+    announcements: int  # of its own, that are kept here
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What a node says of itself at GET /node/v1/info; a claim, until a signed answer proves the key."""
+
+    node_id: bytes
+    url: str | None
+    mesh: str
+    software: str
+
+    def as_json(self) -> dict[str, str | None]:
+        """The public JSON of GET /node/v1/info."""
+        return {"node_id": did_key(self.node_id), "url": self.url, "mesh": self.mesh, "software": self.software}
+
+    @classmethod
+    def from_json(cls, value: object) -> "NodeInfo":
+        """Read another node's info. Raises ValueError with a sentence if it is not one."""
+        if not isinstance(value, dict):
+            raise ValueError("its info is not a JSON object")
+        texts = {name: value.get(name) for name in ("node_id", "mesh", "software")}
+        for name, text in texts.items():
+            if not isinstance(text, str) or len(text) > INFO_TEXT_CHARACTERS_MAX:
+                raise ValueError(f"its info has no usable {name}")
+        url = value.get("url")
+        if url is not None and (not isinstance(url, str) or len(url) > INFO_TEXT_CHARACTERS_MAX):
+            raise ValueError("its info has no usable url")
+        try:
+            node_id = parse_did_key(str(texts["node_id"]))
+        except Refusal as refusal:
+            raise ValueError(f"its node_id is not a key: {refusal.sentence}") from refusal
+        return cls(node_id=node_id, url=url, mesh=str(texts["mesh"]), software=str(texts["software"]))
+
+
+def peer_views(mesh: Mesh, me: bytes, rows: Sequence[Peer], traffic: Traffic) -> list[PeerView]:
+    """The other nodes as this one knows them: first those with an opinion about them, then links, then by last seen."""
+    links = {link.peer: link for link in mesh.links()}
+    known = {peer.node_id: peer for peer in rows}
+    for node_id, link in links.items():
+        known.setdefault(node_id, Peer(node_id, link.url or None, False, False, False, False, None))
+    known.pop(me, None)
+    views = [_view(mesh, peer, links.get(node_id), traffic.of(node_id)) for node_id, peer in known.items()]
+    views.sort(key=_order)
+    return views[:PEERS_SHOWN_MAX]
+
+
+def _view(mesh: Mesh, peer: Peer, link: LinkView | None, traffic: PeerTraffic) -> PeerView:
+    round_trip = traffic.round_trip_seconds
+    heard = link.last_heard_ms // 1000 if link is not None and link.last_heard_ms is not None else None
+    seen = [at for at in (peer.last_seen, traffic.last_seen, heard) if at is not None]
+    return PeerView(
+        node_id=did_key(peer.node_id),
+        url=(link.url if link is not None else None) or peer.url,
+        state="blocked" if peer.blocked else "known" if link is None else link.state,
+        pinned=peer.pinned,
+        provisional=peer.provisional,
+        blocked=peer.blocked,
+        joined=peer.joined,
+        trusted_via=tuple(did_key(node) for node in mesh.trusted_via(peer.node_id)),
+        last_seen=max(seen, default=None),
+        round_trip_ms=None if round_trip is None else round(round_trip * 1000),
+        bytes_sent=traffic.bytes_sent,
+        bytes_received=traffic.bytes_received,
+        announcements=mesh.announced_by(peer.node_id),
+    )
+
+
+def _order(view: PeerView) -> tuple[bool, bool, int, str]:
+    opinion = view.joined or view.pinned or view.blocked
+    return (not opinion, view.state != "linked", -(view.last_seen or 0), view.node_id)

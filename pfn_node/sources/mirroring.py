@@ -1,0 +1,385 @@
+"""Bringing the releases of one source here: what is asked for, in which order, and what is refused.
+
+A sync reads the author's list, applies the filters of all subscriptions to it, and looks at each version that is left:
+
+1. Its bytes are here already: nothing is fetched, ever again.
+2. Its digest is backed by others (pfn_protocol/backing.py): a mirror in the mesh gives the bytes, and the publisher is
+   spared.
+3. Otherwise the publisher is asked, and this node sees for itself: signatures over text first, since they decide
+   whether the bytes are worth fetching; then the zip, hashed while it is written; the gate for zips; the version inside
+   the zip, which must be the listed one, because publishers cache their lists while the file has changed already;
+   signatures over bytes; and only then is it kept, recorded and told to the mesh, in this order.
+
+Whatever fails leaves no bytes behind and gives a reason, which the subscriber sees and the next sync tries to overcome.
+A version is write-once: other bytes under a version that was seen here are evidence against the publisher, not a
+release.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+import sqlite_utils
+import trio
+
+from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
+from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
+from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.evidence import (
+    InvalidSignature,
+    Measured,
+    SignedText,
+    check_bytes,
+    check_metadata_signature,
+    check_plugin_data,
+)
+from pfn_node.sources.outcomes import PublisherFailed
+from pfn_node.sources.publisher_answers import AuthorData, AuthorEntry
+from pfn_node.sources.publisher_client import NotModified, PublisherClient
+from pfn_node.store import catalogue, releases
+from pfn_node.store.database import Database
+from pfn_node.store.rows import Filters, Observation, Release, Source
+from pfn_protocol.announcements import Evidence
+from pfn_protocol.identity import parse_public_key
+
+T = TypeVar("T")
+
+REFUSED_REMEMBERED_MAX: Final = 2_000  # zips at publishers that were judged and not kept
+PUT_OFF_MAX: Final = 2_000
+LISTS_REMEMBERED_MAX: Final = 256  # author-data with its ETag; the largest has a few megabytes
+UNANSWERED_MAX: Final = 3  # zips in a row that nobody answers for: the publisher is down, and the rest would only wait
+
+
+class Skipped(Exception):
+    """A release is not mirrored now; `reason` is what the subscriber gets to read."""
+
+    def __init__(self, reason: str, *, answered: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.answered = answered
+
+
+class FetchArtifact(Protocol):
+    """Brings an artifact from its holders in the mesh; True if it is here now."""
+
+    def __call__(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> Awaitable[bool]: ...
+
+
+class RunBlocking(Protocol):
+    """Runs a function that blocks, and returns what it returns."""
+
+    async def __call__(self, work: Callable[[], T]) -> T: ...
+
+
+@dataclass(slots=True)
+class SyncProgress:
+    """How far one sync of a source is. `outcomes`: by slug, None if the listed version is here, else the reason."""
+
+    author_data: AuthorData | None = None
+    outcomes: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A zip at a publisher that was fetched for this entry, judged, and not kept."""
+
+    entry: AuthorEntry
+    etag: str
+    reason: str
+
+
+class _Measuring:
+    """Writes on, and keeps the digest that the writer does not."""
+
+    def __init__(self, writer: ArtifactWriter) -> None:
+        self._writer = writer
+        self._sha384 = hashlib.sha384()
+
+    def write(self, chunk: bytes) -> None:
+        self._writer.write(chunk)
+        self._sha384.update(chunk)
+
+    def measured(self) -> Measured:
+        return Measured(self._writer.digest(), self._sha384.digest(), self._writer.size)
+
+
+class Mirroring:
+    """Mirrors releases of sources. Remembers, in bounded memory only, what it need not ask a publisher again."""
+
+    def __init__(
+        self,
+        database: Database,
+        artifacts: Artifacts,
+        client: PublisherClient,
+        announcer: Announcer,
+        *,
+        node_id: bytes,
+        clock: Callable[[], float],
+        run_blocking: RunBlocking,
+        fetch_artifact: FetchArtifact | None,
+    ) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._client = client
+        self._announcer = announcer
+        self._node_id = node_id
+        self._clock = clock
+        self._run_blocking = run_blocking
+        self._fetch_artifact = fetch_artifact
+        self._lists: OrderedDict[tuple[str, str], AuthorData] = OrderedDict()
+        self._refused: OrderedDict[str, _Refused] = OrderedDict()
+        self._put_off: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._one_at_a_time: dict[tuple[str, str], trio.Lock] = {}
+
+    async def author_data(self, source: Source) -> AuthorData:
+        """What the author lists now, asked for with the ETag of the last answer. Raises PublisherFailed."""
+        key = (source.instance_url, source.username)
+        known = self._lists.get(key)
+        fresh = await self._client.author_data(*key, etag=known.etag if known else None)
+        if fresh is None:
+            assert known is not None, "only an answer with an ETag can be unchanged"
+            return known
+        self._lists.pop(key, None)
+        if fresh.etag:
+            _remember(self._lists, key, fresh, LISTS_REMEMBERED_MAX)
+        return fresh
+
+    async def sync(self, source: Source, filters: list[Filters], progress: SyncProgress) -> None:
+        """Mirror what the filters let through; `progress` may be read meanwhile. Raises PublisherFailed."""
+        if progress.author_data is None:
+            progress.author_data = await self.author_data(source)
+        unanswered = 0
+        for entry in wanted_entries(progress.author_data, filters):
+            try:
+                await self.bring(source, entry)
+                progress.outcomes[entry.slug] = None
+                unanswered = 0
+            except Skipped as skipped:
+                progress.outcomes[entry.slug] = skipped.reason
+                unanswered = 0 if skipped.answered else unanswered + 1
+                if unanswered >= UNANSWERED_MAX:
+                    raise PublisherFailed(f"the sync was given up: {skipped.reason}", answered=False) from skipped
+
+    async def bring(self, source: Source, entry: AuthorEntry, *, cache: bool = False) -> None:
+        """See that the listed version of a plugin is here; raises Skipped, or PublisherFailed if nobody answers at all.
+
+        `cache`: nobody with a key asked for it, so it need not be kept for ever.
+        """
+        async with self.turn(source.id, entry.slug):
+            await self._bring(source, entry, cache)
+
+    @asynccontextmanager
+    async def turn(self, source_id: str, plugin_id: str) -> AsyncIterator[None]:
+        """Wait for one's turn with a plugin: however many ask for it at the same time, one at a time fetches it."""
+        key = (source_id, plugin_id)
+        lock = self._one_at_a_time.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._one_at_a_time.pop(key, None)
+
+    async def _bring(self, source: Source, entry: AuthorEntry, cache: bool) -> None:
+        release = await self._database.read(lambda db: catalogue.get_release(db, source.id, entry.slug, entry.version))
+        if release is not None and release.backed and release.sha256 is not None:
+            if self._artifacts.has(release.sha256):
+                await self._keep_held(release, cache)
+                await self._announcer.untold(source.id, entry.slug, entry.version)
+                return
+            if await self._from_mesh(release, cache):
+                return
+        await self._from_publisher(source, entry, cache)
+
+    async def _keep_held(self, release: Release, cache: bool) -> None:
+        """The bytes are here; from now on they stay, if somebody with a key wants them."""
+        sha256 = release.sha256
+        assert sha256 is not None
+        if not cache:
+            await self._run_blocking(partial(self._artifacts.promote, sha256))
+            await self._mark(sha256, cached=False)
+
+    async def _from_mesh(self, release: Release, cache: bool) -> bool:
+        sha256 = release.sha256
+        assert sha256 is not None
+        if self._fetch_artifact is None:
+            return False
+        if not await self._fetch_artifact(sha256, release.size, release.source_id, cache=cache):
+            return False
+        await self._mark(sha256, cached=cache)
+        return True
+
+    async def _mark(self, sha256: bytes, *, cached: bool) -> None:
+        now = int(self._clock())
+        await self._database.write(lambda db: releases.mark_mirrored(db, sha256, True, cached=cached, at=now))
+
+    async def _from_publisher(self, source: Source, entry: AuthorEntry, cache: bool) -> None:
+        put_off = self._put_off.get((source.id, entry.slug), 0.0)
+        if put_off > self._clock():
+            raise Skipped(f"the publisher limits downloads; it is asked again in {put_off - self._clock():.0f} s")
+        public_key = parse_public_key(source.public_key)
+        try:
+            signed = await self._signed_text(source, entry, public_key)
+            is_signed = signed is not None or entry.release is not None or entry.sha384_signature is not None
+            if not is_signed and not source.allow_unsigned:
+                raise Skipped("unsigned: the publisher gives no signature for it, and the source does not allow that")
+            await self._fetch(source, entry, signed, cache)
+        except InvalidSignature as invalid:
+            raise Skipped(invalid.reason) from invalid
+
+    async def _signed_text(self, source: Source, entry: AuthorEntry, public_key: bytes) -> SignedText | None:
+        signed = check_metadata_signature(entry, public_key)
+        if signed is not None or entry.release is not None:
+            return signed
+        try:
+            data = await self._client.plugin_data(source.instance_url, source.username, entry.slug)
+        except PublisherFailed as failure:
+            raise self._skipped(source, entry, failure) from failure
+        if data is None:
+            return None
+        signed = check_plugin_data(entry, data, public_key)
+        if signed is not None and data.version != entry.version:
+            raise Skipped(
+                f"version mismatch: the signed plugin data is about {data.version}, the list about {entry.version}"
+            )
+        return signed
+
+    async def _fetch(self, source: Source, entry: AuthorEntry, signed: SignedText | None, cache: bool) -> None:
+        """Fetch the zip from the publisher, judge it, keep it, record it, tell it. Raises Skipped, InvalidSignature."""
+        with self._artifacts.writer() as writer:
+            sink = _Measuring(writer)
+            try:
+                known = partial(self._etag_of_refused, entry)
+                downloaded = await self._client.download(source, entry.slug, entry.version, sink, known=known)
+            except NotModified as unchanged:
+                raise Skipped(self._refused[unchanged.url].reason) from unchanged
+            except PublisherFailed as failure:
+                raise self._skipped(source, entry, failure) from failure
+            except OSError as error:
+                raise Skipped(f"this node could not store it: {error.strerror}") from error
+            try:
+                facts = await self._inspected(writer, entry)
+                evidence = check_bytes(entry, source, sink.measured())
+            except (Skipped, InvalidSignature) as refused:
+                if downloaded.etag:
+                    remembered = _Refused(entry, downloaded.etag, refused.reason)
+                    _remember(self._refused, downloaded.url, remembered, REFUSED_REMEMBERED_MAX)
+                raise
+            self._refused.pop(downloaded.url, None)
+            observation = Observation(
+                source_id=source.id,
+                plugin_id=entry.slug,
+                version=entry.version,
+                observer=self._node_id,
+                announcement_id=None,
+                sha256=sink.measured().sha256,
+                size=writer.size,
+                name=entry.name,
+                description=entry.description,
+                tags=entry.tags,
+                type=facts.type,
+                evidence=evidence,
+                observed_at=int(self._clock()),
+                icons=entry.icons,
+            )
+            await self.take_in(writer, observation, signed, cache=cache)
+
+    async def take_in(
+        self, writer: ArtifactWriter, observation: Observation, signed: SignedText | None, *, cache: bool
+    ) -> None:
+        """Keep the bytes that were judged good, record that they were seen, and tell it. Raises Skipped."""
+        if await self._database.read(lambda db: self._contradicts(db, observation)):
+            # Not kept, but evidence: told with the earlier announcement's id, so that nobody takes it for a fork.
+            seen = fitted(observation)
+            await self._database.write(lambda db: releases.observe(db, seen, stored=False))
+            await self._announcer.version(seen)
+            raise Skipped(f"conflict: the publisher serves other bytes as {observation.version} than it did before")
+        texts: dict[bytes, bytes] = {}
+        try:
+            await self._run_blocking(partial(writer.keep, cache=cache))
+            if signed is not None:
+                text_sha256 = b""
+                if signed.text is not None:
+                    text_sha256 = await self._run_blocking(partial(self._artifacts.put_bytes, signed.text))
+                    texts[text_sha256] = signed.text
+                piece = Evidence(signed.form, signed.signature, text_sha256)
+                observation = _with_evidence(observation, piece)
+        except (ArtifactError, OSError) as error:
+            raise Skipped("this node could not store it: its disk or its cache is full") from error
+        observation = fitted(observation)
+        await self._database.write(lambda db: _record(db, observation, texts, cache))
+        await self._announcer.version(observation)
+
+    def _contradicts(self, db: sqlite_utils.Database, observation: Observation) -> bool:
+        """Whether this node saw other bytes under this version before."""
+        return any(
+            one.observer == self._node_id and one.sha256 != observation.sha256
+            for one in catalogue.observations_of(db, observation.source_id, observation.plugin_id, observation.version)
+        )
+
+    async def _inspected(self, writer: ArtifactWriter, entry: AuthorEntry) -> ArchiveFacts:
+        """What the zip says about itself, if it passes the gate and says what the list says. Raises Skipped."""
+        try:
+            facts = await self._run_blocking(partial(inspect, writer.path))
+        except ArchiveRefused as refused:
+            raise Skipped(f"the zip is not accepted: {refused.sentence}") from refused
+        if facts.version != entry.version:
+            raise Skipped(f"version mismatch: the zip says {facts.version[:40]!r}, the list says {entry.version!r}")
+        if entry.type is not None and facts.type != entry.type:
+            raise Skipped(f"type mismatch: the zip holds a {facts.type}, the list says {entry.type}")
+        return facts
+
+    def _etag_of_refused(self, entry: AuthorEntry, url: str) -> str | None:
+        """Only for the very entry that it was judged by: with a new list the same zip may be the right one."""
+        refused = self._refused.get(url)
+        return refused.etag if refused is not None and refused.entry == entry else None
+
+    def _skipped(self, source: Source, entry: AuthorEntry, failure: PublisherFailed) -> Skipped:
+        if failure.retry_after is not None:
+            until = self._clock() + failure.retry_after
+            _remember(self._put_off, (source.id, entry.slug), until, PUT_OFF_MAX)
+        return Skipped(failure.sentence, answered=failure.answered or failure.ours)
+
+
+def wanted_entries(author_data: AuthorData, filters: list[Filters]) -> list[AuthorEntry]:
+    """The entries that at least one subscriber wants."""
+    return [entry for entry in author_data.entries if any(matches(one, entry) for one in filters)]
+
+
+def matches(filters: Filters, entry: AuthorEntry) -> bool:
+    """Whether a subscriber wants this entry: one of the tags, one of the slugs, and none of the exceptions."""
+    if entry.slug in filters.exclude:
+        return False
+    if filters.slugs and entry.slug not in filters.slugs:
+        return False
+    tags = {tag.casefold() for tag in entry.tags}
+    return not filters.tags or any(tag.casefold() in tags for tag in filters.tags)
+
+
+def _record(db: sqlite_utils.Database, observation: Observation, texts: dict[bytes, bytes], cache: bool) -> None:
+    """In one transaction: what was seen, that its bytes are here, and what its signed text proves."""
+    releases.observe(db, observation, stored=not cache)
+    if cache:
+        releases.mark_mirrored(db, observation.sha256, True, cached=True, at=observation.observed_at)
+    if texts:
+        releases.set_signed(db, observation.source_id, observation.plugin_id, observation.version, texts.get)
+
+
+def _with_evidence(observation: Observation, piece: Evidence) -> Observation:
+    return replace(observation, evidence=(piece, *observation.evidence))
+
+
+Key = TypeVar("Key")
+Remembered = TypeVar("Remembered")
+
+
+def _remember(memory: "OrderedDict[Key, Remembered]", key: Key, value: Remembered, count_max: int) -> None:
+    """Put a value in as the newest, and drop the oldest beyond `count_max`."""
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > count_max:
+        memory.popitem(last=False)
