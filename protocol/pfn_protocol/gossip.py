@@ -53,7 +53,6 @@ class Gossip:
         self._registry = registry
         self._outgoing = outgoing
         self._has_url = has_url
-        self._stopped = False
         self._outboxes: dict[bytes, _Outbox] = {}
 
     def open(self, peer: bytes, url: str, left_out: Iterable[bytes], now_ms: int) -> None:
@@ -76,8 +75,7 @@ class Gossip:
         self._outboxes[peer].left_out = tuple(left_out)
 
     def stop(self) -> None:
-        """Answer all that hang, and let none hang any more."""
-        self._stopped = True
+        """Answer all that hang; whoever stops the machine passes nothing on any more."""
         for peer, outbox in self._outboxes.items():
             if outbox.waiting_token is not None:
                 self._answer_waiting(peer, outbox)
@@ -120,7 +118,7 @@ class Gossip:
         if request.status is not None:
             outbox.status_due_ms = now_ms + status_interval_ms
         want = tuple(one for one in request.have if not self._registry.knows(one))[:offered_ids_max]
-        if request.wait_seconds == 0 or want or self._stopped:
+        if request.wait_seconds == 0 or want:
             status = self._registry.status(outbox.left_out)
             self._outgoing.add(SendAnswer(token, GossipAnswer((), want, status)))
             return
@@ -154,13 +152,13 @@ class Gossip:
         """Send whatever can be sent. Returns how many bodies went to whom."""
         told: dict[bytes, int] = {}
         for peer, outbox in self._outboxes.items():
-            if outbox.url and not self._stopped:
+            if outbox.url:
                 told[peer] = self._push(peer, outbox, now_ms)
             elif outbox.waiting_token is not None and (
                 outbox.bodies or outbox.offers or now_ms >= outbox.waiting_until_ms
             ):
                 told[peer] = self._answer_waiting(peer, outbox)
-            if outbox.url and not self._has_url and not self._stopped:
+            if outbox.url and not self._has_url:
                 self._poll(peer, outbox, now_ms)
         return told
 
@@ -171,11 +169,11 @@ class Gossip:
         for outbox in self._outboxes.values():
             if outbox.waiting_token is not None:
                 moments.append(outbox.waiting_until_ms)
-            if outbox.url and outbox.pushing is None and not self._stopped:
+            if outbox.url and outbox.pushing is None:
                 moments.append(max(outbox.quiet_until_ms, outbox.status_due_ms))
                 if outbox.bodies or outbox.offers:
                     moments.append(outbox.quiet_until_ms)
-            if outbox.url and outbox.polling is None and not (self._has_url or self._stopped):
+            if outbox.url and outbox.polling is None and not self._has_url:
                 moments.append(outbox.poll_due_ms)
         return earliest(*moments)
 

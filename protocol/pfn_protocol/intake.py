@@ -82,11 +82,12 @@ class Intake:
         """When `take_due` has something to do next."""
         return min((one.seq - future_ms_max for one in self._future.values()), default=None)
 
-    def expire(self, now_ms: int) -> bool:
-        """Take out what has outlived its lifetime. Returns whether authors were admitted by it."""
+    def expire(self, now_ms: int) -> None:
+        """Take out what has outlived its lifetime, and whom only that admitted."""
         dropped, graph_changed = self._registry.expire(now_ms)
         self._drop(dropped)
-        return graph_changed and self.note_change(self._registry.readmit())
+        if graph_changed:
+            self.note_change(self._registry.readmit())
 
     def note_change(self, change: AdmissionChange) -> bool:
         """Report what a new judgement of admission changed. Returns whether neighbours may have more now."""

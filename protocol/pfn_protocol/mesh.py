@@ -7,12 +7,11 @@ they are to be performed: keeping before telling. `wake_at` is the one deadline;
 and then does no harm.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import assert_never
 
-from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.effects import Effect, RaiseAlert, SendAnswer
 from pfn_protocol.events import (
     AnswerReceived,
@@ -42,7 +41,6 @@ from pfn_protocol.messages import (
     IdsRequest,
     LinkAnswer,
     LinkRequest,
-    PeerAddress,
     RefusedAnswer,
     SnapshotAnswer,
     SnapshotRequest,
@@ -53,19 +51,8 @@ from pfn_protocol.pages import answer_question
 from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, LinkState, LinkView, Peer, Peers
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
-from pfn_protocol.restoring import restore
+from pfn_protocol.restoring import Restored, restore
 from pfn_protocol.sponsoring import Sponsoring
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What was kept over a restart."""
-
-    announcements: Iterable[tuple[AcceptedAnnouncement, bool]] = ()  # each with whether it was admitted
-    peers: tuple[PeerAddress, ...] = ()
-    pins: tuple[bytes, ...] = ()
-    blocked: tuple[bytes, ...] = ()
-    last: tuple[int, int] = (0, 0)  # (epoch, seq) of the last own announcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +175,7 @@ class Mesh:
 
     def _settle(self, now_ms: int) -> None:
         """Let every machine do what has become due: what changes the set before what tells of it."""
-        if self._intake.expire(now_ms):
-            self._on_admission_widened(now_ms)
+        self._intake.expire(now_ms)
         if self._sponsoring.expire(now_ms):
             self._on_relations_changed(now_ms)
         self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
@@ -210,7 +196,7 @@ class Mesh:
             self._on_link_requested(event, event.message, now_ms)
             return
         peer = self._peers.find(event.peer)
-        if peer is not None and peer.state is LinkState.LINKING:
+        if peer is not None and peer.state is LinkState.LINKING and not self._stopped:
             self._peers.implied_link(peer, now_ms)
             self._on_linked(peer, now_ms)
         if self._stopped or peer is None or not peer.linked:

@@ -107,13 +107,10 @@ class OwnAnnouncements:
         """Whether another node speaks with this key, so that this one must not."""
         return self._muted
 
-    @property
-    def waiting(self) -> int:
-        """Statements that wait for the first announcement after the start."""
-        return len(self._waiting)
-
     def say(self, statement: OwnStatement, now_ms: int) -> list[Entry]:
         """Announce a statement, or queue it until the own order is known. Returns what is to be told."""
+        if isinstance(statement, MirrorStatement) and not self._options.url:
+            return []  # nobody could fetch from here (R97)
         if self._ready_by_ms is None:
             return self._announce(statement, now_ms)
         key = (statement.kind, statement.subject)

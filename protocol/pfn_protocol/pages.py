@@ -21,7 +21,6 @@ from pfn_protocol.messages import (
 )
 from pfn_protocol.registry import Registry
 
-
 Question = FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest
 
 

@@ -309,7 +309,7 @@ class Peers:
         return [peer.node_id for peer in gone]
 
     def stop(self) -> None:
-        """Look for no links, and take none."""
+        """Take no links any more; whoever stops the machine no longer calls `dial`."""
         self._stopped = True
 
     def dial(self, now_ms: int) -> None:
@@ -321,11 +321,9 @@ class Peers:
     @property
     def wake_at(self) -> int | None:
         """When `dial` or `silent` has something to do next."""
-        dials = None
-        if not self._stopped:
-            full = self._links() >= links_wanted_max
-            candidates = (peer for peer in self._dialable() if peer.joined or not full)
-            dials = min((peer.next_dial_ms for peer in candidates), default=None)
+        full = self._links() >= links_wanted_max
+        candidates = (peer for peer in self._dialable() if peer.joined or not full)
+        dials = min((peer.next_dial_ms for peer in candidates), default=None)
         askers = [peer.last_heard_ms for peer in self.linked() if not peer.url and peer.last_heard_ms is not None]
         silence = min(askers) + silent_link_ms_max + 1 if askers else None
         return earliest(dials, silence)
@@ -346,8 +344,6 @@ class Peers:
 
     def _to_dial(self, now_ms: int) -> list[Peer]:
         """Joined nodes always, pinned ones and then others while more links are wanted."""
-        if self._stopped:
-            return []
         due = [peer for peer in self._dialable() if peer.next_dial_ms <= now_ms]
         joined = [peer for peer in due if peer.joined]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]

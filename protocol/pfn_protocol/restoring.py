@@ -6,12 +6,25 @@ change.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
 from pfn_protocol.effects import ChangeAdmission, DropAnnouncements
+from pfn_protocol.messages import PeerAddress
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
 from pfn_protocol.slots import Entry, entry_of
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was kept over a restart."""
+
+    announcements: Iterable[tuple[AcceptedAnnouncement, bool]] = ()  # each with whether it was admitted
+    peers: tuple[PeerAddress, ...] = ()
+    pins: tuple[bytes, ...] = ()
+    blocked: tuple[bytes, ...] = ()
+    last: tuple[int, int] = (0, 0)  # (epoch, seq) of the last own announcement
 
 
 def restore(

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from pfn_protocol.announcements import Kind, NodeStatement
-from pfn_protocol.messages import AuthorsRequest, FetchRequest, GossipRequest, IdsRequest, LinkRequest
-from tests.protocol.network import Network, Node
+from pfn_protocol.announcements import Kind, NodeStatement, SourceStatement
+from pfn_protocol.events import RequestReceived, StatementMade
+from pfn_protocol.messages import AuthorsRequest, FetchRequest, GossipRequest, IdsRequest, LinkRequest, RefusedAnswer
+from tests.protocol.network import START_MS, Network, Node, key_of
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:
@@ -319,10 +320,6 @@ def test_a_release_that_changed_keeps_its_first_announcement_in_the_set() -> Non
 
 
 def test_source_announcements_leave_the_set_after_a_week_and_node_announcements_are_renewed() -> None:
-    from pfn_protocol.announcements import SourceStatement
-    from pfn_protocol.events import StatementMade
-    from tests.protocol.network import START_MS, key_of
-
     network = Network()
     alice, bob = linked_pair(network)
     source = SourceStatement(
@@ -341,9 +338,6 @@ def test_source_announcements_leave_the_set_after_a_week_and_node_announcements_
 
 
 def test_a_hostile_push_ends_the_link_for_a_while() -> None:
-    from pfn_protocol.events import RequestReceived
-    from pfn_protocol.messages import RefusedAnswer
-
     network = Network()
     alice, bob = linked_pair(network)
     bob.sees("hello")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pfn_protocol.acceptance import announce
-from pfn_protocol.announcements import Kind, NodeStatement
+from pfn_protocol.announcements import Kind, MirrorStatement, NodeStatement
 from pfn_protocol.events import PeerUnreachable, RequestReceived, StatementMade
 from pfn_protocol.messages import GossipRequest, LinkRequest, SnapshotRequest
 from tests.protocol.network import MESH, START_MS, Network, Node, key_of, version_statement
@@ -201,6 +201,18 @@ def test_an_own_announcement_from_the_future_moves_the_order_into_a_new_epoch() 
 
     assert bob.last[0] == 1
     assert bob.has_seen("hello")
+
+
+def test_a_node_without_a_url_announces_no_mirrors() -> None:
+    network = Network()
+    hub, leaf = network.node("hub"), network.node("leaf", polls=True)
+    mirror = MirrorStatement("dev@pub.test", 1, bytes(32))
+
+    hub.report(StatementMade(mirror))
+    leaf.report(StatementMade(mirror))
+
+    assert hub.statement_of(hub, Kind.MIRROR, "dev@pub.test") == mirror
+    assert leaf.statement_of(leaf, Kind.MIRROR, "dev@pub.test") is None
 
 
 def test_a_statement_that_nobody_would_accept_is_not_announced_and_the_operator_is_told() -> None:

@@ -1,196 +1,27 @@
-"""The set: slots and winners, write-once versions, admission over pins, caps, parking, expiry, digests."""
+"""The set: admission over pins, caps, parking, expiry, digests."""
 
-from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from itertools import permutations
 from random import Random
 
 import pytest
 
-from pfn_protocol.acceptance import announce
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement, SourceStatement, Statement
-from pfn_protocol.identity import PrivateKey
+from pfn_protocol.announcements import Kind
 from pfn_protocol.limits import parked_max, parked_per_author_max, slots_pinned_max, slots_sponsored_max
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.set_digest import SetDigest
-from pfn_protocol.slots import Entry, entry_of
-from tests.protocol.network import MESH, START_MS, key_of, version_statement
-
-ALICE, BOB, CAROL, DAVE = (key_of(name) for name in ("alice", "bob", "carol", "dave"))
-
-
-def node_statement(
-    pins: Iterable[PrivateKey] = (), sponsored: Iterable[PrivateKey] = (), *, left: bool = False
-) -> NodeStatement:
-    return NodeStatement(
-        url="",
-        software="test/1",
-        features=(),
-        pins=tuple(sorted(key.public for key in pins)),
-        sponsored=tuple(sorted(key.public for key in sponsored)),
-        count=0,
-        root=bytes(32),
-        left=left,
-    )
-
-
-def said(key: PrivateKey, statement: Statement, seq: int = START_MS, epoch: int = 0) -> AcceptedAnnouncement:
-    return announce(key, MESH, statement, epoch, seq)
-
-
-def entry(key: PrivateKey, statement: Statement, seq: int = START_MS, epoch: int = 0) -> Entry:
-    return entry_of(said(key, statement, seq, epoch))
-
-
-def fake_versions(author: bytes, count: int) -> list[Entry]:
-    """Many entries of one author without the cost of signing them."""
-    return [
-        Entry(
-            sha256(author + f"{number}".encode()).digest(),
-            author,
-            Kind.VERSION,
-            f"s/{number}/1",
-            0,
-            START_MS,
-            500,
-            None,
-        )
-        for number in range(count)
-    ]
-
-
-def everything(registry: Registry) -> list[bytes]:
-    return registry.all_ids()
-
-
-def filled(entries: Sequence[Entry], pins: Iterable[PrivateKey] = (BOB,)) -> Registry:
-    registry = Registry(ALICE.public, [key.public for key in pins])
-    for one in entries:
-        if registry.offer(one).graph_changed:
-            registry.readmit()
-    return registry
-
-
-# --- Slots ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_greatest_place_wins_whatever_the_order_of_arrival() -> None:
-    source = [
-        SourceStatement("dev@pub.test", "https://pub.test", "dev", DAVE.public, "", "", False, number)
-        for number in range(3)
-    ]
-    first, second, new_epoch = (
-        entry(BOB, source[0], START_MS + 500),
-        entry(BOB, source[1], START_MS + 900),
-        entry(BOB, source[2], START_MS, epoch=1),
-    )
-
-    for order in permutations((first, second, new_epoch)):
-        assert everything(filled(order)) == [new_epoch.id]
-
-
-def test_of_two_announcements_of_one_place_the_smaller_id_stays_and_the_contradiction_is_told() -> None:
-    one, other = entry(BOB, version_statement("a", content="x")), entry(BOB, version_statement("a", content="y"))
-    small, great = sorted((one, other), key=lambda each: each.id)
-    registry = filled([great])
-
-    assert registry.offer(small) == Outcome(Verdict.IN_SET, (great.id,), True)
-    assert registry.offer(great) == Outcome(Verdict.CONTRADICTS, (), True)
-    assert everything(registry) == [small.id]
-
-
-def test_a_known_announcement_changes_nothing() -> None:
-    one = entry(BOB, version_statement("a"))
-    registry = filled([one])
-
-    assert registry.offer(one) == Outcome(Verdict.KNOWN)
-
-
-def changed(key: PrivateKey, content: str, seq: int, replaces: bytes = b"") -> Entry:
-    from dataclasses import replace
-
-    return entry(key, replace(version_statement("a", content=content), replaces=replaces), seq)
-
-
-def test_a_version_is_write_once_the_earlier_one_stays_whichever_came_first() -> None:
-    early, late = changed(BOB, "x", START_MS), changed(BOB, "y", START_MS + 1)
-
-    for order in permutations((early, late)):
-        assert everything(filled(order)) == [early.id]
-
-
-def test_a_version_that_names_the_first_replaces_it_and_both_stay() -> None:
-    first = changed(BOB, "x", START_MS)
-    second = changed(BOB, "y", START_MS + 1, first.id)
-    third = changed(BOB, "z", START_MS + 2, first.id)
-
-    for order in permutations((first, second, third)):
-        assert everything(filled(order)) == sorted((first.id, third.id))
-
-
-def test_the_same_bytes_announced_again_take_the_place_of_the_earlier_announcement() -> None:
-    early, late = changed(BOB, "x", START_MS), changed(BOB, "x", START_MS + 1)
-
-    for order in permutations((early, late)):
-        assert everything(filled(order)) == [late.id]
-
-
-def test_a_replacement_may_name_a_first_that_was_announced_twice() -> None:
-    early, again = changed(BOB, "x", START_MS), changed(BOB, "x", START_MS + 1)
-    replacing = changed(BOB, "y", START_MS + 2, again.id)
-
-    for order in permutations((early, again, replacing)):
-        registry = filled(order)
-        registry.offer(replacing)  # reconciliation brings it again where it came too early
-        assert everything(registry) == sorted((again.id, replacing.id))
-
-
-def test_a_first_repeated_after_its_replacement_contradicts() -> None:
-    first = changed(BOB, "x", START_MS)
-    replacing = changed(BOB, "y", START_MS + 1, first.id)
-    registry = filled([first, replacing])
-
-    assert registry.offer(changed(BOB, "x", START_MS + 2)).verdict is Verdict.CONTRADICTS
-    assert everything(registry) == sorted((first.id, replacing.id))
-
-
-def test_after_a_contradiction_repeating_the_same_bytes_changes_nothing() -> None:
-    early, other, again = changed(BOB, "x", START_MS), changed(BOB, "y", START_MS + 1), changed(BOB, "x", START_MS + 2)
-    registry = filled([early, other])
-
-    assert registry.offer(again).verdict is Verdict.NOT_TAKEN
-    assert everything(registry) == [early.id]
-
-
-def test_an_earlier_contradiction_puts_out_a_replaced_pair_but_a_later_one_does_not() -> None:
-    first = changed(BOB, "x", START_MS + 10)
-    replacing = changed(BOB, "y", START_MS + 20, first.id)
-    between = changed(BOB, "z", START_MS + 15)
-    before = changed(BOB, "w", START_MS + 5)
-    registry = filled([first, replacing])
-
-    assert registry.offer(between).verdict is Verdict.CONTRADICTS
-    outcome = registry.offer(before)
-
-    assert outcome == Outcome(Verdict.IN_SET, (first.id, replacing.id), True)
-    assert everything(registry) == [before.id]
-
-
-def test_of_two_replacements_of_one_place_the_smaller_stays_with_its_own_first() -> None:
-    first = changed(BOB, "x", START_MS)
-    naming = [changed(BOB, f"{number}", START_MS + 9, first.id) for number in range(2)]
-    stranger_first = [changed(BOB, f"{number}", START_MS + 9, bytes([number]) * 32) for number in range(20)]
-    great = max(naming, key=lambda one: one.id)
-    registry = filled([first, great])
-
-    registry.offer(min(naming, key=lambda one: one.id))
-    assert first.id in registry
-
-    smallest = min(stranger_first, key=lambda one: one.id)
-    assert smallest.id < min(one.id for one in naming)
-    registry.offer(smallest)
-    assert everything(registry) == [smallest.id]
-
+from tests.protocol.network import START_MS, key_of, version_statement
+from tests.protocol.sets import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    changed,
+    entry,
+    everything,
+    fake_versions,
+    filled,
+    node_statement,
+)
 
 # --- Admission ------------------------------------------------------------------------------------------------------
 
