@@ -1,0 +1,88 @@
+"""The node's web application: every route of every subject, behind one gate."""
+
+import json
+from http import HTTPStatus
+
+import trio
+from quart import Response
+
+from pfn_node.safe_quart import SafeQuart
+from pfn_node.store import catalogue
+from pfn_node.store.database import StoreError
+from pfn_node.web import (
+    document,
+    federation_events,
+    federation_keys,
+    federation_peers,
+    federation_plugins,
+    federation_releases,
+    federation_sources,
+    gate,
+    mesh_api,
+    metrics,
+    pages,
+    routes,
+)
+from pfn_node.web.answers import Alive
+from pfn_node.web.auth import Authenticator
+from pfn_node.web.errors import ApiError
+from pfn_node.web.services import Services
+
+SUBJECTS = (
+    federation_sources.routes,
+    federation_plugins.routes,
+    federation_releases.routes,
+    federation_events.routes,
+    federation_peers.routes,
+    federation_keys.routes,
+    mesh_api.routes,
+)
+
+# A store that does not answer in this time is not ready, whatever it would say later.
+READY_SECONDS_MAX = 2.0
+
+probes = routes.Routes("node")
+
+
+@probes.get("/healthz", answer=Alive)
+async def show_alive(services: Services) -> Alive:
+    """Whether the process answers."""
+    return Alive(status="ok")
+
+
+@probes.get("/readyz", answer=Alive, errors=(503,))
+async def show_ready(services: Services) -> Alive:
+    """Whether the node can serve: its store answers."""
+    with trio.move_on_after(READY_SECONDS_MAX):
+        try:
+            await services.database.read(catalogue.counts)
+        except StoreError as error:
+            raise ApiError(503, "The store does not answer.", headers={"Retry-After": "5"}) from error
+        return Alive(status="ready")
+    raise ApiError(503, "The store did not answer in time.", headers={"Retry-After": "5"})
+
+
+def create_app(services: Services) -> SafeQuart:
+    """The application of one node. It holds no state but counters; everything else is in `services`."""
+    app = SafeQuart(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # no redirects: a path is right or it is 404
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max  # routes that take more say so
+    figures = metrics.Metrics()
+    gate.install(app, services, figures)
+    authenticator = Authenticator(services.database, services.settings.master_key, services.now)
+    for subject in (*SUBJECTS, probes):
+        for operation in subject.operations:
+            routes.install(app, services, authenticator, operation)
+    metrics.install(app, services, figures)
+    document.add_document(app, federation_peers.VERSION)
+    made = document.make_document(app, services.settings)
+    pages.install(app, services, made)
+    _serve_document(app, json.dumps(made, separators=(",", ":")))
+    return app
+
+
+def _serve_document(app: SafeQuart, text: str) -> None:
+    async def show() -> Response:
+        return Response(text, status=HTTPStatus.OK, content_type="application/json")
+
+    app.add_url_rule("/openapi.json", "openapi", show, methods=["GET"], strict_slashes=False)

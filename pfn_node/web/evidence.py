@@ -1,0 +1,236 @@
+"""What the evidence for a release is worth, found out again at the moment somebody asks.
+
+Nothing stored about validity is believed here: signatures are verified with the source's key as it is now, and
+where the bytes are here they are read and hashed. What could not be checked is said as a caveat, never as a pass.
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.store.evidence import TextLookup, examine
+from pfn_node.store.rows import Observation, Release, Source
+from pfn_node.web.release_answers import (
+    Assurance,
+    EvidenceView,
+    ObservationView,
+    ReleaseChecked,
+    SignatureView,
+    Witness,
+)
+from pfn_protocol.announcements import Evidence, EvidenceForm
+from pfn_protocol.errors import Refusal
+from pfn_protocol.identity import did_key, parse_public_key
+from pfn_protocol.limits import evidence_text_bytes_max
+from pfn_protocol.publisher import open_head, open_keybind, verify_sha384
+
+_READ_BYTES = 256 * 1024
+# A release seen by thousands of nodes is shown with this many of them.
+OBSERVATIONS_SHOWN_MAX = 50
+SIGNATURES_SHOWN_MAX = 32
+
+_SAYS = {
+    EvidenceForm.METADATA: "the publisher signed this name, version and description; not the file",
+    EvidenceForm.PLUGIN_DATA: "the publisher signed its own description of this version; not the file",
+    EvidenceForm.RELEASE: "the publisher vouches for exactly these bytes",
+    EvidenceForm.KEYBIND: "the publisher's key lets this release key speak for it",
+    EvidenceForm.HEAD: "the publisher names all of its releases at one moment",
+    EvidenceForm.SHA384: "the publisher signed the SHA-384 of exactly these bytes (WordPress, FAIR)",
+}
+_COVERS_BYTES = frozenset({EvidenceForm.RELEASE, EvidenceForm.SHA384})
+_LEVELS = {
+    "reported": "only other nodes report it; nobody whose word counts here backs its bytes",
+    "A0": "observed: fetched from the publisher by this node or by one that it trusts",
+    "A1": "claimed: observed, and the publisher signed its metadata",
+    "A2": "co-observed: three nodes that count here saw the same bytes at the publisher",
+    "A3": "signed: the publisher signed exactly these bytes",
+    "A4": "signed and witnessed: signed by a separate release key, and seen by others",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The bytes of an artifact as they were just read."""
+
+    sha256: bytes
+    sha384: bytes
+    size: int
+
+
+def measure_artifact(artifacts: Artifacts, sha256: bytes | None) -> Measured | None:
+    """Read an artifact through (blocking; call it in a thread). None if it is not here."""
+    try:
+        return measure(artifacts.open(sha256).fd) if sha256 else None
+    except ArtifactError:
+        return None
+
+
+def measure(fd: int) -> Measured:
+    """Read a file through and close it (blocking)."""
+    digests = hashlib.sha256(), hashlib.sha384()
+    size = 0
+    with os.fdopen(fd, "rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            size += len(chunk)
+            for digest in digests:
+                digest.update(chunk)
+    return Measured(digests[0].digest(), digests[1].digest(), size)
+
+
+def text_lookup(artifacts: Artifacts) -> TextLookup:
+    """Finds signed texts that are kept as artifacts."""
+
+    def look_up(sha256: bytes) -> bytes | None:
+        try:
+            return artifacts.read_text(sha256, evidence_text_bytes_max)
+        except ArtifactError:
+            return None
+
+    return look_up
+
+
+def check_signatures(
+    observations: Iterable[Observation], source: Source, texts: TextLookup, measured: Measured | None
+) -> list[SignatureView]:
+    """Verify every distinct piece of evidence with the source's key (blocking)."""
+    key = parse_public_key(source.public_key)
+    views: dict[tuple[str, bytes], SignatureView] = {}
+    for observation in observations:
+        for piece in observation.evidence:
+            if (piece.form, piece.data) not in views and len(views) < SIGNATURES_SHOWN_MAX:
+                valid = _verifies(piece, observation, key, texts, measured)
+                views[piece.form, piece.data] = SignatureView(
+                    form=piece.form,
+                    valid=valid,
+                    key=did_key(key),
+                    covers_bytes=valid and piece.form in _COVERS_BYTES,
+                    says=_SAYS[piece.form] if valid else "it does not verify, or what it was made over is not here",
+                )
+    return list(views.values())
+
+
+def _verifies(
+    piece: Evidence, observation: Observation, key: bytes, texts: TextLookup, measured: Measured | None
+) -> bool:
+    match piece.form:
+        case EvidenceForm.METADATA | EvidenceForm.PLUGIN_DATA:
+            return examine(replace(observation, evidence=(piece,)), key, texts).signed is True
+        case EvidenceForm.RELEASE:
+            binding = (other for other in observation.evidence if other.form is EvidenceForm.KEYBIND)
+            return examine(replace(observation, evidence=(piece, *binding)), key, texts).released
+        case EvidenceForm.KEYBIND:
+            return _opens(lambda: open_keybind(piece.data)[0].identity_key == key)
+        case EvidenceForm.HEAD:
+            bound = _release_keys(observation, key)
+            return _opens(lambda: open_head(piece.data)[1] in bound)
+        case EvidenceForm.SHA384:
+            return measured is not None and verify_sha384(key, measured.sha384, piece.data)
+
+
+def _release_keys(observation: Observation, key: bytes) -> set[bytes]:
+    """The keys that may speak for the source in this observation: its own, and those that it bound."""
+    keys = {key}
+    for piece in observation.evidence:
+        if piece.form is EvidenceForm.KEYBIND:
+            try:
+                statement, release_key = open_keybind(piece.data)
+            except Refusal:
+                continue
+            if statement.identity_key == key:
+                keys.add(release_key)
+    return keys
+
+
+def _opens(check: Callable[[], bool]) -> bool:
+    try:
+        return check()
+    except Refusal:
+        return False
+
+
+def judge_release(
+    release: Release,
+    source: Source,
+    observations: Sequence[Observation],
+    texts: TextLookup,
+    measured: Measured | None,
+) -> ReleaseChecked:
+    """The whole answer for one release, given its bytes as just read (blocking: signed texts are read too)."""
+    same = [observation for observation in observations if observation.sha256 == release.sha256]
+    signatures = check_signatures(same, source, texts, measured)
+    matches = measured is not None and measured.sha256 == release.sha256
+    covered = release.backed and any(signature.covers_bytes for signature in signatures)
+    return ReleaseChecked(
+        valid=matches and release.backed and source.status != "revoked",
+        source_id=release.source_id,
+        plugin_id=release.plugin_id,
+        version=release.version,
+        assurance=Assurance(
+            level=release.assurance,
+            covers_bytes=covered and release.assurance in ("A3", "A4"),
+            evidence=_evidence_sentences(release, measured if matches else None, signatures),
+            caveats=_caveats(release, source, measured, signatures),
+        ),
+        sha256=release.sha256.hex() if release.sha256 else "",
+        size=release.size,
+        signatures=signatures,
+        witnesses=[
+            Witness(node_id=did_key(observation.observer), observed_at=observation.observed_at)
+            for observation in same[:OBSERVATIONS_SHOWN_MAX]
+        ],
+    )
+
+
+def _evidence_sentences(release: Release, measured: Measured | None, signatures: Sequence[SignatureView]) -> list[str]:
+    sentences = [_LEVELS[release.assurance]]
+    if measured is not None:
+        sentences.append(f"the {measured.size} bytes were read just now and have this sha256")
+    if release.backed_by is not None:
+        sentences.append(f"backed by: {release.backed_by}")
+    return sentences + [f"{signature.form}: {signature.says}" for signature in signatures if signature.valid]
+
+
+def _caveats(
+    release: Release, source: Source, measured: Measured | None, signatures: Sequence[SignatureView]
+) -> list[str]:
+    failed = ", ".join(sorted({signature.form for signature in signatures if not signature.valid}))
+    found = {
+        "nobody whose word counts here backs these bytes; they are not served": not release.backed,
+        "the bytes are not here, so they were not read again": measured is None,
+        "the bytes that were read have another sha256: they are damaged": (
+            measured is not None and measured.sha256 != release.sha256
+        ),
+        "no signature covers the file itself": not any(signature.covers_bytes for signature in signatures),
+        f"these signatures do not verify: {failed}": bool(failed),
+        "different bytes were seen under this version, by nodes whose word counts equally": release.conflict,
+        f"{len(release.disputed_by)} nodes saw other bytes under this version": bool(release.disputed_by),
+        "the source's key was neither proved here nor attested by a pinned node": not source.key_known,
+        f"the source's status is {source.status}": source.status in ("error", "conflict", "revoked"),
+        f"the publisher signs other texts for anybody (oracle: {source.oracle})": source.oracle in ("utf8", "raw"),
+    }
+    return [sentence for sentence, applies in found.items() if applies]
+
+
+def observation_views(observations: Sequence[Observation]) -> list[ObservationView]:
+    """Observations with their evidence, for whoever wants to check for himself."""
+    return [
+        ObservationView(
+            observer=did_key(observation.observer),
+            sha256=observation.sha256.hex(),
+            size=observation.size,
+            observed_at=observation.observed_at,
+            announcement=observation.announcement_id.hex() if observation.announcement_id else None,
+            evidence=[
+                EvidenceView(
+                    form=piece.form,
+                    data=base64.b64encode(piece.data).decode("ascii"),
+                    text_sha256=piece.text_sha256.hex() or None,
+                )
+                for piece in observation.evidence
+            ],
+        )
+        for observation in observations[:OBSERVATIONS_SHOWN_MAX]
+    ]

@@ -1,0 +1,140 @@
+"""/federation/*: what can be had: searching, one plugin, and who owns a bare slug."""
+
+from urllib.parse import urlencode
+
+import sqlite_utils
+
+from pfn_node.store import announcements, catalogue, registry
+from pfn_node.store.rows import ApiKey, Plugin, Release
+from pfn_node.web.answers import SlugRow, Slugs
+from pfn_node.web.errors import ApiError
+from pfn_node.web.evidence import observation_views
+from pfn_node.web.federation_sources import known_source
+from pfn_node.web.release_answers import (
+    Holder,
+    PluginRow,
+    Plugins,
+    PluginView,
+    ReleaseFields,
+    VersionView,
+    plugin_fields,
+)
+from pfn_node.web.routes import Routes
+from pfn_node.web.schemas import PluginsQuery, SetSlug, SlugsQuery
+from pfn_node.web.services import Services
+from pfn_protocol.identity import did_key
+
+routes = Routes("plugins")
+
+# Older versions than these are had by name all the same; they are not listed.
+VERSIONS_SHOWN_MAX = 100
+HOLDERS_SHOWN_MAX = 50
+
+
+@routes.get("/federation/plugins", query=PluginsQuery, answer=Plugins, errors=(404,))
+async def list_plugins(services: Services, query: PluginsQuery) -> Plugins:
+    """Search or list plugins: one row for each plugin of each source, its newest backed version."""
+    asked = catalogue.PluginQuery(
+        q=query.q,
+        tag=query.tag,
+        source=query.source,
+        type=query.type,
+        min_assurance=query.min_assurance,
+        sort=query.sort,
+        limit=query.limit,
+        cursor=query.cursor,
+    )
+    now = int(services.now())
+    try:
+        found, total, next_cursor = await services.database.read(
+            lambda db: catalogue.search_plugins(db, asked, now=now)
+        )
+    except catalogue.CatalogueError as error:  # everything else that it refuses was refused by the query's model
+        raise ApiError(404, f"There is no such page: {error}.") from error
+    return Plugins(plugins=[PluginRow.of(plugin) for plugin in found], total=total, next=next_cursor)
+
+
+@routes.get("/federation/plugins/<source_id>/<plugin_id>", answer=PluginView, errors=(404,))
+async def show_plugin(services: Services, source_id: str, plugin_id: str) -> PluginView:
+    """One plugin with its versions, the evidence for them, and where they can be had."""
+
+    now = int(services.now())
+
+    def view(db: sqlite_utils.Database) -> PluginView | None:
+        plugin = catalogue.get_plugin(db, source_id, plugin_id, now=now)
+        return None if plugin is None else _view(db, plugin, now)
+
+    found = await services.database.read(view)
+    if found is None:
+        raise unknown_plugin(source_id, plugin_id)
+    return found
+
+
+def unknown_plugin(source_id: str, plugin_id: str, version: str | None = None) -> ApiError:
+    """The 404 for a plugin or version that no one here has heard of."""
+    which = f"version {version} of the plugin" if version else "plugin"
+    return ApiError(
+        404,
+        f"No such {which} is known here; GET /federation/plugins lists those that are.",
+        details={"sourceId": source_id, "plugin": plugin_id, "version": version},
+    )
+
+
+def _view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginView:
+    release = plugin.release
+    source = registry.get_source(db, release.source_id)
+    holders = announcements.holders(db, release.source_id, release.sha256, now=now) if release.sha256 else []
+    releases = catalogue.releases_of(db, release.source_id, release.plugin_id)[:VERSIONS_SHOWN_MAX]
+    return PluginView(
+        **plugin_fields(plugin),
+        releases=[_version(db, each) for each in releases],
+        holders=[
+            Holder(node_id=did_key(peer.node_id), url=peer.url, pinned=peer.pinned)
+            for peer in holders[:HOLDERS_SHOWN_MAX]
+        ],
+        publisher=source.instance_url if source else None,
+    )
+
+
+def _version(db: sqlite_utils.Database, release: Release) -> VersionView:
+    observations = catalogue.observations_of(db, release.source_id, release.plugin_id, release.version)
+    return VersionView(
+        **ReleaseFields.fields_of(release),
+        download=download_path(release),
+        observations=observation_views(observations),
+    )
+
+
+def download_path(release: Release) -> str:
+    """Where on this node the zip of a release is."""
+    named = {"sourceId": release.source_id, "plugin": release.plugin_id, "version": release.version}
+    return f"/federation/download?{urlencode(named)}"
+
+
+@routes.get("/federation/slugs", query=SlugsQuery, answer=Slugs)
+async def list_slugs(services: Services, query: SlugsQuery) -> Slugs:
+    """Which source owns a bare slug for WordPress clients."""
+    owners = await services.database.read(catalogue.slug_owners)
+    rows = [SlugRow(slug=slug, source_id=source) for slug, source in owners.items() if query.slug in (None, slug)]
+    return Slugs(slugs=rows)
+
+
+@routes.post("/federation/slugs", body=SetSlug, answer=SlugRow, scope="sources", errors=(404,))
+async def set_slug(services: Services, key: ApiKey, body: SetSlug) -> SlugRow:
+    """Let a source own a bare slug for WordPress clients."""
+    await known_source(services, body.source_id)
+    at = int(services.now())
+
+    def write(db: sqlite_utils.Database) -> None:
+        catalogue.set_slug_owner(db, body.slug, body.source_id)
+        registry.record_activity(
+            db,
+            "security",
+            f"the bare slug {body.slug} belongs to {body.source_id} now, said the key {key.id}",
+            source_id=body.source_id,
+            plugin_id=body.slug,
+            at=at,
+        )
+
+    await services.database.write(write)
+    return SlugRow(slug=body.slug, source_id=body.source_id)

@@ -1,0 +1,124 @@
+"""What every request passes, and every answer gets: Host, rates, request ids, security headers, CORS.
+
+Host: a page in somebody's browser can make a name of its own point at this node (DNS rebinding), and would then
+read as if it were of the same origin. So only names that are the node's are answered: any IP literal (a page cannot
+own one), localhost, the host of `--url`, and `--allowed-host`; else 421.
+
+CORS: what anybody may read may be read by any page; nothing may be written by one. A key in a header makes a
+browser ask first (preflight), and writes are refused there.
+"""
+
+import ipaddress
+import secrets
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import trio
+from quart import Quart, Response, g, request
+
+from pfn_node.web.errors import ApiError, as_api_error, error_response, too_many
+from pfn_node.web.metrics import Metrics
+from pfn_node.web.rate_limits import RateLimit, bucket_name, client_address
+from pfn_node.web.services import Services
+
+# Nodes of a mesh talk more than people do; one node may be many behind one address.
+NODE_RATE_FACTOR = 10
+PREFLIGHT_SECONDS = 86_400
+PUBLIC_SECONDS = 60  # for how long a page's style sheet may be kept
+
+NODE_PREFIX = "/node/"
+_READ_METHODS = ("GET", "HEAD")
+
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_CORS_EXPOSED = "ETag, Content-Range, Content-Disposition, PFN-Assurance, Repr-Digest, Retry-After, X-Request-ID"
+_CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Range"
+
+
+def allowed_hosts(services: Services) -> frozenset[str]:
+    """The names that the node answers to, besides IP literals."""
+    named = {"localhost", services.settings.host, *services.settings.allowed_host}
+    for url in (services.url, services.settings.url):
+        named.add((urlsplit(url).hostname or "") if url else "")
+    return frozenset(name.lower().rstrip(".") for name in named if name)
+
+
+def host_is_allowed(header: str, allowed: frozenset[str]) -> bool:
+    """Whether a Host header names this node."""
+    try:
+        host = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return False
+    if host.rstrip(".") in allowed:
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def install(app: Quart, services: Services, metrics: Metrics, clock: Callable[[], float] = trio.current_time) -> None:
+    """Put the gate before, and the finish behind, every route of the app."""
+    hosts = allowed_hosts(services)
+    rates = RateLimit(services.settings.requests_per_minute)
+    node_rates = RateLimit(services.settings.requests_per_minute * NODE_RATE_FACTOR)
+
+    async def enter() -> None:
+        g.request_id = secrets.token_hex(8)
+        g.started = clock()
+        g.bucket = bucket_name(
+            client_address(
+                request.remote_addr, request.headers.getlist("X-Forwarded-For"), services.settings.trusted_proxy
+            )
+        )
+        if not host_is_allowed(request.headers.get("Host", ""), hosts):
+            raise ApiError(
+                421,
+                "This node does not answer to that Host name. Use its address or its URL, or start it with "
+                "--allowed-host NAME.",
+            )
+        if g.bucket is not None:
+            limit = node_rates if request.path.startswith(NODE_PREFIX) else rates
+            wait = limit.take(g.bucket, clock())
+            if wait:
+                raise too_many(f"More than {limit.per_minute} requests a minute came from this address.", wait)
+
+    async def leave(response: Response) -> Response:
+        finish(response)
+        route = request.url_rule.rule if request.url_rule else "none"
+        metrics.count(route, request.method, response.status_code, clock() - g.started)
+        return response
+
+    async def fail(error: Exception) -> Response:
+        return error_response(as_api_error(error), g.request_id)
+
+    app.before_request(enter)
+    app.after_request(leave)
+    app.register_error_handler(Exception, fail)
+
+
+def finish(response: Response) -> None:
+    """Give an answer the headers that it has to have."""
+    headers = response.headers
+    headers["X-Request-ID"] = g.request_id
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault("Content-Security-Policy", PAGE_POLICY if response.mimetype == "text/html" else DATA_POLICY)
+    shared = not request.path.startswith(NODE_PREFIX)
+    headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin" if shared else "same-origin")
+    if shared and request.method in (*_READ_METHODS, "OPTIONS"):
+        headers["Access-Control-Allow-Origin"] = "*"
+        headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED
+    if shared and request.method == "OPTIONS":
+        headers["Access-Control-Allow-Methods"] = ", ".join(_READ_METHODS)
+        headers["Access-Control-Allow-Headers"] = _CORS_HEADERS
+        headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)

@@ -1,0 +1,59 @@
+"""GET /metrics: figures in Prometheus' text form, in a registry of this app's own (several nodes may share a process).
+
+Labels are bounded: a route is one of the app's rules, never a path that somebody asked for.
+"""
+
+from collections.abc import Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from quart import Quart, Response
+
+from pfn_node.store import catalogue
+from pfn_node.web.services import Services
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
+_SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+
+
+class Metrics:
+    """The figures of one app."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "pfn_http_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry
+        )
+        self._durations = Histogram(
+            "pfn_http_request_seconds",
+            "Time until the head of the answer was ready.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._store = Gauge("pfn_store", "What the store holds.", ("what",), registry=self.registry)
+        self._artifacts = Gauge("pfn_artifacts", "Artifacts: counts and bytes.", ("what",), registry=self.registry)
+        self._mesh = Gauge("pfn_mesh", "The mesh as this node sees it.", ("what",), registry=self.registry)
+
+    def count(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Note an answered request."""
+        self._requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
+        self._durations.labels(route).observe(seconds)
+
+    def text(self, store: Mapping[str, int], artifacts: Mapping[str, int], mesh: Mapping[str, object]) -> bytes:
+        """Everything, with the gauges set to these figures."""
+        for gauge, figures in ((self._store, store), (self._artifacts, artifacts), (self._mesh, mesh)):
+            for what, figure in figures.items():
+                if isinstance(figure, int | float):
+                    gauge.labels(what).set(figure)
+        return generate_latest(self.registry)
+
+
+def install(app: Quart, services: Services, metrics: Metrics) -> None:
+    """Serve /metrics."""
+
+    async def show() -> Response:
+        counts = await services.database.read(catalogue.counts)
+        text = metrics.text(counts, services.artifacts.usage(), services.mesh.status())
+        return Response(text, content_type=CONTENT_TYPE_LATEST)
+
+    app.add_url_rule("/metrics", "metrics", show, methods=["GET"], strict_slashes=False)

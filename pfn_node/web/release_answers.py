@@ -1,0 +1,172 @@
+"""What clients are told about plugins and releases: the catalogue's rows, their evidence, and what it is worth."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from pfn_node.store.rows import Plugin, Release
+from pfn_node.web.answers import Answer
+
+
+class ReleaseFields(Answer):
+    """What plugins and their versions have in common."""
+
+    plugin_id: str
+    source_id: str
+    name: str
+    version: str
+    description: str | None
+    tags: list[str]
+    type: str = Field(description="plugin or theme")
+    sha256: str | None
+    size: int
+    assurance: str = Field(description="reported, or A0 to A4")
+    backed: bool = Field(
+        description="Whether anybody whose word counts here backs these bytes; else they are not served."
+    )
+    mirrored: bool = Field(description="The bytes are here.")
+    conflict: bool
+    disputed_by: list[str] = Field(description="Nodes that saw another digest.")
+    reported_by: list[str] = Field(description="Nodes that saw this digest at the publisher.")
+    backed_by: str | None
+    icons: dict[str, str]
+    observed_at: int
+
+    @staticmethod
+    def fields_of(release: Release) -> Mapping[str, Any]:
+        fields = {name: getattr(release, name) for name in ReleaseFields.model_fields if name != "sha256"}
+        fields |= {name: list(fields[name]) for name in ("tags", "disputed_by", "reported_by")}
+        return fields | {"sha256": release.sha256.hex() if release.sha256 else None}
+
+
+class PluginRow(ReleaseFields):
+    mirrors: int = Field(description="Nodes known to hold artifacts of the source, this one included.")
+    versions: int
+    reported_version: str | None = Field(description="A newer one that is only reported.")
+    composer_name: str
+
+    @classmethod
+    def of(cls, plugin: Plugin) -> "PluginRow":
+        return cls(**plugin_fields(plugin))
+
+
+def plugin_fields(plugin: Plugin) -> dict[str, Any]:
+    """The fields of a `PluginRow`."""
+    release = plugin.release
+    return {
+        **ReleaseFields.fields_of(release),
+        "mirrors": plugin.mirrors,
+        "versions": plugin.versions,
+        "reported_version": plugin.reported_version,
+        "composer_name": composer_name(release.source_id, release.plugin_id),
+    }
+
+
+class Plugins(Answer):
+    """One row for each plugin of each source."""
+
+    plugins: list[PluginRow]
+    total: int
+    next: str | None = Field(description="`cursor` of the next page; null = this was the last.")
+
+
+class EvidenceView(Answer):
+    form: str = Field(description="metadata, plugin-data, release/2, keybind/2, head/2, or sha384")
+    data: str = Field(description="Base64: the signature or envelope as the publisher gave it.")
+    text_sha256: str | None = Field(
+        description="Names the signed text where it is kept apart; fetch it from /node/v1/artifacts/."
+    )
+
+
+class ObservationView(Answer):
+    observer: str
+    sha256: str
+    size: int
+    observed_at: int
+    announcement: str | None = Field(description="Id of the announcement that said so.")
+    evidence: list[EvidenceView]
+
+
+class VersionView(ReleaseFields):
+    download: str = Field(description="Path on this node.")
+    observations: list[ObservationView]
+
+
+class Holder(Answer):
+    node_id: str
+    url: str | None
+    pinned: bool
+
+
+class PluginView(PluginRow):
+    """A plugin with its versions, newest first, their evidence, and where they can be had."""
+
+    releases: list[VersionView]
+    holders: list[Holder]
+    publisher: str | None = Field(description="The publisher's instance URL.")
+
+
+class SignatureView(Answer):
+    form: str
+    valid: bool
+    key: str | None = Field(description="Whose signature was checked.")
+    covers_bytes: bool
+    says: str
+
+
+class Assurance(Answer):
+    level: str
+    covers_bytes: bool
+    evidence: list[str]
+    caveats: list[str]
+
+
+class Witness(Answer):
+    node_id: str
+    observed_at: int
+
+
+class ReleaseChecked(Answer):
+    """The evidence for a release, checked again now."""
+
+    valid: bool = Field(
+        description="The bytes are here and match, somebody whose word counts backs them, the key stands."
+    )
+    source_id: str | None
+    plugin_id: str | None
+    version: str | None
+    assurance: Assurance
+    sha256: str
+    size: int
+    signatures: list[SignatureView]
+    witnesses: list[Witness]
+
+
+class ReleaseAccepted(Answer):
+    """The statement is kept."""
+
+    accepted: bool
+    assurance: str
+
+
+_NOT_IN_COMPOSER_NAMES = re.compile(r"[^a-z0-9]+")
+_COMPOSER_NAME = re.compile(r"[a-z0-9](([_.]|-{1,2})?[a-z0-9]+)*")
+
+
+def composer_name(source_id: str, plugin_id: str) -> str:
+    """The name under which Composer knows a plugin: `pfn/<source>--<slug>`.
+
+    Ids have characters that Composer's names may not have; where something had to be left out, eight hex digits of the
+    id's hash keep names apart. A source always has them, and never two hyphens in a row: the first two end it.
+    """
+    slug = plugin_id if _COMPOSER_NAME.fullmatch(plugin_id) else _reduced(plugin_id, plugin_id)
+    return f"pfn/{_reduced(source_id.lower(), source_id)}--{slug}"
+
+
+def _reduced(text: str, exact: str) -> str:
+    digest = hashlib.sha256(exact.encode("utf-8", "replace")).hexdigest()[:8]
+    readable = _NOT_IN_COMPOSER_NAMES.sub("-", text)[:64].strip("-")
+    return f"{readable}-{digest}" if readable else digest

@@ -1,0 +1,244 @@
+"""What a route is: a path, who may call it, what it takes and answers; declared once, used for serving and documenting.
+
+    @routes.post("/federation/add-source", body=AddSource, answer=SourceAdded, scope="sources", errors=(409,))
+    async def add_source(services: Services, body: AddSource) -> SourceAdded: ...
+
+A handler gets what it declared, checked, by name: `body`, `query`, `key` (the caller's API key), parts of the path.
+It returns the answer's model, or a Response where it streams. The order is fixed: who are you (401, 403), then what
+do you want (400, 413). A JSON body is read as JSON whatever its content type says; it is read up to a limit, in a
+deadline.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import pydantic
+from pydantic import BaseModel
+from quart import Quart, Response, g, request
+from quart_schema.validation import (
+    QUART_SCHEMA_QUERYSTRING_ATTRIBUTE,
+    QUART_SCHEMA_REQUEST_ATTRIBUTE,
+    QUART_SCHEMA_RESPONSE_ATTRIBUTE,
+    DataSource,
+)
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
+
+from pfn_node.artifact_response import artifact_response
+from pfn_node.artifacts import OpenArtifact
+from pfn_node.safe_quart import SafeBody
+from pfn_node.web.auth import Authenticator, Scope
+from pfn_node.web.errors import ApiError
+from pfn_node.web.services import Services
+
+Handler = Callable[..., Awaitable[BaseModel | Response]]
+H = TypeVar("H", bound=Handler)
+M = TypeVar("M", bound=BaseModel)
+
+OPERATION_ATTRIBUTE: Final = "_pfn_operation"
+
+# A client that cannot send a megabyte in this time holds a connection for nothing.
+BODY_SECONDS_MAX = 30.0
+QUERY_FIELDS_MAX = 50
+FIELDS_NAMED_MAX = 10  # wrong fields that an answer names
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A body that is not JSON, on the way in or out."""
+
+    content_type: str
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One documented call."""
+
+    method: str
+    path: str
+    handler: Handler
+    answer: type[BaseModel] | Bytes
+    tag: str
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | Bytes | None = None
+    scope: Scope | None = None
+    needs_key: bool = False  # any key will do, whatever its scopes
+    needs_master: bool = False
+    takes_key: bool = False  # anybody may call; a key changes the answer
+    errors: tuple[int, ...] = ()
+    in_document: bool = True
+
+    @property
+    def protected(self) -> bool:
+        return self.needs_key or self.needs_master or self.scope is not None
+
+
+@dataclass(slots=True)
+class Routes:
+    """The calls of one subject."""
+
+    tag: str
+    operations: list[Operation] = field(default_factory=list)
+
+    def get(self, path: str, **declared: Any) -> Callable[[H], H]:
+        """Declare a GET (and with it a HEAD); the keywords are fields of Operation."""
+        return self._declare("GET", path, declared)
+
+    def post(self, path: str, **declared: Any) -> Callable[[H], H]:
+        """Declare a POST."""
+        return self._declare("POST", path, declared)
+
+    def _declare(self, method: str, path: str, declared: Mapping[str, Any]) -> Callable[[H], H]:
+        def keep(handler: H) -> H:
+            self.operations.append(Operation(method, path, handler, tag=self.tag, **declared))
+            return handler
+
+        return keep
+
+
+def install(app: Quart, services: Services, authenticator: Authenticator, operation: Operation) -> None:
+    """Make the app serve an operation."""
+
+    async def view(**parts: Any) -> Response:
+        given: dict[str, Any] = dict(parts)
+        if operation.protected or operation.takes_key:
+            given |= await _identify(authenticator, operation)
+        if operation.query is not None:
+            given["query"] = read_query(operation.query, request.query_string)
+        if isinstance(operation.body, type):
+            given["body"] = await read_json(operation.body, services.settings.body_bytes_max)
+        answer = await operation.handler(services, **given)
+        return answer if isinstance(answer, Response) else json_response(answer)
+
+    view.__name__ = operation.handler.__name__
+    view.__doc__ = operation.handler.__doc__
+    _describe(view, operation)
+    app.add_url_rule(
+        operation.path,
+        f"{operation.method.lower()}_{operation.handler.__name__}",
+        view,
+        methods=[operation.method],
+        strict_slashes=False,
+    )
+
+
+async def _identify(authenticator: Authenticator, operation: Operation) -> dict[str, Any]:
+    header = request.headers.get("Authorization")
+    if operation.needs_master:
+        await authenticator.require_master(header, g.bucket)
+        return {}
+    if operation.takes_key:
+        return {"key": await authenticator.optional(header, g.bucket)}
+    return {"key": await authenticator.require(header, operation.scope, g.bucket)}
+
+
+def _describe(view: Any, operation: Operation) -> None:
+    """Leave what quart-schema looks for when it makes the document."""
+    setattr(view, OPERATION_ATTRIBUTE, operation)
+    if operation.query is not None:
+        setattr(view, QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, operation.query)
+    if isinstance(operation.body, type):
+        setattr(view, QUART_SCHEMA_REQUEST_ATTRIBUTE, (operation.body, DataSource.JSON))
+    if isinstance(operation.answer, type):
+        setattr(view, QUART_SCHEMA_RESPONSE_ATTRIBUTE, {200: (operation.answer, None)})
+
+
+def json_response(answer: BaseModel, status: int = 200) -> Response:
+    """An answer as JSON."""
+    return Response(answer.model_dump_json(), status=status, content_type="application/json")
+
+
+def read_query(model: type[M], query_string: bytes) -> M:
+    """The query string as its model; the first of a repeated field counts. Raises ApiError 400."""
+    try:
+        pairs = parse_qsl(
+            query_string.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=QUERY_FIELDS_MAX,
+        )
+    except ValueError:  # also of decoding
+        raise ApiError(
+            400,
+            "The query string cannot be read: percent-encoded UTF-8 is expected, and at most "
+            f"{QUERY_FIELDS_MAX} fields.",
+        ) from None
+    given: dict[str, str] = {}
+    for name, text in pairs:
+        given.setdefault(name, text)
+    try:
+        return model.model_validate(given)
+    except pydantic.ValidationError as error:
+        raise refused(error, "The query") from None
+
+
+async def read_json(model: type[M], bytes_max: int) -> M:
+    """The body of the request as its model. Raises ApiError 400, 408 or 413."""
+    raw = await read_body(bytes_max)
+    if not raw:
+        raise ApiError(400, "The body is empty; a JSON object is expected.")
+    try:
+        return model.model_validate_json(raw)
+    except pydantic.ValidationError as error:
+        raise refused(error, "The body") from None
+
+
+async def read_body(bytes_max: int, seconds_max: float = BODY_SECONDS_MAX) -> bytes:
+    """The whole body of the request, in memory. Raises ApiError 408 or 413."""
+    parts: list[bytes] = []
+    await stream_body(parts.append, bytes_max, seconds_max)
+    return b"".join(parts)
+
+
+async def stream_body(sink: Callable[[bytes], object], bytes_max: int, seconds_max: float) -> int:
+    """Give the body to `sink` as it comes; return its size. Raises ApiError 408 or 413, before reading where it can."""
+    too_large = ApiError(413, f"The body is larger than the {bytes_max} bytes that this call takes.")
+    if request.content_length is not None and request.content_length > bytes_max:
+        raise too_large
+    request.max_content_length = bytes_max
+    body = request.body
+    if isinstance(body, SafeBody):
+        body.deadlines = replace(body.deadlines, total_seconds=seconds_max)
+    size = 0
+    try:
+        async for chunk in body:
+            size += len(chunk)
+            sink(chunk)
+    except RequestEntityTooLarge:
+        raise too_large from None
+    except RequestTimeout:
+        raise ApiError(408, f"The body did not come within {seconds_max:g} seconds, or it stalled.") from None
+    return size
+
+
+async def file_response(opened: OpenArtifact, *, etag: str, filename: str, headers: Mapping[str, str]) -> Response:
+    """An artifact with ranges and conditions; a range outside of it is our own kind of error. Closes the descriptor."""
+    response = await artifact_response(opened, etag=etag, filename=filename, headers=headers)
+    if response.status_code == 416:
+        raise ApiError(
+            416,
+            f"The range lies outside of the file, which has {opened.size} bytes.",
+            headers={"Content-Range": response.headers["Content-Range"]},
+        )
+    return response
+
+
+def refused(error: pydantic.ValidationError, what: str) -> ApiError:
+    """The 400 for input that does not fit its model: names fields and rules, never quotes the input."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)[:FIELDS_NAMED_MAX]
+    if problems[0]["type"] == "json_invalid":
+        return ApiError(400, f"{what} is not JSON in UTF-8: {problems[0]['msg'].removeprefix('Invalid JSON: ')}.")
+    if problems[0]["type"] == "model_type":
+        return ApiError(400, f"{what} has to be a JSON object.")
+    fields = [{"field": ".".join(map(str, found["loc"])), "problem": _problem(found["msg"])} for found in problems]
+    listed = "; ".join(
+        f"{entry['field']}: {entry['problem']}" if entry["field"] else entry["problem"] for entry in fields
+    )
+    return ApiError(400, f"{what} is not as expected: {listed}.", details={"fields": fields})
+
+
+def _problem(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

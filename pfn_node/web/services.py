@@ -1,0 +1,110 @@
+"""What the web room is given by `node.py`: the store, the artifacts, and the rooms that act, as small interfaces.
+
+Routes never reach for a global: everything they use is here, so that a test hands in fakes of the parts that would
+dial out, and consumers' paths (catalogue, artifacts) visibly need neither sources nor mesh.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import trio
+
+from pfn_node.artifacts import Artifacts
+from pfn_node.settings import Settings
+from pfn_node.sources.outcomes import SyncResult, VerificationOutcome
+from pfn_node.store.database import Database
+from pfn_node.store.rows import Filters, Release, Source
+
+
+class SourcesRoom(Protocol):
+    """What the API asks of `pfn_node.sources`; the exceptions are that room's own."""
+
+    async def add(self, instance_url: str, username: str, public_key: str) -> tuple[Source, bool]: ...
+    async def verify(self, source_id: str, type: Literal["manual"]) -> VerificationOutcome: ...
+    async def update(
+        self,
+        source_id: str,
+        *,
+        instance_url: str | None = None,
+        public_key: str | None = None,
+        allow_unsigned: bool | None = None,
+    ) -> Source: ...
+    async def remove(self, source_id: str, purge: bool) -> None: ...
+    async def subscribe(self, source_id: str, subscriber: str, filters: Filters) -> SyncResult: ...
+    async def unsubscribe(self, source_id: str, subscriber: str) -> bool: ...
+    async def accept_release(self, envelope: bytes, keybind: bytes | None, artifact_url: str | None) -> Release: ...
+
+
+class PeerView(Protocol):
+    """One other node, for display. Ids are did:key texts, times seconds since 1970."""
+
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def pinned(self) -> bool: ...
+    @property
+    def provisional(self) -> bool: ...
+    @property
+    def blocked(self) -> bool: ...
+    @property
+    def joined(self) -> bool: ...
+    @property
+    def trusted_via(self) -> tuple[str, ...]: ...
+    @property
+    def last_seen(self) -> int | None: ...
+    @property
+    def round_trip_ms(self) -> int | None: ...
+    @property
+    def bytes_sent(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
+    @property
+    def announcements(self) -> int: ...
+
+
+class MeshRoom(Protocol):
+    """What the API asks of `pfn_node.mesh`."""
+
+    async def handle(self, path: str, raw: bytes) -> tuple[int, bytes]: ...
+    async def join(self, url: str, key: bytes | None) -> bytes | None: ...
+    async def set_policy(self, node_id: bytes, *, pinned: bool | None = None, blocked: bool | None = None) -> None: ...
+    def peers(self) -> Sequence[PeerView]: ...
+    def status(self) -> Mapping[str, Any]: ...
+
+
+class Want(Protocol):
+    """Get the bytes of a release here (read-through), within a deadline of its own.
+
+    The release as it stands afterwards (perhaps with another digest), its bytes here; None if they cannot be had.
+    """
+
+    def __call__(self, release: Release, *, anonymous: bool) -> Awaitable[Release | None]: ...
+
+
+MEASURING_MAX = 2
+STREAMS_MAX = 100
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that a route may use."""
+
+    settings: Settings
+    database: Database
+    artifacts: Artifacts
+    sources: SourcesRoom
+    mesh: MeshRoom
+    node_id: bytes
+    url: str | None  # the node's own
+    want: Want
+    now: Callable[[], float] = field(default=time.time)  # seconds since 1970
+    # Reading an artifact through costs a core: so many at once, whoever asks.
+    measuring: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(MEASURING_MAX))
+    # Open event streams: each costs a task and a connection.
+    streams: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(STREAMS_MAX))

@@ -1,0 +1,226 @@
+"""The pages for people, and the document, figures and probes for programs."""
+
+import json
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pfn_node.store.database import DatabaseClosed
+from pfn_node.web.schemas import ANY_HTTP_PATTERN, HTTPS_PATTERN, SLUG_PATTERN, USERNAME_PATTERN, VERSION_PATTERN
+from pfn_protocol.errors import Refusal
+from pfn_protocol.names import check_slug, check_username, check_version, parse_instance_url
+from tests.node.test_web_mesh import a_peer
+from tests.node.web_node import WebNode, web_node
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
+    async with web_node(tmp_path) as made:
+        yield made
+
+
+class Tags(HTMLParser):
+    """The tags and links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+        assert not any(name.startswith("on") or name == "style" for name, _ in attrs), "inline script or style"
+
+
+async def test_an_empty_node_says_what_to_do_first(node: WebNode) -> None:
+    text = (await node.get("/")).body.decode()
+
+    assert "add-source" in text and "--join" in text
+    assert "script" not in Tags(text).tags
+
+
+async def test_the_home_page_shows_the_newest_plugins_and_peers_and_escapes_them(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(b"x", name="<script>alert(1)</script>")
+    await node.add_report(b"y", plugin_id="other", name="<img src=x onerror=alert(1)>")
+    node.mesh.known = [a_peer(), a_peer(url=None)]
+
+    got = await node.get("/")
+    page = Tags(got.body.decode())
+
+    assert got.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in got.body.decode()
+    assert not {"script", "img", "b onclick"} & set(page.tags)
+    assert "https://stranger.test" in got.body.decode()
+
+
+async def test_every_link_of_the_pages_leads_somewhere_on_this_node(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(b"x")
+    for path in ("/", "/docs"):
+        for link in Tags((await node.get(path)).body.decode()).links:
+            assert link.startswith("/"), link
+            assert (await node.get(link)).status == 200, link
+
+
+async def test_the_style_sheet_may_be_kept_for_a_while(node: WebNode) -> None:
+    got = await node.get("/static/style.css")
+
+    assert got.headers["Content-Type"] == "text/css; charset=utf-8"
+    assert "max-age" in got.headers["Cache-Control"]
+
+
+async def test_the_docs_page_lists_every_documented_call_and_the_stream(node: WebNode) -> None:
+    document = (await node.get("/openapi.json")).json
+    page = (await node.get("/docs")).body.decode()
+
+    for path in (*document["paths"], "/federation/events"):
+        assert path in page
+
+
+async def test_the_document_describes_every_call_of_the_api(node: WebNode) -> None:
+    document = (await node.get("/openapi.json")).json
+    served = {rule.rule for rule in node.app.url_map.iter_rules() if rule.rule.startswith("/federation/")}
+    described = {path.replace("{", "<").replace("}", ">") for path in document["paths"]}
+
+    assert document["openapi"].startswith("3.1")
+    assert served - described == {"/federation/events"}
+    assert set(document["x-event-streams"]) == {"/federation/events"}
+
+
+async def test_every_call_documents_its_errors_and_who_may_call_it(node: WebNode) -> None:
+    document = (await node.get("/openapi.json")).json
+
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            answers = operation["responses"]
+            assert {"200", "400", "421", "429", "503"} <= set(answers), (path, method)
+            assert operation["summary"]
+            if "security" in operation:
+                assert {"401", "403"} <= set(answers)
+            if "requestBody" in operation:
+                assert operation["requestBody"]["required"] and {"408", "413"} <= set(answers)
+            for status, answer in answers.items():
+                if int(status) >= 400:
+                    schema = answer["content"]["application/json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/Problem"}
+                assert answer["description"]
+
+
+async def test_required_and_optional_parameters_are_told_apart(node: WebNode) -> None:
+    parameters = (await node.get("/openapi.json")).json["paths"]["/federation/download"]["get"]["parameters"]
+
+    assert {each["name"]: each["required"] for each in parameters} == {
+        "sourceId": True,
+        "plugin": True,
+        "version": False,
+    }
+
+
+async def test_the_document_says_http_only_where_http_is_dialled(tmp_path: Path) -> None:
+    def patterns(document: Any) -> str:
+        return json.dumps(
+            document["components"]["schemas"]["AddSource"]
+            if "AddSource" in document["components"]["schemas"]
+            else document["paths"]["/federation/add-source"]
+        )
+
+    async with web_node(tmp_path / "strict") as node:
+        strict = (await node.get("/openapi.json")).json
+    async with web_node(tmp_path / "open", allow_private_networks=True) as node:
+        relaxed = (await node.get("/openapi.json")).json
+
+    assert json.dumps(HTTPS_PATTERN) in patterns(strict)
+    assert json.dumps(ANY_HTTP_PATTERN) in patterns(relaxed)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(url=st.from_regex(ANY_HTTP_PATTERN, fullmatch=True))
+def test_every_documented_url_is_one(url: str) -> None:
+    parse_instance_url(url.removesuffix("\n"), allow_http=True)
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=70))
+def test_a_username_passes_here_exactly_if_it_passes_there(text: str) -> None:
+    import re
+
+    passes_here = re.fullmatch(USERNAME_PATTERN.removesuffix("$"), text) is not None
+    try:
+        check_username(text)
+    except Refusal:
+        assert not passes_here
+    else:
+        assert passes_here
+
+
+@given(
+    slug=st.from_regex(SLUG_PATTERN.removesuffix("$"), fullmatch=True),
+    version=st.from_regex(VERSION_PATTERN.removesuffix("$"), fullmatch=True),
+)
+def test_documented_slugs_and_versions_are_ones(slug: str, version: str) -> None:
+    check_slug(slug)
+    check_version(version)
+
+
+async def test_figures_are_counted_by_route_and_never_by_path(node: WebNode) -> None:
+    await node.get("/federation/sources")
+    await node.get("/some/secret/path")
+    await node.call("BREW", "/federation/sources")
+
+    text = (await node.get("/metrics")).body.decode()
+
+    assert 'pfn_http_requests_total{method="GET",route="/federation/sources",status="200"} 1.0' in text
+    assert 'pfn_http_requests_total{method="other",route="none",status="405"} 1.0' in text
+    assert "secret" not in text
+    assert 'pfn_store{what="plugins"} 0.0' in text and 'pfn_mesh{what="links"} 0.0' in text
+    assert 'pfn_artifacts{what="kept"} 0.0' in text and "pfn_http_request_seconds_bucket" in text
+
+
+async def test_two_nodes_in_one_process_count_apart(node: WebNode, tmp_path: Path) -> None:
+    await node.get("/federation/sources")
+    async with web_node(tmp_path / "second") as other:
+        text = (await other.get("/metrics")).body.decode()
+
+    assert 'route="/federation/sources"' not in text
+
+
+async def test_health_says_how_the_node_is(node: WebNode) -> None:
+    got = (await node.get("/federation/health")).json
+
+    assert got["status"] == "ok" and got["node_id"].startswith("did:key:z6Mk")
+    assert got["counts"]["sources"] == 0 and got["disk"]["total_bytes"] > 0
+    assert {"version", "artifacts", "mesh"} <= set(got)
+
+
+async def test_a_node_without_its_store_is_alive_but_not_ready(node: WebNode) -> None:
+    assert (await node.get("/readyz")).json == {"status": "ready"}
+
+    async def closed(work: object) -> object:
+        raise DatabaseClosed
+
+    node.services.database.read = closed  # type: ignore[method-assign, assignment]
+
+    ready = await node.get("/readyz")
+    assert ready.status == 503 and ready.headers["Retry-After"] and ready.sentence
+    assert (await node.get("/healthz")).status == 200
+    assert (await node.get("/federation/health")).status == 503
+
+
+async def test_a_store_that_does_not_answer_in_time_is_not_ready(node: WebNode, autojump_clock: object) -> None:
+    import trio
+
+    async def never(work: object) -> object:
+        await trio.sleep_forever()
+
+    node.services.database.read = never  # type: ignore[method-assign, assignment]
+
+    got = await node.get("/readyz")
+    assert got.status == 503 and "in time" in got.sentence

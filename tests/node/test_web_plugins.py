@@ -1,0 +1,144 @@
+"""Plugins over HTTP: listing, one plugin with its evidence, and bare slugs."""
+
+import base64
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pfn_node.store import registry
+from pfn_node.web.release_answers import composer_name
+from pfn_protocol.identity import did_key
+from tests.node.web_node import BILBO, NODE, NOW, STRANGER, URL, WebNode, web_node
+
+ZIP = b"PK\x03\x04 some bytes of a plugin"
+SHA256 = hashlib.sha256(ZIP).hexdigest()
+DOWNLOAD = {"sourceId": BILBO, "plugin": "hello-signal"}
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
+    async with web_node(tmp_path) as made:
+        yield made
+
+
+async def test_a_plugin_is_one_row_with_its_newest_backed_version(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(ZIP)
+    await node.add_release(b"newer", version="1.10.0")
+    await node.add_report(b"reported", version="2.0.0")
+
+    got = (await node.get("/federation/plugins")).json
+
+    assert (got["total"], len(got["plugins"]), got["next"]) == (1, 1, None)
+    row = got["plugins"][0]
+    assert (row["plugin_id"], row["source_id"], row["version"]) == ("hello-signal", BILBO, "1.10.0")
+    assert (row["reported_version"], row["versions"], row["assurance"]) == ("2.0.0", 3, "A1")
+    assert (row["mirrored"], row["backed_by"], row["type"], row["mirrors"]) == (True, "self", "plugin", 1)
+    assert row["sha256"] == hashlib.sha256(b"newer").hexdigest() and row["size"] == 5
+    assert row["composer_name"] == composer_name(BILBO, "hello-signal")
+
+
+async def test_plugins_are_searched_filtered_and_paged(node: WebNode) -> None:
+    await node.add_bilbo()
+    for number, name in enumerate(("Anna's Garden", "Bertha", "Carla")):
+        await node.add_release(b"x%d" % number, plugin_id=f"p{number}", name=name, type="theme" if number else "plugin")
+    await node.add_report(b"y", plugin_id="p9", name="Dora", tags=("new",))
+
+    async def names(**query: object) -> list[str]:
+        got = (await node.get("/federation/plugins", query_string=query)).json
+        return [row["name"] for row in got["plugins"]]
+
+    assert await names(sort="name") == ["Anna's Garden", "Bertha", "Carla", "Dora"]
+    assert await names(q="garden") == ["Anna's Garden"]
+    assert await names(type="theme", sort="name") == ["Bertha", "Carla"]
+    assert await names(tag="new") == ["Dora"]
+    assert await names(source="nobody@nowhere.test") == []
+    assert "Dora" not in await names(min_assurance="A0")
+    for hostile in ('"', "a AND", "n:", "*", "NEAR(", "col:x", "\x00", "' OR 1=1 --"):
+        assert isinstance(await names(q=hostile), list)
+
+    first = (await node.get("/federation/plugins?sort=name&limit=3")).json
+    second = (await node.get("/federation/plugins", query_string={"sort": "name", "cursor": first["next"]})).json
+    assert first["total"] == second["total"] == 4
+    assert [row["name"] for row in second["plugins"]] == ["Dora"]
+
+
+async def test_a_cursor_that_is_none_or_of_another_query_is_refused(node: WebNode) -> None:
+    await node.add_bilbo()
+    for number in range(2):
+        await node.add_release(b"x%d" % number, plugin_id=f"p{number}")
+    cursor = (await node.get("/federation/plugins?sort=name&limit=1")).json["next"]
+
+    garbage = await node.get("/federation/plugins?cursor=garbage")
+    foreign = await node.get("/federation/plugins", query_string={"sort": "updated", "cursor": cursor})
+
+    assert (garbage.status, foreign.status) == (400, 404)
+    assert garbage.sentence and foreign.sentence
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "type=book", "min_assurance=A9", "sort=best", "q=" + "x" * 201, "tag="]
+)
+async def test_a_wrong_query_is_400(node: WebNode, query: str) -> None:
+    got = await node.get(f"/federation/plugins?{query}")
+
+    assert got.status == 400 and got.json["details"]["fields"]
+
+
+async def test_a_plugin_shows_its_versions_with_their_evidence_and_holders(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(ZIP)
+    await node.add_report(ZIP)
+    await node.add_report(b"other", version="0.9.0")
+    await node.services.database.write(
+        lambda db: registry.save_peer(db, STRANGER.public, url="https://stranger.test", seen=NOW)
+    )
+
+    got = await node.get("/federation/plugins/bilbo%40publisher.test/hello-signal")
+
+    shown = got.json
+    assert shown["publisher"] == URL
+    assert [version["version"] for version in shown["releases"]] == ["1.0.0", "0.9.0"]
+    newest = shown["releases"][0]
+    assert {seen["observer"] for seen in newest["observations"]} == {did_key(NODE.public), did_key(STRANGER.public)}
+    signature = newest["observations"][0]["evidence"][0]
+    assert signature["form"] == "metadata" and len(base64.b64decode(signature["data"])) == 64
+    assert shown["holders"] == [{"node_id": did_key(STRANGER.public), "url": "https://stranger.test", "pinned": False}]
+    assert (await node.get(newest["download"])).body == ZIP
+
+
+@pytest.mark.parametrize(
+    "path", ["nobody@nowhere.test/x", "bilbo%40publisher.test/nope", "a%27b@c/x", "%00/%00", "a/..%2f"]
+)
+async def test_an_unknown_plugin_is_404(node: WebNode, path: str) -> None:
+    got = await node.get(f"/federation/plugins/{path}")
+
+    assert got.status == 404 and got.sentence
+
+
+async def test_bare_slugs_have_owners(node: WebNode) -> None:
+    await node.add_bilbo()
+
+    given = await node.post("/federation/slugs", {"slug": "akismet", "sourceId": BILBO})
+    unknown = await node.post("/federation/slugs", {"slug": "akismet", "sourceId": "nobody@nowhere.test"})
+    listed = (await node.get("/federation/slugs")).json
+    other = (await node.get("/federation/slugs?slug=jetpack")).json
+
+    assert given.json == {"slug": "akismet", "sourceId": BILBO}
+    assert unknown.status == 404
+    assert listed == {"slugs": [{"slug": "akismet", "sourceId": BILBO}]} and other == {"slugs": []}
+    assert (await node.call("POST", "/federation/slugs", json={})).status == 401
+
+
+def test_composer_names_are_ones_that_composer_takes_and_keep_sources_apart() -> None:
+    grammar = re.compile(r"[a-z0-9]([_.-]?[a-z0-9]+)*/[a-z0-9](([_.]|-{1,2})?[a-z0-9]+)*")
+    ids = ["bilbo@publisher.test", "bilbo.publisher@test", "o'brien@x.test:8803", "ü@[::1]:80", "-@-", "é@é"]
+    slugs = ["hello-signal", "a__b", "a-b", "a_b", "a-", "x---y"]
+
+    names = [composer_name(source, slug) for source in ids for slug in slugs]
+
+    assert all(grammar.fullmatch(name) for name in names), names
+    assert len(set(names)) == len(names)
