@@ -1,0 +1,171 @@
+"""The answer that carries an artifact: a file that never changes, known by its sha256.
+
+Fault 8 of the list in server.py: Quart answers `Range: bytes=-500` with 500, and a range past the end with a body that
+does not fit its length. So conditions and ranges are judged here, from RFC 9110: If-None-Match first (304), then Range
+together with If-Range. One satisfiable range gives 206, one past the end 416; several ranges, a malformed one or one of
+another unit give the whole file, as the RFC allows.
+
+The bytes are read with `os.pread` in pieces of 256 KiB: in a thread, since a disk may be slow, but at once when the
+file is no larger than one piece, since a thread costs more than that. The descriptor was opened by the store, so the
+file may be replaced or deleted while it is being sent.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final, Protocol, Self
+
+import trio
+from quart import Response, current_app, request
+from quart.wrappers.response import ResponseBody
+
+PIECE_BYTES: Final = 256 * 2**10
+READS_MAX: Final = 8  # threads that read artifacts at once; the others wait, and leave threads to the database
+FILENAME_CHARACTERS_MAX: Final = 128
+
+_RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_reads: Final = trio.CapacityLimiter(READS_MAX)
+
+
+class OpenFile(Protocol):
+    """A descriptor for reading, and the size of the file in bytes."""
+
+    @property
+    def fd(self) -> int:
+        """The descriptor."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        ...
+
+
+class ArtifactTruncated(Exception):
+    """A file has fewer bytes than it had when it was opened."""
+
+
+class ArtifactBody(ResponseBody):
+    """The bytes of a descriptor, which it owns and closes."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd: int | None = fd
+        self.narrow(0, size)
+
+    def narrow(self, begin: int, end: int) -> None:
+        """Sends only the bytes from `begin` up to, not including, `end`."""
+        self._position = begin
+        self._end = end
+        self._is_small = end - begin <= PIECE_BYTES
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        wanted = min(PIECE_BYTES, self._end - self._position)
+        if wanted <= 0:
+            raise StopAsyncIteration
+        assert self._fd is not None, "a body is read once"
+        if self._is_small:
+            piece = os.pread(self._fd, wanted, self._position)
+        else:
+            piece = await trio.to_thread.run_sync(os.pread, self._fd, wanted, self._position, limiter=_reads)
+        if not piece:
+            # Ending here would look like a complete answer to some clients; failing cuts the connection.
+            raise ArtifactTruncated("The file of an artifact became shorter while it was sent.")
+        self._position += len(piece)
+        return piece
+
+    def close(self) -> None:
+        """Closes the descriptor; more than once does no harm."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # An answer that is replaced or dropped before it is sent is never entered, so nothing else would close it.
+        self.close()
+
+
+async def artifact_response(
+    open_artifact: OpenFile,
+    *,
+    etag: str,
+    filename: str,
+    headers: Mapping[str, str] | None = None,
+    mimetype: str = "application/zip",
+) -> Response:
+    """The answer to the current request for this artifact. Takes over the descriptor, and closes it in every case.
+
+    `etag` is the sha256 in hex. `filename` is proposed to browsers, cleaned. `headers` are added to every status.
+    """
+    size = open_artifact.size
+    body = ArtifactBody(open_artifact.fd, size)
+    tag = f'"{etag}"'
+    response: Response = current_app.response_class(body, mimetype=mimetype)
+    response.timeout = None
+    response.headers["ETag"] = tag
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Disposition"] = f'attachment; filename="{safe_filename(filename)}"'
+    response.content_length = size
+    response.headers.update(dict(headers or {}))
+    if _is_known(request.headers.get("If-None-Match"), tag):
+        body.close()
+        response.status_code = 304
+        response.set_data(b"")
+        del response.headers["Content-Length"]
+        del response.headers["Content-Type"]
+        return response
+    part = _requested_part(size, tag)
+    if part is None:
+        return response
+    begin, end = part
+    if begin >= end:
+        body.close()
+        response.status_code = 416
+        response.set_data(f"The range lies outside of the file, which has {size} bytes.\n")
+        response.headers["Content-Range"] = f"bytes */{size}"
+        response.mimetype = "text/plain"
+        del response.headers["Content-Disposition"]
+        return response
+    response.status_code = 206
+    body.narrow(begin, end)
+    response.content_length = end - begin
+    response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
+    return response
+
+
+def _is_known(if_none_match: str | None, tag: str) -> bool:
+    if if_none_match is None:
+        return False
+    # Compared weakly, as the RFC says for this header; our tags contain no commas.
+    return any(known.strip() in ("*", tag, f"W/{tag}") for known in if_none_match.split(","))
+
+
+def _requested_part(size: int, tag: str) -> tuple[int, int] | None:
+    """Begin and end of the one range that is asked for, an empty one if it cannot be satisfied; None for the whole."""
+    text = request.headers.get("Range")
+    if text is None or request.method != "GET" or request.headers.get("If-Range", tag).strip() != tag:
+        return None
+    match = _RANGE.fullmatch(text)
+    if match is None or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        return max(0, size - int(match[2])), size
+    begin = int(match[1])
+    if match[2] and int(match[2]) < begin:
+        return None
+    return begin, min(size, int(match[2]) + 1) if match[2] else size
+
+
+def safe_filename(name: str) -> str:
+    """The name with everything but letters, digits, dots, underscores and hyphens replaced, without leading dots."""
+    return _UNSAFE.sub("_", name)[:FILENAME_CHARACTERS_MAX].lstrip(".") or "download"

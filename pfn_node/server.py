@@ -1,0 +1,233 @@
+"""The HTTP server of the node and of the reference publisher: hypercorn and Quart on Trio, as they must be to face the
+internet.
+
+Stock hypercorn 0.18 with quart-trio 0.12 has eight faults that a stranger can use. Each is mended where it arises, with
+the reason beside it, and has a test that attacks a running server (tests/node/test_server_*.py):
+
+    1  an error in the protocol of one connection ends the process; h2c, which nobody needs, makes one easy
+    2  `Connection: close` with bytes behind it kills a bare application
+    3  the last write of an answer is cancelled: `Connection: close` does not close, keep-alive never expires, 413 hangs
+    4  a reader who stalls holds a task for ever and blocks shutdown
+    5  reader tasks leak behind dead connections
+    6  `quart.Response()` without a body needs asyncio
+    7  request bodies have no back-pressure, no cumulative limit and no deadline
+    8  suffix ranges give 500, ranges past the end a broken body
+
+1, 2, 4 and 5 are mended in http_connection.py, 3 there and in safe_quart.py, 6 and 7 in safe_quart.py, 8 in
+artifact_response.py.
+These mends reach into internals, so hypercorn, quart, quart-trio and h11 are pinned exactly in pyproject.toml.
+
+This module is the rest: the socket, who is let in, and how everything ends. HTTP/1.1 over plain TCP only; TLS and
+HTTP/2 are for the proxy in front.
+"""
+
+import errno
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper
+from quart_trio import QuartTrio
+
+from pfn_node.artifact_response import artifact_response
+from pfn_node.http_connection import Connection, ServerLimits
+from pfn_node.safe_quart import SafeQuart
+
+__all__ = ["Listener", "SafeQuart", "ServerError", "ServerLimits", "artifact_response", "bind", "serve"]
+
+BACKLOG: Final = 1024  # connections that the kernel keeps for us while we are busy
+TURNING_AWAY_SECONDS_MAX: Final = 1.0
+# One household or server has 2**64 addresses of IPv6; they count as one.
+IPV6_PLACE_BITS: Final = 64
+_BUSY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 51\r\n\r\n"
+    b"Too many connections are open; try again in a while"
+)
+
+
+class ServerError(Exception):
+    """The server cannot start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that is bound and listening. A context manager that closes it."""
+
+    socket: socket.socket
+    host: str
+    port: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.close()
+
+
+def bind(host: str, port: int) -> Listener:
+    """Binds and listens; port 0 picks a free one. From here on clients connect and wait. Raises ServerError."""
+    try:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ServerError(f"{host!r} is not an address to listen on; use an IP address of this machine.") from error
+    # "localhost" has two answers; most clients try IPv4 when they are told 127.0.0.1 or localhost.
+    family, kind, protocol, _, address = min(answers, key=lambda answer: answer[0] != socket.AF_INET)
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        bound.listen(BACKLOG)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise ServerError(_why_not_bound(error, host, port)) from error
+    return Listener(bound, *bound.getsockname()[:2])
+
+
+def _why_not_bound(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is in use by another program; stop that, or choose another port."
+    if error.errno == errno.EACCES:
+        return f"Port {port} may not be used by this user; choose one above 1023."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine; use one that is, or 127.0.0.1."
+    return f"Port {port} of {host} cannot be listened on: {error.strerror}."
+
+
+async def serve(
+    app: QuartTrio,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    listener: Listener | None = None,
+    shutdown: trio.Event,
+    limits: ServerLimits | None = None,
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves the application until `shutdown`, then ends within two seconds whatever clients do.
+
+    Listens on `host` and `port`, or takes over a `listener` that was bound before. The started value is the bound
+    (host, port). At shutdown no connection is accepted any more, idle ones are closed, running requests have
+    `limits.shutdown_seconds`, and what is left (streams of events, downloads) is cancelled and cut. Raises ServerError
+    if it cannot listen.
+    """
+    with listener or bind(host, port) as bound:
+        async with trio.open_nursery() as background:
+            app.nursery = background
+            await app.startup()
+            await _serve_until(shutdown, app, bound, limits or ServerLimits(), task_status)
+            await app.shutdown()
+
+
+async def _serve_until(
+    shutdown: trio.Event,
+    app: QuartTrio,
+    bound: Listener,
+    limits: ServerLimits,
+    task_status: trio.TaskStatus[tuple[str, int]],
+) -> None:
+    door = _Door(app, limits)
+    async with trio.open_nursery() as connections:
+        try:
+            async with trio.open_nursery() as accepting:
+                listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound.socket))]
+                accepting.start_soon(partial(trio.serve_listeners, door.admit, listeners, handler_nursery=connections))
+                task_status.started((bound.host, bound.port))
+                await shutdown.wait()
+                accepting.cancel_scope.cancel()
+            await door.empty()
+        finally:
+            # Also when this task is cancelled: writes that are shielded (fault 3) end with their sockets.
+            door.abort_all()
+            connections.cancel_scope.cancel()
+
+
+class _Door:
+    """Who is let in: so many connections in all, and so many from one place."""
+
+    def __init__(self, app: QuartTrio, limits: ServerLimits) -> None:
+        self._app = app
+        self._limits = limits
+        self._config = limits.config()
+        self._context = WorkerContext(None)
+        self._open: set[Connection] = set()
+        self._places: Counter[str] = Counter()
+        self._one_left = trio.Event()
+
+    async def admit(self, stream: trio.SocketStream) -> None:
+        """Serves a new client, or turns it away. Never raises an Exception: that would end all the others."""
+        try:
+            client, server = stream.socket.getpeername(), stream.socket.getsockname()
+        except OSError:
+            return  # gone before we looked
+        place = _place(client[0])
+        if len(self._open) >= self._limits.connections_max or (
+            place is not None and self._places[place] >= self._limits.connections_per_address_max
+        ):
+            await _turn_away(stream)
+            return
+        connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits)
+        self._open.add(connection)
+        if place is not None:
+            self._places[place] += 1
+        try:
+            await connection.run(client[:2], server[:2])
+        finally:
+            self._open.discard(connection)
+            self._leave(place)
+            self._one_left.set()
+
+    def _leave(self, place: str | None) -> None:
+        if place is None:
+            return
+        self._places[place] -= 1
+        if not self._places[place]:
+            del self._places[place]
+
+    async def empty(self) -> None:
+        """Closes what is idle, and waits for the rest for `shutdown_seconds`."""
+        await self._context.terminated.set()  # hypercorn: no further request on a connection
+        for connection in tuple(self._open):
+            connection.close_if_idle()
+        with trio.move_on_after(self._limits.shutdown_seconds):
+            while self._open:
+                self._one_left = trio.Event()
+                await self._one_left.wait()
+
+    def abort_all(self) -> None:
+        """Cuts every connection."""
+        for connection in tuple(self._open):
+            connection.abort()
+
+
+def _place(host: Any) -> str | None:
+    """What connections are counted by: an IPv4 address, a /64 of IPv6; None for loopback, where the proxy is."""
+    address = ip_address(str(host).partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return None
+    if isinstance(address, IPv6Address):
+        return str(int(address) >> (128 - IPV6_PLACE_BITS))
+    return str(address)
+
+
+async def _turn_away(stream: trio.SocketStream) -> None:
+    with trio.move_on_after(TURNING_AWAY_SECONDS_MAX):
+        try:
+            await stream.send_all(_BUSY)
+            await stream.send_eof()
+            await stream.receive_some(1024)  # so that closing does not tear the answer from the client's hands
+        except trio.BrokenResourceError:
+            pass  # it did not wait for an answer

@@ -1,0 +1,208 @@
+"""What the guard under httpx dials, whatever a name leads to."""
+
+import ast
+from functools import partial
+from pathlib import Path
+
+import httpcore
+import pytest
+import trio
+import trio.testing
+
+from pfn_node.outbound import AddressRefused, GuardedNetwork, Outbound, Unreachable
+from tests.node.fake_internet import PUBLIC, PUBLIC_6, Answers, FakeInternet, answer
+from tests.node.test_addresses import HOSTILE_ADDRESSES
+
+ADDRESSES_TO_RESOLVE_TO = [address for address in HOSTILE_ADDRESSES if ":" in address or address.count(".") == 3]
+# The C library reads all of these as 127.0.0.1 or 0.0.0.0; the guard must not care how an address was written.
+NUMERIC_HOSTS = ["127.0.0.1", "127.1", "0x7f.1", "0177.0.0.1", "2130706433", "0", "0x7f000001", "017700000001", "::1"]
+
+
+@pytest.fixture
+async def internet(nursery: trio.Nursery) -> FakeInternet:
+    return FakeInternet(nursery)
+
+
+@pytest.fixture
+async def guard(internet: FakeInternet) -> GuardedNetwork:
+    return GuardedNetwork(internet, allow_private_networks=False)
+
+
+@pytest.mark.parametrize("address", ADDRESSES_TO_RESOLVE_TO)
+async def test_a_name_that_leads_inside_is_never_dialled(
+    internet: FakeInternet, guard: GuardedNetwork, address: str
+) -> None:
+    internet.names.add("evil.example", [address])
+
+    with pytest.raises((AddressRefused, Unreachable)):
+        await guard.connect_tcp("evil.example", 443)
+
+    assert not internet.dialled
+
+
+@pytest.mark.parametrize("host", NUMERIC_HOSTS)
+async def test_a_numeric_host_is_judged_by_what_it_means(
+    internet: FakeInternet, guard: GuardedNetwork, host: str
+) -> None:
+    with pytest.raises(AddressRefused):
+        await guard.connect_tcp(host, 443)
+
+    assert not internet.dialled
+
+
+@pytest.mark.parametrize(
+    "answers", [[PUBLIC, "10.0.0.1"], ["10.0.0.1", PUBLIC], [PUBLIC_6, PUBLIC, "::1"], [PUBLIC] * 9 + ["127.0.0.1"]]
+)
+async def test_one_bad_answer_among_good_ones_refuses_them_all(
+    internet: FakeInternet, guard: GuardedNetwork, answers: list[str]
+) -> None:
+    internet.names.add("mixed.example", answers)
+
+    with pytest.raises(AddressRefused) as caught:
+        await guard.connect_tcp("mixed.example", 443)
+
+    assert not internet.dialled
+    assert "10.0.0.1" not in caught.value.sentence
+
+
+async def test_a_name_that_changes_its_mind_is_resolved_once_for_each_connection(internet: FakeInternet) -> None:
+    internet.put("rebind.example", Answers(answer(b"ok", headers="connection: close\r\n")))
+    internet.names.add("rebind.example", [PUBLIC], ["127.0.0.1"])
+
+    async with Outbound(allow_private_networks=False, user_agent="pfn/1", network=internet) as outbound:
+        first = await outbound.fetch("GET", "https://rebind.example/", bytes_max=10, seconds_max=5)
+        with pytest.raises(AddressRefused):
+            await outbound.fetch("GET", "https://rebind.example/", bytes_max=10, seconds_max=5)
+
+    assert first.body == b"ok"
+    assert internet.names.lookups == ["rebind.example"] * 2
+    assert internet.dialled == [(PUBLIC, 443)]
+
+
+async def test_at_most_three_addresses_are_dialled_one_of_each_family_first(
+    internet: FakeInternet, guard: GuardedNetwork
+) -> None:
+    internet.names.add("many.example", [PUBLIC_6, "2606:2800::2", "2606:2800::3", PUBLIC, "1.1.1.1"])
+
+    with pytest.raises(Unreachable, match=r"many\.example does not accept connections on port 443"):
+        await guard.connect_tcp("many.example", 443)
+
+    assert [host for host, _ in internet.dialled] == [PUBLIC_6, PUBLIC, "2606:2800::2"]
+
+
+async def test_the_second_address_is_dialled_when_the_first_does_not_answer(
+    internet: FakeInternet, guard: GuardedNetwork
+) -> None:
+    internet.put("two.example", Answers(answer()), "1.1.1.1")
+    internet.names.add("two.example", ["8.8.8.8", "1.1.1.1", "8.8.8.8"])
+
+    stream = await guard.connect_tcp("two.example", 443)
+    await stream.aclose()
+
+    assert [host for host, _ in internet.dialled] == ["8.8.8.8", "1.1.1.1"]
+
+
+async def test_a_name_that_does_not_resolve_is_unreachable(internet: FakeInternet, guard: GuardedNetwork) -> None:
+    with pytest.raises(Unreachable, match="does not resolve"):
+        await guard.connect_tcp("nobody.example", 443)
+
+
+@pytest.mark.parametrize("answers", [[], [f"9.9.{n}.1" for n in range(65)]])
+async def test_a_name_with_no_answer_or_far_too_many_is_unreachable(
+    internet: FakeInternet, guard: GuardedNetwork, answers: list[str]
+) -> None:
+    internet.names.add("odd.example", answers)
+
+    with pytest.raises(Unreachable, match="resolves to"):
+        await guard.connect_tcp("odd.example", 443)
+
+    assert not internet.dialled
+
+
+async def test_resolving_has_a_deadline(
+    internet: FakeInternet, guard: GuardedNetwork, autojump_clock: trio.testing.MockClock
+) -> None:
+    internet.put("slow.example", Answers(answer()))
+    internet.names.seconds = 60
+    started = trio.current_time()
+
+    with pytest.raises(Unreachable, match="within 5 seconds"):
+        await guard.connect_tcp("slow.example", 443)
+
+    assert trio.current_time() - started == pytest.approx(5)
+
+
+async def test_other_ports_are_dialled_only_where_private_networks_are_allowed(
+    internet: FakeInternet, guard: GuardedNetwork
+) -> None:
+    internet.put("ssh.example", Answers(answer()), "127.0.0.1")
+
+    with pytest.raises(AddressRefused, match="port 22"):
+        await guard.connect_tcp("ssh.example", 22)
+    private = GuardedNetwork(internet, allow_private_networks=True)
+    stream = await private.connect_tcp("ssh.example", 22)
+    await stream.aclose()
+
+    assert internet.dialled == [("127.0.0.1", 22)]
+
+
+async def test_unix_sockets_are_never_dialled(guard: GuardedNetwork) -> None:
+    with pytest.raises(AddressRefused):
+        await guard.connect_unix_socket("/run/docker.sock")
+
+
+async def test_waiting_is_trio_s(guard: GuardedNetwork, autojump_clock: trio.testing.MockClock) -> None:
+    started = trio.current_time()
+
+    await guard.sleep(3)
+
+    assert trio.current_time() - started == 3
+
+
+async def test_a_real_connection_over_loopback_works_where_it_is_allowed(nursery: trio.Nursery) -> None:
+    machine = Answers(answer(b"real"))
+    listeners = await nursery.start(partial(trio.serve_tcp, machine, 0, host="127.0.0.1"))
+    port = listeners[0].socket.getsockname()[1]
+
+    async with Outbound(allow_private_networks=True, user_agent="pfn/1") as outbound:
+        reply = await outbound.fetch("GET", f"http://127.0.0.1:{port}/", bytes_max=10, seconds_max=5)
+    nursery.cancel_scope.cancel()
+
+    assert reply.body == b"real"
+
+
+async def test_a_refused_connection_over_loopback_is_unreachable() -> None:
+    with trio.socket.socket() as taken:
+        await taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+
+        async with Outbound(allow_private_networks=True, user_agent="pfn/1") as outbound:
+            with pytest.raises(Unreachable):
+                await outbound.fetch("GET", f"http://127.0.0.1:{port}/", bytes_max=10, seconds_max=5)
+
+
+def test_no_other_module_imports_an_http_client() -> None:
+    clients = {"httpx", "httpcore", "requests", "urllib3", "urllib.request", "http.client", "aiohttp"}
+    importers = set()
+    for path in Path("pfn_node").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+            else:
+                continue
+            if any(name == client or name.startswith(client + ".") for name in names for client in clients):
+                importers.add(str(path))
+
+    assert importers == {"pfn_node/outbound.py"}
+
+
+async def test_the_library_still_asks_the_guard_for_its_connections(internet: FakeInternet) -> None:
+    """The guard is only worth something while httpcore opens every connection through its network backend."""
+    async with Outbound(allow_private_networks=False, user_agent="pfn/1", network=internet) as outbound:
+        transport = outbound._client._transport
+        assert isinstance(transport, object)
+        pool = vars(transport)["_pool"]
+        assert isinstance(pool, httpcore.AsyncConnectionPool)
+        assert isinstance(vars(pool)["_network_backend"], GuardedNetwork)
