@@ -1,0 +1,32 @@
+"""The command line: `pfn`. Arguments in, one process or one call out; nothing here decides anything.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, everything else to stderr.
+"""
+
+import typer
+
+from pfn_node.cli import identity, mesh, publisher, remote, serve
+
+app = typer.Typer(
+    name="pfn",
+    help="A node of the Plugin Federation Network, and the tools around it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("demo")(mesh.demo)
+app.command("verify")(remote.verify)
+app.command("status")(remote.status)
+app.add_typer(mesh.app, name="mesh")
+app.add_typer(publisher.app, name="publisher")
+app.add_typer(identity.app, name="identity")
+app.add_typer(remote.sources_app, name="sources")
+app.add_typer(remote.plugins_app, name="plugins")
+app.add_typer(remote.peers_app, name="peers")
+app.add_typer(remote.keys_app, name="keys")
+
+
+def main() -> None:
+    """The entry point of the `pfn` command."""
+    app()

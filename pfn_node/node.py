@@ -1,0 +1,91 @@
+"""The composition root: the one place that knows every room of a running node, and its whole nursery."""
+
+import random
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+
+from pfn_node.artifacts import Artifacts
+from pfn_node.data_folder import DataFolder, open_data_folder
+from pfn_node.mesh.engine import Engine
+from pfn_node.outbound import Outbound
+from pfn_node.read_through import ReadThrough
+from pfn_node.server import Listener, ServerLimits, bind, serve
+from pfn_node.settings import Settings
+from pfn_node.sources.operations import Sources
+from pfn_node.store.database import Database
+from pfn_node.web.app import create_app
+from pfn_node.web.services import Services
+
+USER_AGENT = "pfn-node/0.1"
+
+
+async def run(settings: Settings, *, stop: trio.Event, ready: Callable[[str, int], None]) -> None:
+    """Run a node until `stop` is set. `ready` is called with the bound address once requests are answered.
+
+    Raises DataFolderError, ServerError or StoreError if the node cannot start; each says what to do.
+    """
+    with open_data_folder(settings) as folder, bind(settings.host, settings.port) as listener:
+        database = Database.open(folder.database)
+        try:
+            async with Outbound(
+                allow_private_networks=settings.allow_private_networks, user_agent=USER_AGENT
+            ) as outbound:
+                await _run_rooms(settings, folder, listener, database, outbound, stop, ready)
+        finally:
+            database.close()
+
+
+async def _run_rooms(
+    settings: Settings,
+    folder: DataFolder,
+    listener: Listener,
+    database: Database,
+    outbound: Outbound,
+    stop: trio.Event,
+    ready: Callable[[str, int], None],
+) -> None:
+    artifacts = Artifacts(folder.artifacts, settings.cache_bytes_max)
+    artifacts.start()
+    url = public_url(settings, listener)
+    rng = random.SystemRandom()
+    node_id = folder.key.public
+    async with trio.open_nursery() as nursery:
+        await nursery.start(database.run_writer)
+        engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng)
+        sources = Sources(
+            database,
+            artifacts,
+            outbound,
+            settings,
+            engine.announce,
+            node_id,
+            rng=rng,
+            fetch_artifact=engine.fetch_artifact,
+        )
+        want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
+        services = Services(settings, database, artifacts, sources, engine, node_id, url, want)
+        await nursery.start(engine.run)
+        await nursery.start(sources.run)
+        app = create_app(services)
+        limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
+        # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.
+        async with trio.open_nursery() as serving:
+            await serving.start(partial(serve, app, listener=listener, shutdown=stop, limits=limits))
+            structlog.get_logger().info("node_ready", url=url, host=listener.host, port=listener.port)
+            ready(listener.host, listener.port)
+            await stop.wait()
+            await engine.shutdown()
+        nursery.cancel_scope.cancel()
+
+
+def public_url(settings: Settings, listener: Listener) -> str | None:
+    """The node's URL as others dial it: what the operator says, else the bound address unless it is a wildcard."""
+    if settings.url:
+        return settings.url.rstrip("/")
+    if listener.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return None
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    return f"http://{host}:{listener.port}"

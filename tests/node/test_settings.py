@@ -1,0 +1,77 @@
+"""Where settings come from, in which order, and what is said about wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from pfn_node.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PFN_{name.upper()}", raising=False)
+
+
+def test_flags_win_over_the_environment_that_over_the_file_and_that_over_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "pfn.toml"
+    config.write_text('data = "/from/file"\nport = 1\nhost = "10.0.0.1"\nmesh = "file"\n')
+    monkeypatch.setenv("PFN_PORT", "2")
+    monkeypatch.setenv("PFN_HOST", "10.0.0.2")
+
+    settings = load_settings({"host": "10.0.0.3", "port": None}, config)
+
+    assert (settings.host, settings.port, settings.mesh) == ("10.0.0.3", 2, "file")
+    assert settings.data == Path("/from/file") and settings.sync_seconds == 3600
+
+
+def test_lists_in_the_environment_are_separated_by_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFN_JOIN", "https://a.example, https://b.example")
+    monkeypatch.setenv("PFN_TRUSTED_PROXY", "127.0.0.1/32 ::1/128")
+
+    settings = load_settings({"data": "/d"})
+
+    assert settings.join == ("https://a.example", "https://b.example")
+    assert [str(network) for network in settings.trusted_proxy] == ["127.0.0.1/32", "::1/128"]
+
+
+def test_every_wrong_value_is_named_and_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFN_MASTER_KEY", "too-short-secret")
+
+    with pytest.raises(SettingsError) as failure:
+        load_settings({"data": "/d", "port": 70000, "trust_depth": 9})
+
+    text = str(failure.value)
+    assert "port" in text and "trust_depth" in text and "fewer than 32 characters" in text
+    assert "too-short-secret" not in text
+
+
+def test_a_word_of_the_file_that_is_no_setting_is_an_error(tmp_path: Path) -> None:
+    config = tmp_path / "pfn.toml"
+    config.write_text('data = "/d"\nprot = 1\n')
+
+    with pytest.raises(SettingsError, match="not a setting: prot"):
+        load_settings({}, config)
+
+
+@pytest.mark.parametrize("content", [None, "port = = 1"])
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, content: str | None) -> None:
+    config = tmp_path / "pfn.toml"
+    if content is not None:
+        config.write_text(content)
+
+    with pytest.raises(SettingsError, match=r"cannot read the configuration .*pfn\.toml"):
+        load_settings({}, config)
+
+
+def test_the_data_folder_has_to_be_named() -> None:
+    with pytest.raises(SettingsError, match="data"):
+        load_settings({})
+
+
+def test_secrets_do_not_show_when_settings_are_printed() -> None:
+    settings = load_settings({"data": "/d", "master_key": "m" * 32, "private_key": "p" * 32})
+
+    assert "mmmm" not in repr(settings) and "pppp" not in str(settings)
