@@ -33,7 +33,7 @@ from pfn_protocol.limits import (
     view_sample_max,
 )
 from pfn_protocol.messages import LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
-from pfn_protocol.outgoing import InFlight, Outgoing, earliest
+from pfn_protocol.outgoing import InFlight, Outgoing
 
 # Addresses that are remembered for one node: joined, announced, heard.
 _addresses_max = 3
@@ -79,7 +79,7 @@ class Peer:
     addresses: dict[str, None] = field(default_factory=dict)
     joined: bool = False
     pinned: bool = False
-    reached: bool = False  # at some URL, since the start or before it
+    proven: str = ""  # the URL at which it last proved its key, since the start or before it
     state: LinkState = LinkState.KNOWN
     outbound: bool = False
     left_out: tuple[bytes, ...] = ()  # authors that it does not want to hear of
@@ -98,6 +98,11 @@ class Peer:
     @property
     def linked(self) -> bool:
         return self.state is LinkState.LINKED
+
+    @property
+    def reached(self) -> bool:
+        """Whether it proved its key somewhere."""
+        return self.proven != ""
 
     @property
     def is_hearsay(self) -> bool:
@@ -168,7 +173,8 @@ class Peers:
         if peer is None:
             return
         peer.joined = peer.joined or joined
-        peer.reached = peer.reached or reached
+        if reached:
+            peer.proven = url
         if url not in peer.addresses and len(peer.addresses) >= _addresses_max:
             del peer.addresses[next(reversed(peer.addresses))]
         peer.addresses[url] = None
@@ -210,8 +216,9 @@ class Peers:
     def answered(self, peer: Peer, in_flight: InFlight, now_ms: int) -> None:
         """It answered at its URL, so the address is more than hearsay."""
         self.heard(peer, now_ms)
-        if not peer.reached or isinstance(in_flight.message, LinkRequest):
-            peer.reached = True
+        is_news = peer.proven != in_flight.url
+        peer.proven = in_flight.url
+        if is_news or isinstance(in_flight.message, LinkRequest):
             self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
         if not getattr(in_flight.message, "wait_seconds", 0):
             peer.round_trip_ms = max(0, now_ms - in_flight.sent_ms)
@@ -301,8 +308,9 @@ class Peers:
         """Close the links to nodes without a URL that stopped asking; they cannot be asked."""
         gone = [
             peer
-            for peer in self.linked()
-            if not peer.url and peer.last_heard_ms is not None and now_ms - peer.last_heard_ms > silent_link_ms_max
+            for peer in self._peers.values()
+            if not peer.url and peer.linked and peer.last_heard_ms is not None
+            if now_ms - peer.last_heard_ms > silent_link_ms_max
         ]
         for peer in gone:
             self.close(peer, now_ms)
@@ -321,12 +329,17 @@ class Peers:
     @property
     def wake_at(self) -> int | None:
         """When `dial` or `silent` has something to do next."""
-        full = self._links() >= links_wanted_max
-        candidates = (peer for peer in self._dialable() if peer.joined or not full)
-        dials = min((peer.next_dial_ms for peer in candidates), default=None)
-        askers = [peer.last_heard_ms for peer in self.linked() if not peer.url and peer.last_heard_ms is not None]
-        silence = min(askers) + silent_link_ms_max + 1 if askers else None
-        return earliest(dials, silence)
+        links = 0
+        moments: list[int] = []
+        if_wanted: list[int] = []
+        for peer in self._peers.values():
+            if peer.state is LinkState.LINKED or peer.state is LinkState.LINKING:
+                links += 1
+                if peer.linked and not peer.url and peer.last_heard_ms is not None:
+                    moments.append(peer.last_heard_ms + silent_link_ms_max + 1)
+            elif peer.url and peer.node_id not in self._blocked:
+                (moments if peer.joined else if_wanted).append(peer.next_dial_ms)
+        return min(moments + if_wanted if links < links_wanted_max else moments, default=None)
 
     def _ask_for_link(self, peer: Peer, now_ms: int) -> None:
         message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked)
@@ -345,13 +358,16 @@ class Peers:
     def _to_dial(self, now_ms: int) -> list[Peer]:
         """Joined nodes always, pinned ones and then others while more links are wanted."""
         due = [peer for peer in self._dialable() if peer.next_dial_ms <= now_ms]
+        if not due:
+            return []
         joined = [peer for peer in due if peer.joined]
+        room = links_wanted_max - self._links() - len(joined)
+        if room <= 0:
+            return joined
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
         others = [peer for peer in due if not (peer.pinned or peer.joined)]
-        if others:
-            self._rng.shuffle(others)
-            others.sort(key=lambda peer: not peer.reached)
-        room = max(0, links_wanted_max - self._links() - len(joined))
+        self._rng.shuffle(others)
+        others.sort(key=lambda peer: not peer.reached)
         return joined + (pinned + others)[:room]
 
     def _open(self, peer: Peer, left_out: tuple[bytes, ...], now_ms: int, *, outbound: bool) -> None:
@@ -380,10 +396,10 @@ class Peers:
         return delay_ms + int(delay_ms * _jitter * self._rng.random())
 
     def _sample(self, asker: bytes) -> tuple[PeerAddress, ...]:
-        """Some nodes that were reached from here, for another node to try."""
-        proven = [peer for peer in self._peers.values() if peer.reached and peer.url and peer.node_id != asker]
+        """Some nodes that were reached from here, for another node to try: where they proved their key (R98)."""
+        proven = [peer for peer in self._peers.values() if peer.proven and peer.url and peer.node_id != asker]
         chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
-        return tuple(PeerAddress(peer.node_id, peer.url) for peer in chosen)
+        return tuple(PeerAddress(peer.node_id, peer.proven) for peer in chosen)
 
     def _add(self, node_id: bytes, *, needed: bool) -> Peer | None:
         """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limit."""

@@ -4,6 +4,9 @@ from random import Random
 
 import pytest
 
+from pfn_node.simulation.actor import Node
+from pfn_node.simulation.network import Network
+from pfn_node.simulation.world import MESH, START_MS, key_of, version_statement
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import NodeStatement
 from pfn_protocol.effects import ForgetPeer
@@ -19,7 +22,6 @@ from pfn_protocol.messages import (
 )
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.peers import LinkState, Peers
-from tests.protocol.network import MESH, START_MS, Network, Node, key_of, version_statement
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:
@@ -306,6 +308,25 @@ def test_an_answer_that_comes_after_the_stop_changes_nothing() -> None:
     network.elapse(seconds=5)
 
     assert not alice.is_linked(bob)
+
+
+def test_an_address_is_passed_on_only_if_its_node_proved_its_key_there() -> None:
+    outgoing = Outgoing()
+    peers = Peers(key_of("alice").public, "http://alice.test", Random(1), outgoing)
+    bob, carol = key_of("bob").public, key_of("carol").public
+    peers.learn(bob, "http://bob.test", reached=True)
+    peers.learn(bob, "http://hearsay.test")
+    peer = peers.find(bob)
+    assert peer is not None
+    peers.dial(START_MS)
+    in_flight = outgoing.take(outgoing.last_request_id, bob)
+    assert in_flight is not None
+    peers.request_failed(peer, in_flight, START_MS)
+
+    answer = peers.asked_for_link(carol, LinkRequest("http://carol.test", (), ()), START_MS)
+
+    assert peer.url == "http://hearsay.test"
+    assert isinstance(answer, LinkAnswer) and answer.view == (PeerAddress(bob, "http://bob.test"),)
 
 
 def test_only_a_link_that_was_asked_for_can_be_implied() -> None:
