@@ -144,7 +144,7 @@ def _said(found: ErrorDetails) -> str:
     if found["type"] == "missing":
         flag, variable = name.replace("_", "-"), name.upper()
         return f"{name} is missing; give it with --{flag}, as PFN_{variable}, or in the file of --config"
-    return f"{name}: {found['msg']}"
+    return f"{name}: {found['msg'].removeprefix('Value error, ')}"
 
 
 def _read_config(config: Path) -> dict[str, object]:

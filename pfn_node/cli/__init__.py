@@ -12,6 +12,7 @@ app = typer.Typer(
     help="A node of the Plugin Federation Network, and the tools around it.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # else [default: ...] and did:key:... in help texts are taken for markup
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)

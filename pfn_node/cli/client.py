@@ -52,6 +52,10 @@ class NodeClient:
     async def post_bytes(self, call: str, body: bytes, content_type: str) -> Any:
         return await self._json("POST", self.url(call), body, content_type)
 
+    async def explain_refusal(self, url: str) -> None:
+        """Ask again for what was refused while it was streamed; raises ApiError with the node's own sentence."""
+        await self._json("GET", url, None)
+
     async def _json(self, method: str, url: str, content: bytes | None, content_type: str = "application/json") -> Any:
         headers = self.headers | ({"Content-Type": content_type} if content is not None else {})
         reply = await self.outbound.fetch(
@@ -72,7 +76,9 @@ class NodeClient:
         return answer
 
 
-def run_with_client(node: str, key: str | None, work: Callable[[NodeClient], Awaitable[T]]) -> T:
+def run_with_client(
+    node: str, key: str | None, work: Callable[[NodeClient], Awaitable[T]], key_from: str = "--key or PFN_KEY"
+) -> T:
     """Run `work` with a client of that node; a refusal or a dead node ends the command with its sentence."""
     if not node.startswith(("http://", "https://")):
         fail(f"--node {node!r} is not a URL; give one such as {DEFAULT_NODE}", WRONG_USAGE)
@@ -84,7 +90,7 @@ def run_with_client(node: str, key: str | None, work: Callable[[NodeClient], Awa
     try:
         return trio.run(call)
     except ApiError as error:
-        hint = "; give a key with --key or PFN_KEY" if error.status == 401 and not key else ""
+        hint = f"; give a key with {key_from}" if error.status == 401 and not key else ""
         fail(f"{error}{hint}")
     except OutboundError as error:
         fail(f"cannot reach the node at {node}: {error}")

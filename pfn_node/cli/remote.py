@@ -66,10 +66,15 @@ def list_sources(
     if context.invoked_subcommand:
         return
     rows = run_with_client(node, key, lambda client: client.get("sources", status=status))
-    columns = [("source", "id"), ("status", "status"), ("trust", "trust_score"), ("plugins", "plugin_count")]
-    show(
-        rows, as_json, [*columns, ("last sync", "synced")], [row | {"synced": moment(row["last_sync"])} for row in rows]
-    )
+    columns = [("source", "id"), ("status", "status"), ("trust", "trust"), ("plugins", "plugin_count")]
+    shown = [row | {"synced": moment(row["last_sync"]), "trust": f"{row['trust_score']:.2f}"} for row in rows]
+    show(rows, as_json, [*columns, ("last sync", "synced")], shown)
+
+
+@sources_app.command("show")
+def show_source(source: SourceId, node: NodeUrl = DEFAULT_NODE, as_json: AsJson = False) -> None:
+    """How one source stands, and how its last verifications and syncs went."""
+    show_fields(run_with_client(node, None, lambda client: client.get("source-status", sourceId=source)), as_json)
 
 
 @sources_app.command("add")
@@ -234,6 +239,7 @@ async def _stream_to(client: NodeClient, url: str, partial: Path, size: int) -> 
             url, sink, bytes_max=DOWNLOAD_BYTES_MAX, seconds_max=DOWNLOAD_SECONDS_MAX, bytes_per_second_min=0
         )
     if reply.status != 200:
+        await client.explain_refusal(url)
         raise ApiError(reply.status, f"the node does not serve it (HTTP {reply.status})")
     return digest.hexdigest()
 
@@ -254,13 +260,14 @@ def list_peers(context: typer.Context, node: NodeUrl = DEFAULT_NODE, as_json: As
 @peers_app.command("set")
 def set_peer(
     action: Annotated[str, typer.Argument(help="join, pin, unpin, block or unblock")],
-    peer: Annotated[str, typer.Argument(help="The node's URL (join) or its did:key")],
+    peer: Annotated[str, typer.Argument(help="The node's URL, its did:key, or URL#did:key")],
     node: NodeUrl = DEFAULT_NODE,
     key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Join a node, or say whether its word backs bytes here."""
-    body = {"action": action, "node_id" if peer.startswith("did:") else "url": peer}
+    url, _, node_id = (peer if not peer.startswith("did:") else f"#{peer}").partition("#")
+    body = {"action": action} | ({"url": url} if url else {}) | ({"node_id": node_id} if node_id else {})
     show_fields(run_with_client(node, key, lambda client: client.post("peers", body)), as_json)
 
 
@@ -295,7 +302,13 @@ def create_key(
 ) -> None:
     """Make an API key with the master key; it is shown this once."""
     body = {"description": description, "expires_in_days": days} | ({"scopes": scope} if scope else {})
-    show_fields(run_with_client(node, master_key, lambda client: client.post("create-admin-key", body)), as_json)
+    made = run_with_client(
+        node,
+        master_key,
+        lambda client: client.post("create-admin-key", body),
+        key_from="--master-key or PFN_MASTER_KEY",
+    )
+    show_fields(made, as_json)
 
 
 @keys_app.command("revoke")

@@ -94,58 +94,78 @@ class Engine:
         self._traffic = Traffic()
         self._bodies = Bodies(database)
         self._client = PeerClient(outbound, key, settings.mesh, self._now_ms)
-        self._fetches = ArtifactFetch(
-            artifacts=artifacts,
+        self._turns = Turns(database=database, bodies=self._bodies, clock=clock)
+        self._fetches = self._new_fetches()
+        self._texts = self._new_texts()
+        self._backfill = self._new_backfill()
+        self._joining = self._new_joining()
+        self._outgoing = self._new_outgoing()
+        self._incoming = self._new_incoming()
+
+    # ---- The parts, and what each is told of the others.
+
+    def _new_fetches(self) -> ArtifactFetch:
+        return ArtifactFetch(
+            artifacts=self._artifacts,
             client=self._client,
             availability=Availability(self._client),
-            bytes_per_second_min=settings.transfer_bytes_per_second_min,
+            bytes_per_second_min=self._settings.transfer_bytes_per_second_min,
             report_kept=self._record_mirrored,
             report_lie=lambda _, sentence: self._alert(sentence),
             in_thread=self._in_thread,
         )
-        self._texts = SignedTexts(
-            database=database,
-            artifacts=artifacts,
+
+    def _new_texts(self) -> SignedTexts:
+        return SignedTexts(
+            database=self._database,
+            artifacts=self._artifacts,
             client=self._client,
-            bytes_per_second_min=settings.transfer_bytes_per_second_min,
+            bytes_per_second_min=self._settings.transfer_bytes_per_second_min,
             report_lie=lambda _, sentence: self._alert(sentence),
             in_thread=self._in_thread,
         )
-        self._backfill = Backfill(
-            mesh=settings.mesh,
-            database=database,
+
+    def _new_backfill(self) -> Backfill:
+        return Backfill(
+            mesh=self._settings.mesh,
+            database=self._database,
             bodies=self._bodies,
-            clock=clock,
+            clock=self._clock,
             fetch_artifact=self.fetch_artifact,
             fetch_texts=self._fetch_texts,
         )
-        self._joining = Joining(
-            me=key.public,
-            mesh=settings.mesh,
-            database=database,
+
+    def _new_joining(self) -> Joining:
+        return Joining(
+            me=self._key.public,
+            mesh=self._settings.mesh,
+            database=self._database,
             client=self._client,
-            allow_http=settings.allow_private_networks,
+            allow_http=self._settings.allow_private_networks,
             joined=self._on_joined,
             pin=self._pin_on_join,
             alert=self._alert,
-            rng=rng,
+            rng=self._rng,
         )
-        self._turns = Turns(database=database, bodies=self._bodies, clock=clock)
-        self._outgoing = Outgoing(
+
+    def _new_outgoing(self) -> Outgoing:
+        return Outgoing(
             client=self._client,
             bodies=self._bodies,
             traffic=self._traffic,
-            clock=clock,
+            clock=self._clock,
             report=self._turns.report,
             report_impostor=self._on_impostor,
             is_trusted=self._is_trusted,
         )
-        self._incoming = Incoming(
-            key=key,
-            mesh=settings.mesh,
+
+    def _new_incoming(self) -> Incoming:
+        return Incoming(
+            key=self._key,
+            mesh=self._settings.mesh,
             admission=Admission(
-                me=key.public,
-                mesh=settings.mesh,
+                me=self._key.public,
+                mesh=self._settings.mesh,
                 now_ms=self._now_ms,
                 is_known=self._is_known,
                 is_blocked=self._is_blocked,
@@ -153,9 +173,9 @@ class Engine:
             ),
             pages=PageLimits(is_pinned=self._is_pinned, now_ms=self._now_ms),
             bodies=self._bodies,
-            artifacts=artifacts,
+            artifacts=self._artifacts,
             traffic=self._traffic,
-            clock=clock,
+            clock=self._clock,
             submit=self._turns.submit,
         )
 
@@ -181,7 +201,8 @@ class Engine:
 
     async def _restore(self) -> Mesh:
         await self._read_opinions()
-        options = MeshOptions(url=self._url or "", software=SOFTWARE)
+        shared = self._settings.allow_private_networks  # a mesh of one machine, or of one house
+        options = MeshOptions(url=self._url or "", software=SOFTWARE, hosts_shared=shared)
         mesh, texts_missing = await restore_mesh(
             self._key, self._settings, options, self._database, self._artifacts, self._rng, self._now_ms()
         )

@@ -91,7 +91,7 @@ class Incoming:
         """The HTTP status and body that answer a request: a signed envelope, or (it begins with `{`) a JSON error."""
         try:
             received = self._admission.open(path, raw)
-            with self._pages.place(received):
+            async with self._pages.place(received):
                 answer = await self._answer_to(received, len(raw))
         except NotHeard as refused:
             return refused.status, self._refusal(refused.rule, refused.sentence, refused.nonce)

@@ -2,20 +2,36 @@
 
 Such a question is small and its answer is up to a megabyte, gathered by the machine and read from the disk. So few are
 prepared at a time, one for each asker, and nodes that the operator does not pin have a budget of bytes that fills again
-over a day. Beyond either the answer is a refusal, `busy`: nothing is wrong with the question, and the asker's next
+over a day. Beyond the budget the answer is a refusal, `busy`: nothing is wrong with the question, and the asker's next
 status begins a new round. Whoever is to be filled from nothing needs each body once, so `fetch` has no budget.
+
+Whoever finds no place waits for one a little, in the order in which they came: an honest node may well ask for two
+things at once (it reads back its own slots while it reconciles), and a refusal would put its round off to its next
+status. Pinned nodes have places of their own, so that strangers who ask without end take none from them. And everybody
+stands in line with one question at a time, so that a few who ask without end come after whoever came before them.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
 
 from pfn_node.mesh.admission import BUSY, NotHeard
 from pfn_protocol.message_fields import ReceivedRequest
 from pfn_protocol.messages import AuthorsRequest, IdsRequest, SnapshotRequest
 
-# Enough that a slow disk under one does not hold up all others; at 1 MB each they never fill the memory.
+# For strangers, and again for pinned nodes. Enough that a slow disk under one does not hold up all others; at 1 MB each
+# they never fill the memory.
 IN_PREPARATION_MAX = 2
+# A page is ready in milliseconds. Who waited that long would only give up, and its connection is wanted by others.
+WAIT_SECONDS_MAX = 2.0
+# Of one asker, the one that is prepared included: an honest node reads back and reconciles, and may have asked again
+# just before its first question was given up.
+OF_ONE_ASKER_MAX = 3
+# Of all strangers, and again of all pinned nodes: what is prepared, and who waits.
+ASKED_AT_ONCE_MAX = 64
 # A million ids have 34 MB and what a node reads back of its own 20 MB at most: that more than three times a day.
 BYTES_A_DAY_MAX = 192 * 2**20
 # Nodes whose budget is remembered: far more than a node has links in a day. Who is forgotten begins anew.
@@ -24,30 +40,61 @@ BUDGETS_MAX = 4096
 _DAY_MS = 86_400_000
 
 
+@dataclass(slots=True)
+class _Line:
+    """Those who share places: each asker with one question at a time, first come, first served."""
+
+    places: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(IN_PREPARATION_MAX))
+    asked: Counter[bytes] = field(default_factory=Counter)  # questions by asker, those that wait included
+    turns: dict[bytes, trio.Lock] = field(default_factory=dict)
+
+    def is_full_for(self, asker: bytes) -> bool:
+        return self.asked[asker] >= OF_ONE_ASKER_MAX or self.asked.total() >= ASKED_AT_ONCE_MAX
+
+    def enter(self, asker: bytes) -> trio.Lock:
+        """Stand in the line; the asker's own turn."""
+        self.asked[asker] += 1
+        return self.turns.setdefault(asker, trio.Lock())
+
+    def leave(self, asker: bytes) -> None:
+        self.asked[asker] -= 1
+        if not self.asked[asker]:
+            del self.asked[asker], self.turns[asker]
+
+
 class PageLimits:
-    """Who may have a page now. `is_pinned` tells whose word counts here: those are not counted."""
+    """Who may have a page now. `is_pinned` tells whose word counts here: their bytes are not counted."""
 
     def __init__(self, *, is_pinned: Callable[[bytes], bool], now_ms: Callable[[], int]) -> None:
         self._is_pinned = is_pinned
         self._now_ms = now_ms
-        self._askers: list[bytes] = []  # whose pages are being prepared
+        self._strangers = _Line()
+        self._pinned = _Line()
         self._budgets: OrderedDict[bytes, tuple[float, int]] = OrderedDict()  # bytes left, and when that was
 
-    @contextmanager
-    def place(self, request: ReceivedRequest) -> Iterator[None]:
-        """Hold a place while the answer is prepared. Raises NotHeard if there is none, or the budget is spent."""
+    @asynccontextmanager
+    async def place(self, request: ReceivedRequest) -> AsyncIterator[None]:
+        """Hold a place while the answer is prepared, after waiting for one at most `WAIT_SECONDS_MAX`.
+
+        Raises NotHeard if none became free, too many wait already, or the budget is spent.
+        """
         if not isinstance(request.message, AuthorsRequest | IdsRequest | SnapshotRequest):
             yield
             return
-        if len(self._askers) >= IN_PREPARATION_MAX or request.sender in self._askers:
-            raise NotHeard(503, BUSY, "Pages are being prepared for others; try again later.", request.nonce)
         if self._is_counted(request) and self._left(request.sender) <= 0:
             raise NotHeard(429, BUSY, "You had your pages for today; more come with time.", request.nonce)
-        self._askers.append(request.sender)
-        try:
+        line = self._pinned if self._is_pinned(request.sender) else self._strangers
+        if line.is_full_for(request.sender):
+            raise _no_place(request)
+        async with AsyncExitStack() as held:
+            turn = line.enter(request.sender)
+            held.callback(line.leave, request.sender)
+            with trio.move_on_after(WAIT_SECONDS_MAX) as waiting:
+                await held.enter_async_context(turn)
+                await held.enter_async_context(line.places)
+            if waiting.cancelled_caught:
+                raise _no_place(request)
             yield
-        finally:
-            self._askers.remove(request.sender)
 
     def charge(self, request: ReceivedRequest, size: int) -> None:
         """An answer of this many bytes went out. The last page of a budget may overdraw it."""
@@ -63,3 +110,7 @@ class PageLimits:
     def _left(self, sender: bytes) -> float:
         left, at_ms = self._budgets.get(sender, (BYTES_A_DAY_MAX, 0))
         return min(BYTES_A_DAY_MAX, left + max(0, self._now_ms() - at_ms) * BYTES_A_DAY_MAX / _DAY_MS)
+
+
+def _no_place(request: ReceivedRequest) -> NotHeard:
+    return NotHeard(503, BUSY, "Pages are being prepared for others; try again later.", request.nonce)

@@ -2,7 +2,8 @@
 
 source    how the last verification that was answered went; told at every verification, so it never expires while
           somebody here looks after the source. A publisher that cannot be reached proves and disproves nothing:
-          then the last answer is told again, with its own time.
+          then the last answer is told again, with its own time. What this node found that the
+          publisher signs for anybody goes with it, never what others say they found.
 version   what was seen at the publisher, once the bytes are stored and only then. Not told if three nodes that this
           one pins tell the same digest already: a fourth copy of the word helps nobody. A digest that differs from
           what anybody told is always told. What was kept back, or lost to a crash between storing and telling, is
@@ -60,6 +61,7 @@ class Announcer:
                 asset_naming_scheme=source.asset_naming_scheme or "",
                 verified=verified,
                 verified_at=verified_at,
+                oracle=source.oracle or "",  # this node's own probe: what others found is theirs to say
             )
         )
 

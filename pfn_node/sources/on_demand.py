@@ -5,9 +5,12 @@ verified at most once in ten minutes for each *host* (source ids cost a peer not
 not be had is not asked for again for as long.
 
 A statement that an author signed offline certifies itself. Nothing is dialled before its signature, and the binding of
-its key to the source's key, have been checked; and then only the source's own hosts.
+its key to the source's key, have been checked; and then only the source's own hosts. Where those fail, the bytes may
+come from any node that has them, since their digest is signed: but only if it is known that the publisher does not sign
+whatever it is sent. Otherwise the statement may be anybody's, and only the publisher's own answer speaks for the bytes.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,11 +18,21 @@ from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+import structlog
+import trio
+
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
 from pfn_node.sources.evidence import InvalidSignature, Measured, check_release
-from pfn_node.sources.mirroring import Mirroring, RunBlocking, Skipped
+from pfn_node.sources.mirroring import (
+    MESH_BYTES_PER_SECOND,
+    MESH_SECONDS_MIN,
+    FetchArtifact,
+    Mirroring,
+    RunBlocking,
+    Skipped,
+)
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource, VerificationOutcome
 from pfn_node.sources.publisher_answers import clean_text
 from pfn_node.sources.publisher_client import ByteSink, PublisherClient, TransferFailed, zip_addresses
@@ -34,9 +47,12 @@ from pfn_protocol.limits import description_chars_max, name_chars_max
 from pfn_protocol.names import source_id_of
 from pfn_protocol.publisher import ReleaseStatement, open_release
 
+log = structlog.get_logger()
+
 HOST_SECONDS: Final = 600
 MISSED_SECONDS: Final = 600
 REMEMBERED_MAX: Final = 10_000
+COPIED_AT_ONCE_BYTES: Final = 2**20
 
 Key = TypeVar("Key")
 Verify = Callable[[str, VerificationType], Awaitable[VerificationOutcome]]
@@ -57,6 +73,7 @@ class OnDemand:
         node_id: bytes,
         clock: Callable[[], float],
         run_blocking: RunBlocking,
+        fetch_artifact: FetchArtifact | None,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
@@ -67,6 +84,7 @@ class OnDemand:
         self._node_id = node_id
         self._clock = clock
         self._run_blocking = run_blocking
+        self._fetch_artifact = fetch_artifact
         self._hosts_verified: OrderedDict[str, float] = OrderedDict()
         self._missed: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
@@ -107,7 +125,7 @@ class OnDemand:
         """Take in a release that its author signed offline; return it as it stands then.
 
         Raises Refusal (nothing was dialled, or the bytes are not what was signed), UnknownSource, NotVerified, and
-        PublisherFailed if the bytes cannot be fetched.
+        PublisherFailed if the bytes can be fetched neither from the publisher nor from other nodes.
         """
         statement, _ = open_release(raw)
         source = await self._source_of(statement)
@@ -181,35 +199,63 @@ class OnDemand:
     async def _fetch_stated(
         self, source: Source, statement: ReleaseStatement, addresses: list[str], evidence: tuple[Evidence, ...]
     ) -> None:
-        with self._artifacts.writer() as writer:
-            await self._download(addresses, writer)
-            measured = Measured(writer.digest(), b"", writer.size)
-            if (measured.sha256, measured.size) != (statement.sha256, statement.size):
-                raise Refusal(
-                    "R53",
-                    f"the zip has sha256 {measured.sha256.hex()} and {measured.size} bytes; "
-                    f"the release states {statement.sha256.hex()} and {statement.size}",
-                )
-            facts = await self._inspected(partial(inspect, writer.path), statement)
-            observation = Observation(
-                source_id=source.id,
-                plugin_id=statement.slug,
-                version=statement.version,
-                observer=self._node_id,
-                announcement_id=None,
-                sha256=measured.sha256,
-                size=measured.size,
-                name=clean_text(facts.name, name_chars_max),
-                description=clean_text(facts.headers.get("Description", ""), description_chars_max) or None,
-                tags=(),
-                type=facts.type,
-                evidence=evidence,
-                observed_at=int(self._clock()),
+        """Fetch the stated bytes, from the publisher or else from the mesh, judge them, keep, record and tell them."""
+        try:
+            with self._artifacts.writer() as writer:
+                await self._download(addresses, writer)
+                await self._take_in_stated(source, statement, writer, evidence)
+        except PublisherFailed:
+            with self._artifacts.writer() as writer:
+                if not await self._from_mesh(source, statement, writer):
+                    raise
+                await self._take_in_stated(source, statement, writer, evidence)
+
+    async def _from_mesh(self, source: Source, statement: ReleaseStatement, writer: ArtifactWriter) -> bool:
+        """Whether other nodes gave the bytes and they were written; until they are judged they are only cached."""
+        if self._fetch_artifact is None or not source.signs_no_raw_bytes:
+            return False
+        found = False
+        with trio.move_on_after(MESH_SECONDS_MIN + statement.size / MESH_BYTES_PER_SECOND):
+            found = await self._fetch_artifact(statement.sha256, statement.size, source.id, cache=True)
+        if not found:
+            return False
+        try:
+            await self._run_blocking(partial(_copy, self._artifacts, statement.sha256, writer))
+        except (ArtifactError, OSError) as error:
+            log.warning("bytes that were fetched could not be read", sha256=statement.sha256.hex(), error=str(error))
+            return False
+        return True
+
+    async def _take_in_stated(
+        self, source: Source, statement: ReleaseStatement, writer: ArtifactWriter, evidence: tuple[Evidence, ...]
+    ) -> None:
+        measured = Measured(writer.digest(), b"", writer.size)
+        if (measured.sha256, measured.size) != (statement.sha256, statement.size):
+            raise Refusal(
+                "R53",
+                f"the zip has sha256 {measured.sha256.hex()} and {measured.size} bytes; "
+                f"the release states {statement.sha256.hex()} and {statement.size}",
             )
-            try:
-                await self._mirroring.take_in(writer, observation, None, cache=False)
-            except Skipped as skipped:
-                raise Refusal("R53", skipped.reason) from skipped
+        facts = await self._inspected(partial(inspect, writer.path), statement)
+        observation = Observation(
+            source_id=source.id,
+            plugin_id=statement.slug,
+            version=statement.version,
+            observer=self._node_id,
+            announcement_id=None,
+            sha256=measured.sha256,
+            size=measured.size,
+            name=clean_text(facts.name, name_chars_max),
+            description=clean_text(facts.headers.get("Description", ""), description_chars_max) or None,
+            tags=(),
+            type=facts.type,
+            evidence=evidence,
+            observed_at=int(self._clock()),
+        )
+        try:
+            await self._mirroring.take_in(writer, observation, None, cache=False)
+        except Skipped as skipped:
+            raise Refusal("R53", skipped.reason) from skipped
 
     async def _download(self, addresses: list[str], sink: ByteSink) -> None:
         failure: PublisherFailed | None = None
@@ -240,6 +286,12 @@ class OnDemand:
         memory.move_to_end(key)
         while len(memory) > REMEMBERED_MAX:
             memory.popitem(last=False)
+
+
+def _copy(artifacts: Artifacts, sha256: bytes, writer: ArtifactWriter) -> None:
+    with os.fdopen(artifacts.open(sha256).fd, "rb") as file:
+        while piece := file.read(COPIED_AT_ONCE_BYTES):
+            writer.write(piece)
 
 
 def _addresses(source: Source, statement: ReleaseStatement, artifact_url: str | None) -> list[str]:

@@ -110,6 +110,7 @@ class Sources:
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,
+            fetch_artifact=fetch_artifact,
         )
         health = HealthMonitor(database, self._client, clock)
         self._schedule = Schedule(

@@ -55,12 +55,12 @@ def add(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted:
 
 
 def affected(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> list[Any]:
-    """Return what rests on an announcement: source ids, versions, or nodes reached over its author's pins."""
+    """Return what rests on an announcement: a source and its standing, a version, or nodes reached over pins."""
     match Kind(row["kind"]):
         case Kind.NODE:
             return reached_over(db, row["author"]) if has_standing(db, row["author"]) else []
         case Kind.SOURCE:
-            return [row["subject"]]
+            return [(row["subject"], discovery.standing(db, row["subject"]))]
         case Kind.VERSION:
             return [tuple(row["subject"].rsplit("/", 2))]
         case Kind.MIRROR:
@@ -73,8 +73,8 @@ def conclude(db: sqlite_utils.Database, row: Row, affected: list[Any]) -> None:
         case Kind.NODE:
             _refresh_reached(db, row["author"], affected)
         case Kind.SOURCE:
-            for source_id in affected:
-                discovery.reconsider(db, source_id)
+            for source_id, before in affected:
+                discovery.reconsider(db, source_id, before)
         case Kind.VERSION:
             for source_id, plugin_id, version in affected:
                 releases.refresh_version(db, source_id, plugin_id, version)
@@ -131,16 +131,19 @@ def _refresh_reached(db: sqlite_utils.Database, node: bytes, reached_before: lis
 def _keep_source(
     db: sqlite_utils.Database, announcement: AcceptedAnnouncement, statement: SourceStatement, admitted: bool, at: int
 ) -> None:
+    before = discovery.standing(db, statement.source_id)
     change(
         db,
         """
         INSERT INTO attestations (source_id, observer, public_key, verified, verified_at, instance_url, username,
-                                  asset_domain, asset_naming_scheme, announcement_id, epoch, seq, admitted, received_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                                  asset_domain, asset_naming_scheme, oracle, announcement_id, epoch, seq, admitted,
+                                  received_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (source_id, observer) DO UPDATE SET
             public_key = excluded.public_key, verified = excluded.verified, verified_at = excluded.verified_at,
             instance_url = excluded.instance_url, username = excluded.username, asset_domain = excluded.asset_domain,
-            asset_naming_scheme = excluded.asset_naming_scheme, announcement_id = excluded.announcement_id,
+            asset_naming_scheme = excluded.asset_naming_scheme, oracle = excluded.oracle,
+            announcement_id = excluded.announcement_id,
             epoch = excluded.epoch, seq = excluded.seq, admitted = excluded.admitted
         WHERE (excluded.epoch, excluded.seq) >= (epoch, seq)
         """,
@@ -154,6 +157,7 @@ def _keep_source(
             statement.username,
             statement.asset_domain,
             statement.asset_naming_scheme,
+            statement.oracle,
             announcement.id,
             announcement.epoch,
             announcement.seq,
@@ -161,7 +165,7 @@ def _keep_source(
             at,
         ),
     )
-    discovery.reconsider(db, statement.source_id)
+    discovery.reconsider(db, statement.source_id, before)
 
 
 _ANNOUNCED_BEFORE: Final = """

@@ -22,9 +22,11 @@ DISCOVERED_MAX: Final = 10_000
 DISPROVED_MAX: Final = 256
 
 
-def reconsider(db: sqlite_utils.Database, source_id: str) -> None:
-    """Show a source as its best claim says, or forget it; judge its releases if its standing changed."""
-    before = _standing(db, source_id)
+def reconsider(db: sqlite_utils.Database, source_id: str, before: Row | None) -> None:
+    """Show a source as its best claim says, or forget it; judge its releases if its standing is not `before` any more.
+
+    `before` is its standing before the claims about it changed.
+    """
     known = select_one(db, "SELECT registered, verified_at, status FROM sources WHERE id = ?", (source_id,))
     is_hearsay = known is not None and not known["registered"] and known["verified_at"] is None
     if known is None or (is_hearsay and known["status"] in ("discovered", "error")):
@@ -33,21 +35,21 @@ def reconsider(db: sqlite_utils.Database, source_id: str) -> None:
             _show(db, source_id, claim, is_new=known is None)
         elif known is not None:
             _forget(db, source_id)
-    if _standing(db, source_id) != before:
+    if standing(db, source_id) != before:
         releases.refresh_source(db, source_id)
 
 
 def reconsider_observer(db: sqlite_utils.Database, node_id: bytes) -> None:
     """Do so for every source that a node spoke of, because the operator's opinion of that node changed."""
     for row in select(db, "SELECT source_id FROM attestations WHERE observer = ?", (node_id,)):
-        reconsider(db, row["source_id"])
+        reconsider(db, row["source_id"], standing(db, row["source_id"]))
 
 
 def disprove(db: sqlite_utils.Database, source_id: str, public_key: bytes) -> None:
     """Note that the publisher did not prove this key: if it is one that was only heard, the next claim is shown."""
     keys = [key for key in _disproved(db, source_id) if key != public_key.hex()]
     set_fact(db, _disproved_fact(source_id), json.dumps([*keys, public_key.hex()][-DISPROVED_MAX:]))
-    reconsider(db, source_id)
+    reconsider(db, source_id, standing(db, source_id))
 
 
 def _disproved(db: sqlite_utils.Database, source_id: str) -> list[str]:
@@ -58,11 +60,11 @@ def _disproved_fact(source_id: str) -> str:
     return f"disproved:{source_id}"
 
 
-def _standing(db: sqlite_utils.Database, source_id: str) -> Row | None:
+def standing(db: sqlite_utils.Database, source_id: str) -> Row | None:
     """What of a source decides about its releases: a key that does not count decides nothing, whatever it is."""
     return select_one(
         db,
-        "SELECT CASE WHEN attested THEN key_raw END AS key, attested FROM known_sources WHERE id = ?",
+        "SELECT CASE WHEN attested THEN key_raw END AS key, attested, oracle_in_force FROM known_sources WHERE id = ?",
         (source_id,),
     )
 

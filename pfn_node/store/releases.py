@@ -245,7 +245,7 @@ def _refresh_version(
         sightings,
         key_known=source is not None and _key_known(source),
         held=None if before is None else before["held_sha256"],
-        raw_oracle=source is not None and source["oracle"] == "raw",
+        raw_oracle=source is None or not _signs_no_raw_bytes(source),
         trust_depth=point.trust_depth,
     )
     if source is not None and source["status"] == "revoked":
@@ -267,6 +267,11 @@ def _key_known(source: Row) -> bool:
     return source["status"] not in ("revoked", "conflict") and bool(
         source["verified_at"] is not None or source["attested"]
     )
+
+
+def _signs_no_raw_bytes(source: Row) -> bool:
+    # The same rule as `Source.signs_no_raw_bytes`, on a row.
+    return source["oracle_in_force"] in ("none", "utf8")
 
 
 def _artifact(db: sqlite_utils.Database, sha256: bytes) -> Row | None:

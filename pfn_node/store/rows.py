@@ -21,10 +21,16 @@ class Source:
     asset_naming_scheme: str | None
     registered: bool  # by an admin here; False: heard of from peers
     allow_unsigned: bool
-    oracle: str | None  # none, utf8, raw; None: not probed yet
+    oracle: str | None  # what this node's own probe found: none, utf8, raw; None: not probed yet
     verified_at: int | None  # last success here
     attested: bool  # a directly pinned node says it verified this very key
     trust: dict[str, float] = field(default_factory=dict)  # the parts of the score
+    oracle_in_force: str | None = None  # its own probe, else the worst that pinned nodes attest; None: nothing known
+
+    @property
+    def signs_no_raw_bytes(self) -> bool:
+        """Whether it is known that the publisher does not sign any bytes for anybody: only then releases count."""
+        return self.oracle_in_force in ("none", "utf8")
 
     @property
     def key_known(self) -> bool:

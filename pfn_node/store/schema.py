@@ -240,6 +240,34 @@ _ANNOUNCEMENT_TABLES: Final = (
     """,
 )
 
+# `oracle_in_force`: what this node found; else the worst that pinned nodes found, of whom one that cannot prove the key
+# (any more) may warn of it, and not clear it.
+_ORACLE_OF_ATTESTATIONS: Final = (
+    """
+    ALTER TABLE attestations
+    ADD COLUMN oracle TEXT NOT NULL DEFAULT '' CHECK (oracle IN ('', 'none', 'utf8', 'raw'))
+    """,
+    # Their form has changed: the old one can be neither read nor sent on. They are told anew with every verification.
+    "DELETE FROM announcements WHERE kind = 'source'",
+    "DELETE FROM attestations",
+    "DROP VIEW known_sources",
+    """
+    CREATE VIEW known_sources AS
+    SELECT sources.*, EXISTS (
+        SELECT 1 FROM attestations JOIN peers ON peers.node_id = attestations.observer
+        WHERE attestations.source_id = sources.id AND attestations.public_key = sources.key_raw
+          AND attestations.verified AND attestations.admitted AND peers.pinned AND NOT peers.blocked
+    ) AS attested, coalesce(sources.oracle, (
+        SELECT attestations.oracle FROM attestations JOIN peers ON peers.node_id = attestations.observer
+        WHERE attestations.source_id = sources.id AND attestations.public_key = sources.key_raw
+          AND attestations.admitted AND peers.pinned AND NOT peers.blocked
+          AND (attestations.oracle = 'raw' OR attestations.verified AND attestations.oracle <> '')
+        ORDER BY CASE attestations.oracle WHEN 'raw' THEN 0 WHEN 'utf8' THEN 1 ELSE 2 END LIMIT 1
+    )) AS oracle_in_force
+    FROM sources
+    """,
+)
+
 _CATALOGUE_TABLES: Final = (
     # One row for each digest that an observer saw under a version: a second digest is evidence too.
     """
@@ -338,4 +366,11 @@ _CATALOGUE_TABLES: Final = (
 def m001_first_tables(db: sqlite_utils.Database) -> None:
     """Everything that the first release knows."""
     for statement in (*_ORIGINAL_TABLES, *_NODE_TABLES, *_ANNOUNCEMENT_TABLES, *_CATALOGUE_TABLES):
+        db.execute(statement)
+
+
+@migrations()
+def m002_oracle_of_attestations(db: sqlite_utils.Database) -> None:
+    """What pinned nodes found that a publisher signs for anybody, beside what they say of its key."""
+    for statement in _ORACLE_OF_ATTESTATIONS:
         db.execute(statement)

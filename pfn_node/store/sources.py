@@ -70,6 +70,7 @@ def source_from(row: Row) -> Source:
         verified_at=row["verified_at"],
         attested=bool(row["attested"]),
         trust=json.loads(row["trust"]),
+        oracle_in_force=row["oracle_in_force"],
     )
 
 
@@ -346,7 +347,7 @@ def health_checks(db: sqlite_utils.Database, source_id: str, since: int = 0) -> 
 
 def _standing(source: Source) -> tuple[str, bool, bool, bool]:
     """What decides how far the releases of a source are believed."""
-    return source.public_key, source.key_known, source.status == "revoked", source.oracle == "raw"
+    return source.public_key, source.key_known, source.status == "revoked", source.signs_no_raw_bytes
 
 
 def _known(db: sqlite_utils.Database, source_id: str) -> Source:

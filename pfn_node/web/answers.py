@@ -99,7 +99,10 @@ class SourceRow(SourceColumns):
     response_time_avg: float | None = Field(description="Seconds, over the last day.")
     trust: dict[str, float] = Field(description="The parts of the score.")
     health: str = Field(description="up, down, or unknown: how the last health check went.")
-    oracle: str | None = Field(description="Whether the publisher signs other texts for anybody: none, utf8, raw.")
+    oracle: str | None = Field(
+        description="Whether the publisher signs other texts for anybody: none, utf8, raw. As this node found itself, "
+        "else the worst that pinned nodes attest; null: nobody looked, and v2 releases do not count."
+    )
     key_known: bool = Field(description="Whether its key counts: proved here, or attested by a pinned node.")
     registered: bool
     allow_unsigned: bool
@@ -115,7 +118,7 @@ class SourceRow(SourceColumns):
             response_time_avg=summary.response_time_avg,
             trust=source.trust,
             health=health_word(summary.healthy),
-            oracle=source.oracle,
+            oracle=source.oracle_in_force,
             key_known=source.key_known,
             registered=source.registered,
             allow_unsigned=source.allow_unsigned,
@@ -164,6 +167,7 @@ class SourceStatus(Answer):
     username: str | None = None
     trust_score: float | None = None
     health: str | None = None
+    oracle: str | None = None
     last_sync: int | None = None
     next_sync: int | None = None
     failures: list[FailureRow] = []

@@ -209,7 +209,12 @@ def _caveats(
         f"{len(release.disputed_by)} nodes saw other bytes under this version": bool(release.disputed_by),
         "the source's key was neither proved here nor attested by a pinned node": not source.key_known,
         f"the source's status is {source.status}": source.status in ("error", "conflict", "revoked"),
-        f"the publisher signs other texts for anybody (oracle: {source.oracle})": source.oracle in ("utf8", "raw"),
+        f"the publisher signs other texts for anybody (oracle: {source.oracle_in_force})": (
+            source.oracle_in_force in ("utf8", "raw")
+        ),
+        "whether the publisher signs anything for anybody is not known, so no release statement counts": (
+            source.oracle_in_force is None and any(signature.form == "release/2" for signature in signatures)
+        ),
     }
     return [sentence for sentence, applies in found.items() if applies]
 

@@ -70,6 +70,9 @@ async def set_peer(services: Services, key: ApiKey, body: SetPeer) -> PeerSet:
     return PeerSet(success=True, message=_DONE[body.action], node_id=did_key(node_id))
 
 
+_NOT_PINNED = "What it says backs no bytes here unless you pin it too (action pin)."
+
+
 async def _join(services: Services, url: str | None, node_id: bytes | None) -> PeerSet:
     if url is None:
         assert node_id is not None, "the body's model wants one of both"
@@ -80,9 +83,9 @@ async def _join(services: Services, url: str | None, node_id: bytes | None) -> P
     except Refusal as refusal:  # another key answers there, or it is this node itself
         raise ApiError(409, f"Cannot join {url}: {refusal.sentence}.") from refusal
     if reached is None:
-        message = f"{url} does not answer yet; it is tried again for ever. Its key is pinned when it is first reached."
+        message = f"{url} does not answer yet; it is tried again for ever."
         return PeerSet(success=True, message=message, node_id=None)
-    return PeerSet(success=True, message=f"Joined {url} and pinned its key.", node_id=did_key(reached))
+    return PeerSet(success=True, message=f"Joined {url}. {_NOT_PINNED}", node_id=did_key(reached))
 
 
 def _node_id(text: str) -> bytes:

@@ -104,6 +104,7 @@ def _status_of(services: Services, db: sqlite_utils.Database, source: Source, no
         username=source.username,
         trust_score=source.trust_score,
         health=health_word(summary.healthy),
+        oracle=source.oracle_in_force,
         last_sync=source.last_sync,
         next_sync=_next_sync(services, source, summary.subscriber_count, failures[0].next_retry if failures else None),
         failures=[

@@ -33,6 +33,7 @@ from pfn_protocol.limits import (
     integer_max,
     name_chars_max,
     naming_scheme_chars_max,
+    oracle_chars_max,
     pins_max,
     seq_min_ms,
     signature_bytes,
@@ -54,6 +55,8 @@ from pfn_protocol.names import (
 )
 
 RELEASE_TYPES: Final = ("plugin", "theme")
+# What a probe found that a publisher signs for anybody; empty: not probed.
+ORACLES: Final = ("", "none", "utf8", "raw")
 # Evidence that is one bare signature; the other forms are whole envelopes.
 _SIGNATURE_FORMS: Final = frozenset({EvidenceForm.METADATA, EvidenceForm.PLUGIN_DATA, EvidenceForm.SHA384})
 # (epoch, seq) come first in every announcement.
@@ -142,6 +145,7 @@ def _encode_source(statement: SourceStatement) -> tuple[Value, ...]:
         statement.asset_naming_scheme,
         statement.verified,
         statement.verified_at,
+        statement.oracle,
     )
 
 
@@ -190,7 +194,7 @@ def _decode_node(value: Value) -> tuple[int, int, NodeStatement]:
 
 
 def _decode_source(value: Value) -> tuple[int, int, SourceStatement]:
-    reader, epoch, seq = _open(value, Kind.SOURCE, "R24", 8)
+    reader, epoch, seq = _open(value, Kind.SOURCE, "R24", 9)
     statement = SourceStatement(
         source_id=reader.text("source_id", source_id_chars_max),
         instance_url=reader.text("instance_url", url_chars_max),
@@ -200,10 +204,13 @@ def _decode_source(value: Value) -> tuple[int, int, SourceStatement]:
         asset_naming_scheme=reader.text("asset_naming_scheme", naming_scheme_chars_max),
         verified=reader.boolean("verified"),
         verified_at=reader.integer("verified_at", 0, time_seconds_max),
+        oracle=reader.text("oracle", oracle_chars_max),
     )
     _check_url(reader, "instance_url", statement.instance_url)
     if statement.source_id != source_id_of(statement.instance_url, statement.username):
         raise reader.refusal("source_id", "username@host of its own instance_url and username")
+    if statement.oracle not in ORACLES:
+        raise reader.refusal("oracle", "none, utf8, raw or empty")
     check_public_key(statement.public_key)
     return epoch, seq, statement
 

@@ -78,6 +78,7 @@ class SourceStatement:
     asset_naming_scheme: str  # "" if unknown
     verified: bool  # whether my last verification succeeded
     verified_at: int  # seconds since 1970 of that verification; 0 = never
+    oracle: str = ""  # what my own probe found that it signs besides: "none", "utf8", "raw"; "" = not probed
 
     @property
     def subject(self) -> str:

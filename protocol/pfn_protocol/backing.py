@@ -14,7 +14,8 @@ and never above A0; the others are never served. Every observer of another diges
 changes nothing: nobody can downgrade a plugin from outside. What nothing backs is `reported`: listed, not served.
 
 With a raw oracle (a publisher that signs any bytes with this key) a release statement proves nothing, so it neither
-backs nor lifts. A signature made with a key that is not known counts for nothing either.
+backs nor lifts; nor does it while nobody whose word counts here has looked for one. A signature made with a key that is
+not known counts for nothing either.
 """
 
 from collections.abc import Iterable, Sequence
@@ -76,6 +77,7 @@ def judge(
     """Judge one release (source, plugin, version) from everything that was seen of it.
 
     `key_known`: the source's key was verified here or attested by a pin. `held`: the digest that was first served here.
+    `raw_oracle`: the publisher signs any bytes with that key, or it is not known here that it does not.
     `trust_depth` 1 listens to direct pins only. The order of the sightings does not matter.
     """
     digests: dict[bytes, list[Sighting]] = {}

@@ -35,7 +35,7 @@ class Taken:
     """What came of a handful of announcements."""
 
     fresh: list[Entry] = field(default_factory=list)  # new in the set: to be told
-    delivered: dict[bytes, bool] = field(default_factory=dict)  # every valid one, and whether it was new here
+    delivered: dict[bytes, bool] = field(default_factory=dict)  # every valid one, and whether it came into the set
     own: list[AcceptedAnnouncement] = field(default_factory=list)  # signed with this node's key
     addresses: list[tuple[bytes, str]] = field(default_factory=list)  # of nodes that announced themselves
     left: list[bytes] = field(default_factory=list)  # nodes that said that they leave
@@ -163,7 +163,7 @@ class Intake:
         if pushed and not self._within_rate(announcement.author, now_ms):
             return False
         outcome = self.keep(announcement)
-        taken.delivered[announcement.id] = outcome.verdict in (Verdict.IN_SET, Verdict.PARKED)
+        taken.delivered[announcement.id] = outcome.verdict is Verdict.IN_SET
         if outcome.verdict is Verdict.IN_SET:
             entry = self._registry.find(announcement.id)
             assert entry is not None, "the registry holds what it says it holds"

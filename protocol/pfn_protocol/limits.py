@@ -83,6 +83,8 @@ version_chars_max: Final = 32
 host_chars_max: Final = 253
 source_id_chars_max: Final = username_chars_max + 1 + host_chars_max + 6
 naming_scheme_chars_max: Final = 256
+# The word for what a publisher signs for anybody: the longest are "none" and "utf8".
+oracle_chars_max: Final = 4
 
 # --- Publishers -----------------------------------------------------------------------------------------------------
 
@@ -167,6 +169,8 @@ link_faults_max: Final = 64
 silent_link_ms_max: Final = 90_000
 # An address that never answered is forgotten after as many dials; hearsay is cheap to hear again.
 dials_of_hearsay_max: Final = 6
+# Nodes at one host that count as reached; keys cost nothing, and hosts do. An operator moves from one key to the next.
+proven_per_host_max: Final = 2
 # A node that was reached once is forgotten after a week of silence, unless it is pinned or was joined.
 peer_memory_ms: Final = 7 * 86_400_000
 # A node that was let in and was not heard of for a day no longer takes one of the places.
@@ -206,6 +210,8 @@ reconciliation_wait_ms: Final = 2_000
 authors_pages_max: Final = 32
 # Pages of ids of one author in one round: 5,000 slots, each with its first version, are three.
 ids_pages_max: Final = 8
+# Fetches in one round; a million announcements come in so many, and what is left is found by the next round.
+round_fetches_max: Final = 4_096
 # Bodies in one answer to fetch or snapshot; ids and the envelope come on top of it.
 page_bytes_max: Final = 1_024_000
 # Authors that were said to have been contradicting themselves; each is alerted once.

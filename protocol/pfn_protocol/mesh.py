@@ -83,7 +83,7 @@ class Mesh:
         self._intake = Intake(self._registry, self._outgoing, mesh)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
         self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
-        self._peers = Peers(self._me, options.url, rng, self._outgoing)
+        self._peers = Peers(self._me, options.url, rng, self._outgoing, hosts_shared=options.hosts_shared)
         self._gossip = Gossip(self._registry, self._outgoing, has_url=has_url)
         self._reconciliation = Reconciliation(self._registry, self._outgoing, has_url=has_url)
         self._own = OwnAnnouncements(
@@ -99,9 +99,13 @@ class Mesh:
             now_ms=now_ms,
         )
         self._clock_alerted = False
+        self._peers.set_policy(self._pins, restored.blocked, now_ms)
         for address in restored.peers:
             self._peers.learn(address.node_id, address.url, reached=True)
-        self._peers.set_policy(self._pins, restored.blocked, now_ms)
+        for view in self._peers.view():
+            said = self._registry.node_statement(view.peer)
+            if said is not None and not said.left:
+                self._peers.learn(view.peer, said.url, announced=True)
         self._sponsoring.remove((*self._pins, *restored.blocked))
 
     # What is shown.
@@ -258,7 +262,8 @@ class Mesh:
             case FetchRequest(), FetchAnswer() as answer:
                 self._on_fetch_answered(peer, in_flight, answer, now_ms)
             case AuthorsRequest(), AuthorsAnswer() as answer:
-                self._reconciliation.answered_authors(in_flight, answer, now_ms)
+                if not self._reconciliation.answered_authors(in_flight, answer, now_ms):
+                    self._shun(peer, now_ms)
             case IdsRequest(), IdsAnswer() as answer:
                 self._on_ids_answered(peer, in_flight, answer, now_ms)
             case SnapshotRequest(), SnapshotAnswer() as answer:
@@ -290,6 +295,9 @@ class Mesh:
 
     def _on_ids_answered(self, peer: Peer, in_flight: InFlight, answer: IdsAnswer, now_ms: int) -> None:
         offers = self._reconciliation.answered_ids(in_flight, answer, now_ms)
+        if offers is None:
+            self._shun(peer, now_ms)
+            return
         if offers:
             self._gossip.offer(peer.node_id, offers)
         peer.differences_found = self._reconciliation.differences_found(peer.node_id)
@@ -338,13 +346,12 @@ class Mesh:
         """Announcements were taken in: keep this node's own, tell the others, draw the consequences."""
         returned = self._own.found(taken.own, now_ms)
         for node_id, url in taken.addresses:
-            self._peers.learn(node_id, url)
+            self._peers.learn(node_id, url, announced=True)
         if peer is not None:
             peer.received += len(taken.delivered)
             self._gossip.holds(peer.node_id, taken.delivered)
             if taken.hostile is not None or self._peers.count_faults(peer, taken.faults):
-                self._peers.close(peer, now_ms, shun=True)
-                self._forget_link(peer.node_id)
+                self._shun(peer, now_ms)
         came_from = peer.node_id if peer is not None else None
         if pulled and came_from is not None:
             self._gossip.mention(taken.fresh + returned, came_from)
@@ -364,6 +371,11 @@ class Mesh:
     def _forget_link(self, peer_id: bytes) -> None:
         self._gossip.close(peer_id)
         self._reconciliation.close(peer_id)
+
+    def _shun(self, peer: Peer, now_ms: int) -> None:
+        """It did what cannot come about by accident: it is left alone for a while (R109)."""
+        self._peers.close(peer, now_ms, shun=True)
+        self._forget_link(peer.node_id)
 
     def _on_peer_left(self, peer_id: bytes, now_ms: int) -> None:
         """It said that it leaves the mesh: its address is of no use any more."""

@@ -56,6 +56,7 @@ class MeshOptions:
     url: str  # "" = it has none, and polls
     software: str
     features: tuple[str, ...] = ()
+    hosts_shared: bool = False  # not said, but believed of others: nodes of this mesh share hosts, told apart by port
 
 
 class OwnAnnouncements:

@@ -6,14 +6,15 @@ for, because nodes without a URL can only be askers. A failed dial is repeated l
 it, so that a mesh that comes back does not knock in step. Nodes that were joined or are pinned are never forgotten.
 
 An address is hearsay until a request to it was answered with a signature of the expected key; the engine checks that on
-every answer. Several addresses of one node (joined, announced, heard) are tried in turn.
+every answer. Several addresses of one node are tried in turn (addresses.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
+from pfn_protocol.addresses import Source, address_after, host_name, with_address
 from pfn_protocol.effects import ForgetPeer, RememberPeer
 from pfn_protocol.limits import (
     back_off_seconds_max,
@@ -28,6 +29,7 @@ from pfn_protocol.limits import (
     links_wanted_max,
     peer_memory_ms,
     peers_known_max,
+    proven_per_host_max,
     shunned_ms,
     silent_link_ms_max,
     view_sample_max,
@@ -35,8 +37,6 @@ from pfn_protocol.limits import (
 from pfn_protocol.messages import LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
 from pfn_protocol.outgoing import InFlight, Outgoing
 
-# Addresses that are remembered for one node: joined, announced, heard.
-_addresses_max = 3
 # The chance in the delay before the next dial, as a part of the delay.
 _jitter = 0.25
 
@@ -76,7 +76,7 @@ class Peer:
 
     node_id: bytes
     url: str = ""  # in use, or to be tried next; "" = it can only ask
-    addresses: dict[str, None] = field(default_factory=dict)
+    addresses: dict[str, Source] = field(default_factory=dict)  # the best first
     joined: bool = False
     pinned: bool = False
     proven: str = ""  # the URL at which it last proved its key, since the start or before it
@@ -105,22 +105,25 @@ class Peer:
         return self.proven != ""
 
     @property
+    def may_go(self) -> bool:
+        """Whether neither the operator nor a link needs it."""
+        return not (self.joined or self.pinned) and self.state in (LinkState.KNOWN, LinkState.UNREACHABLE)
+
+    @property
     def is_hearsay(self) -> bool:
         """Whether forgetting it loses nothing but a rumour."""
-        return not (self.joined or self.pinned or self.reached) and self.state in (
-            LinkState.KNOWN,
-            LinkState.UNREACHABLE,
-        )
+        return self.may_go and not self.reached
 
 
 class Peers:
     """All other nodes that this one knows of."""
 
-    def __init__(self, me: bytes, url: str, rng: Random, outgoing: Outgoing) -> None:
+    def __init__(self, me: bytes, url: str, rng: Random, outgoing: Outgoing, *, hosts_shared: bool = False) -> None:
         self._me = me
         self._url = url
         self._rng = rng
         self._outgoing = outgoing
+        self._place_of: Callable[[str], str] = str if hosts_shared else host_name
         self._peers: dict[bytes, Peer] = {}
         self._blocked: dict[bytes, None] = {}
         self._stopped = False
@@ -165,24 +168,24 @@ class Peers:
 
     # What was heard.
 
-    def learn(self, node_id: bytes, url: str, *, joined: bool = False, reached: bool = False) -> None:
-        """There is said to be a node at this URL."""
+    def learn(
+        self, node_id: bytes, url: str, *, joined: bool = False, announced: bool = False, reached: bool = False
+    ) -> None:
+        """There is said to be a node at this URL: by the operator, by itself, by what was kept, or by others."""
         if node_id == self._me or not url:
             return
         peer = self._peers.get(node_id) or self._add(node_id, needed=joined or reached)
         if peer is None:
             return
         peer.joined = peer.joined or joined
+        source = Source.JOINED if joined else Source.ANNOUNCED if announced else Source.HEARD
+        peer.addresses = with_address(peer.addresses, url, source)
         if reached:
-            peer.proven = url
-        if url not in peer.addresses and len(peer.addresses) >= _addresses_max:
-            del peer.addresses[next(reversed(peer.addresses))]
-        peer.addresses[url] = None
+            self._prove(peer, url)
         if joined:
-            peer.addresses = {url: None, **peer.addresses}
             peer.next_dial_ms = 0
-        if not peer.url or (joined and not peer.linked):
-            peer.url = url
+        if not peer.linked and (joined or not peer.url or source < peer.addresses.get(peer.url, Source.HEARD)):
+            peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
 
     def set_policy(self, pins: Iterable[bytes], blocked: Iterable[bytes], now_ms: int) -> list[bytes]:
         """The operator's word. Returns the links that end by it.
@@ -192,11 +195,11 @@ class Peers:
         changed = sorted(self._blocked) != sorted(blocked := tuple(blocked))
         self._blocked = dict.fromkeys(blocked)
         pinned = dict.fromkeys(pins)
-        for node_id in pinned:
-            if node_id not in self._peers and node_id != self._me:
-                self._add(node_id, needed=True)
         for peer in self._peers.values():
             peer.pinned = peer.node_id in pinned
+        for node_id in pinned:
+            if node_id not in self._peers and node_id != self._me:
+                self._add(node_id, needed=True, pinned=True)
         linked = self.linked()
         ended = [peer for peer in linked if peer.node_id in self._blocked or (changed and not peer.url)]
         for peer in ended:
@@ -217,7 +220,8 @@ class Peers:
         """It answered at its URL, so the address is more than hearsay."""
         self.heard(peer, now_ms)
         is_news = peer.proven != in_flight.url
-        peer.proven = in_flight.url
+        if is_news:
+            self._prove(peer, in_flight.url)
         if is_news or isinstance(in_flight.message, LinkRequest):
             self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
         if not getattr(in_flight.message, "wait_seconds", 0):
@@ -233,12 +237,14 @@ class Peers:
         peer = peer or self._add(node_id, needed=False)
         if self._stopped or peer is None or not (peer.linked or peer.pinned or len(self.linked()) < links_max):
             return LinkAnswer(False, link_full_back_off_seconds, self._sample(node_id), ())
+        # First the link, so that the view cannot push the asker out of a full table.
+        self._open(peer, request.left_out, now_ms, outbound=peer.outbound and peer.linked)
+        self.learn(node_id, request.url, announced=True)
         for address in request.view:
             self.learn(address.node_id, address.url)
-        self.learn(node_id, request.url)
-        if not (request.url and peer.reached):  # what it says now is the best that is known, unless we reached it
+        is_reached = peer.reached and peer.url == peer.proven
+        if not (request.url and is_reached):  # what it says now is the best that is known, unless it is reached
             peer.url = request.url
-        self._open(peer, request.left_out, now_ms, outbound=peer.outbound and peer.linked)
         return LinkAnswer(True, 0, self._sample(node_id), self.blocked)
 
     def answered_link(self, peer: Peer, answer: LinkAnswer, now_ms: int) -> bool:
@@ -275,7 +281,7 @@ class Peers:
     def request_failed(self, peer: Peer, in_flight: InFlight, now_ms: int) -> bool:
         """A request came to nothing. Returns whether the link ended by it."""
         if peer.state is LinkState.LINKING and isinstance(in_flight.message, LinkRequest):
-            self._dial_failed(peer, now_ms)
+            self._dial_failed(peer, in_flight.url, now_ms)
             return False
         if not peer.linked:
             return False
@@ -294,7 +300,7 @@ class Peers:
         """The link is over; it is tried again soon, or after a while if the peer broke the rules."""
         peer.state = LinkState.KNOWN
         peer.failures = 0
-        peer.url = peer.url or next(iter(peer.addresses), "")
+        peer.url = next(iter(peer.addresses), "")
         peer.next_dial_ms = now_ms + self._with_jitter(dial_again_ms_min)
         if shun:
             peer.shunned_until_ms = peer.next_dial_ms = now_ms + shunned_ms
@@ -378,13 +384,12 @@ class Peers:
         peer.opened_after = self._outgoing.last_request_id
         peer.last_heard_ms = now_ms
 
-    def _dial_failed(self, peer: Peer, now_ms: int) -> None:
+    def _dial_failed(self, peer: Peer, url: str, now_ms: int) -> None:
         peer.state = LinkState.UNREACHABLE
         delay_ms = min(dial_again_ms_max, dial_again_ms_min << min(peer.failures, 16))
         peer.next_dial_ms = now_ms + self._with_jitter(delay_ms)
         peer.failures += 1
-        addresses = list(peer.addresses)
-        peer.url = addresses[peer.failures % len(addresses)]
+        peer.url = address_after(peer.addresses, url)
         if peer.is_hearsay and peer.failures >= dials_of_hearsay_max:
             del self._peers[peer.node_id]
         if peer.failing_since_ms is None:
@@ -401,7 +406,17 @@ class Peers:
         chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
         return tuple(PeerAddress(peer.node_id, peer.proven) for peer in chosen)
 
-    def _add(self, node_id: bytes, *, needed: bool) -> Peer | None:
+    def _prove(self, peer: Peer, url: str) -> None:
+        """It proved its key there. Of others that did so at the same host only those last heard of stay (R98)."""
+        peer.proven = url
+        peer.addresses = with_address(peer.addresses, url, Source.PROVEN)
+        place = self._place_of(url)
+        others = [one for one in self._peers.values() if one is not peer and self._place_of(one.proven) == place]
+        may_go = sorted((one for one in others if one.may_go), key=lambda one: one.last_heard_ms or 0)
+        for one in may_go[: max(0, len(others) + 1 - proven_per_host_max)]:
+            self.forget(one.node_id)
+
+    def _add(self, node_id: bytes, *, needed: bool, pinned: bool = False) -> Peer | None:
         """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limit."""
         if len(self._peers) >= peers_known_max:
             hearsay = next((peer.node_id for peer in self._peers.values() if peer.is_hearsay), None)
@@ -409,5 +424,5 @@ class Peers:
                 del self._peers[hearsay]
             elif not needed:
                 return None
-        peer = self._peers[node_id] = Peer(node_id)
+        peer = self._peers[node_id] = Peer(node_id, pinned=pinned)
         return peer

@@ -8,13 +8,23 @@ also offers what the other lacks.
 A difference waits a little for the pushes in flight, except right after a link was made or an author was admitted.
 When a round brought nothing (each side admits authors that the other does not), the pair of digests is remembered,
 and nothing is asked until one of them changes.
+
+A round ends, whatever the neighbour answers: pages must ascend from one to the next, what did not fit into a fetch is
+asked for again only if something that was asked for came into the set, and there are only so many fetches.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from pfn_protocol.limits import authors_pages_max, fetch_ids_max, ids_pages_max, reconciliation_wait_ms
+from pfn_protocol.limits import (
+    authors_pages_max,
+    fetch_ids_max,
+    ids_pages_max,
+    reconciliation_wait_ms,
+    round_fetches_max,
+)
 from pfn_protocol.messages import (
     AuthorsAnswer,
     AuthorsRequest,
@@ -36,7 +46,8 @@ class _Round:
     pages: int = 0
     theirs: dict[bytes, None] = field(default_factory=dict)  # ids of the author that is being compared
     lacking: dict[bytes, None] = field(default_factory=dict)  # ids to fetch before the next author
-    gained: int = 0
+    fetches: int = 0
+    gained: int = 0  # announcements that came into the set
 
 
 @dataclass(slots=True)
@@ -112,12 +123,16 @@ class Reconciliation:
         comparison = self._comparisons.get(peer)
         return comparison.differences_found if comparison else 0
 
-    def answered_authors(self, in_flight: InFlight, answer: AuthorsAnswer, now_ms: int) -> None:
-        """A page of the neighbour's authors."""
+    def answered_authors(self, in_flight: InFlight, answer: AuthorsAnswer, now_ms: int) -> bool:
+        """A page of the neighbour's authors. Returns whether it goes on from where it was asked to."""
         found = self._round_of(in_flight)
         if found is None:
-            return
+            return True
         comparison, current = found
+        assert isinstance(in_flight.message, AuthorsRequest)
+        if not _goes_on(in_flight.message.after, [one.author for one in answer.authors]):
+            comparison.round = None
+            return False
         for theirs in answer.authors:
             cap = min(theirs.cap, self._registry.cap(theirs.author))
             if not cap or theirs.author in comparison.left_out:
@@ -129,13 +144,21 @@ class Reconciliation:
             self._ask(in_flight.peer, comparison, AuthorsRequest(answer.authors[-1].author), now_ms)
         else:
             self._go_on(in_flight.peer, comparison, current, now_ms)
+        return True
 
-    def answered_ids(self, in_flight: InFlight, answer: IdsAnswer, now_ms: int) -> list[bytes]:
-        """A page of an author's ids. Returns what is to be offered, because the neighbour lacks it and cannot ask."""
+    def answered_ids(self, in_flight: InFlight, answer: IdsAnswer, now_ms: int) -> list[bytes] | None:
+        """A page of an author's ids. Returns what is to be offered, because the neighbour lacks it and cannot ask.
+
+        None: the page does not go on from where it was asked to.
+        """
         found = self._round_of(in_flight)
         if found is None:
             return []
         comparison, current = found
+        assert isinstance(in_flight.message, IdsRequest)
+        if not _goes_on(in_flight.message.after, answer.ids):
+            comparison.round = None
+            return None
         author, cap = current.to_compare[0]
         current.theirs.update(dict.fromkeys(answer.ids))
         current.pages += 1
@@ -151,16 +174,15 @@ class Reconciliation:
         return offers
 
     def fetched(self, in_flight: InFlight, missing: Iterable[bytes], delivered: dict[bytes, bool], now_ms: int) -> None:
-        """Announcements came. `delivered` says of each id whether it was new."""
+        """Announcements came. `delivered` says of each id whether it came into the set."""
         found = self._round_of(in_flight)
         if found is None:
             return
         comparison, current = found
         assert isinstance(in_flight.message, FetchRequest)
-        gained = sum(delivered.values())
-        current.gained += gained
+        current.gained += sum(came and one in self._registry for one, came in delivered.items())
         gone = dict.fromkeys(missing)
-        if gained:
+        if any(one in self._registry for one in in_flight.message.ids):
             left = [one for one in in_flight.message.ids if one not in gone and one not in delivered]
             current.lacking.update({one: None for one in left if not self._registry.knows(one)})
         self._go_on(in_flight.peer, comparison, current, now_ms)
@@ -173,12 +195,14 @@ class Reconciliation:
 
     def _go_on(self, peer: bytes, comparison: _Comparison, current: _Round, now_ms: int) -> None:
         """Fetch what is lacking, then compare the next author, then rest."""
-        if current.lacking:
+        may_fetch = current.fetches < round_fetches_max
+        if current.lacking and may_fetch:
+            current.fetches += 1
             batch = tuple(current.lacking)[:fetch_ids_max]
             for announcement_id in batch:
                 del current.lacking[announcement_id]
             self._ask(peer, comparison, FetchRequest(batch), now_ms)
-        elif current.to_compare:
+        elif current.to_compare and may_fetch:
             current.pages, current.theirs = 0, {}
             author, cap = current.to_compare[0]
             self._ask(peer, comparison, IdsRequest(author, cap, b""), now_ms)
@@ -197,3 +221,8 @@ class Reconciliation:
         if comparison is None or comparison.round is None or comparison.request_id != in_flight.request_id:
             return None
         return comparison, comparison.round
+
+
+def _goes_on(after: bytes, keys: Sequence[bytes]) -> bool:
+    """Whether a page begins after the key that it was asked to, and ascends."""
+    return all(one < following for one, following in pairwise((after, *keys)))

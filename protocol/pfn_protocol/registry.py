@@ -34,6 +34,10 @@ class Verdict(Enum):
     CONTRADICTS = "it contradicts one that stands, and is not taken"
 
 
+# Expiries of what has left the set meanwhile may wait, up to as many again as there are others, and these.
+_stale_expiries_max = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What offering one announcement changed."""
@@ -267,8 +271,11 @@ class Registry:
         return admitted, (*gone, *refused)
 
     def _await_expiry(self, entry: Entry) -> None:
-        if entry.expires_ms is not None:
-            heappush(self._expiries, (entry.expires_ms, entry.id))
+        if entry.expires_ms is None:
+            return
+        heappush(self._expiries, (entry.expires_ms, entry.id))
+        if len(self._expiries) > 2 * (len(self._by_id) + len(self.parking)) + _stale_expiries_max:
+            self._expiries = sorted({one for one in self._expiries if self.knows(one[1])})  # sorted, so it is a heap
 
 
 def _relations(statement: NodeStatement | None) -> tuple[object, ...]:

@@ -41,7 +41,7 @@ class Sponsoring:
 
     def remove(self, node_ids: Iterable[bytes]) -> bool:
         """These need no place (they are pinned, or not listened to). Returns whether the sponsored nodes changed."""
-        leaving = [one for one in node_ids if one in self._heard_ms]
+        leaving = [one for one in dict.fromkeys(node_ids) if one in self._heard_ms]
         for one in leaving:
             del self._heard_ms[one]
         return bool(leaving)

@@ -97,6 +97,8 @@ async def test_sources_plugins_peers_and_keys_are_worked_from_the_command_line(m
     shown = await pfn("plugins", "show", source, "night-lamp", environment=where)
     sources = await pfn("sources", environment=where)
     status = await pfn("status", "--json", environment=where)
+    detailed = await pfn("sources", "show", source, environment=where)
+    unknown = await pfn("plugins", "download", source, "no-such-plugin", environment=where)
     peers = await pfn("peers", "--json", environment=where)
     keys = await pfn("keys", "--json", environment=where)
     refused = await pfn("sources", "subscribe", "nobody@nowhere.example", environment=where)
@@ -113,6 +115,8 @@ async def test_sources_plugins_peers_and_keys_are_worked_from_the_command_line(m
     assert b"ada@" in sources.stdout
     assert json.loads(status.stdout)["node_id"].startswith("did:key:")
     assert json.loads(peers.stdout)["peers"] == []
+    assert source in detailed.stdout.decode() or b"verifications" in detailed.stdout
+    assert unknown.returncode == 1 and b"HTTP 4" in unknown.stderr
     assert keys.returncode == 0 and b"fadmin_" not in keys.stdout
     assert refused.returncode == 1 and b"pfn: " in refused.stderr
     assert json.loads(made.stdout)["scopes"] == ["read"]

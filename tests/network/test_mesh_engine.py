@@ -342,6 +342,8 @@ async def test_a_node_whose_clock_is_wrong_is_told(tmp_path: Path, autojump_cloc
         b = await net.add("b", join=("a",))
         await eventually(lambda: linked(b) == 1)
         b.clock_offset = -600
+        # Whatever b was doing when its clock was set back, and however late its own timers are now: this it tells.
+        await b.announce_source()
 
         await eventually(lambda: any("behind" in alert for alert in alerts(b)), 300)
 

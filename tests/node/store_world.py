@@ -111,7 +111,7 @@ class World:
             created_at=NOW,
         )
         if verified:
-            columns |= {"status": "verified", "verified_at": NOW}
+            columns = {"status": "verified", "verified_at": NOW, "oracle": "none"} | columns
         return sources.update_source(self.db, publisher.source_id, **columns)
 
     def pin(self, name: str, pinned: bool = True) -> bytes:
@@ -205,7 +205,9 @@ def version_statement(
     )
 
 
-def source_statement(publisher: Publisher, *, verified: bool = True, key_of: str | None = None) -> SourceStatement:
+def source_statement(
+    publisher: Publisher, *, verified: bool = True, key_of: str | None = None, oracle: str = ""
+) -> SourceStatement:
     return SourceStatement(
         source_id=publisher.source_id,
         instance_url=publisher.url,
@@ -215,6 +217,7 @@ def source_statement(publisher: Publisher, *, verified: bool = True, key_of: str
         asset_naming_scheme="author/slug/slug.zip",
         verified=verified,
         verified_at=NOW if verified else 0,
+        oracle=oracle,
     )
 
 

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource
 from pfn_node.store.rows import Filters
+from pfn_node.store.sources import update_source
 from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey
@@ -265,6 +266,105 @@ async def test_bytes_that_cannot_be_fetched_are_the_publishers_failure(
         room.network.hosts["publisher.test"] = lambda request: Slow((b"PK\x03\x04",) * 1000, 1.0)
         with pytest.raises(PublisherFailed, match="slower than"):
             await sources.accept_release(raw, keybind, None)
+
+
+def in_the_mesh(room: Room, data: bytes) -> list[tuple[int, str, bool]]:
+    """Other nodes hold these bytes; what they were asked for."""
+    asked: list[tuple[int, str, bool]] = []
+
+    async def fetch_artifact(sha256: bytes, size: int, source_id: str, *, cache: bool) -> bool:
+        asked.append((size, source_id, cache))
+        await trio.lowlevel.checkpoint()
+        if sha256 == hashlib.sha256(data).digest():
+            with room.artifacts.writer() as writer:
+                writer.write(data)
+                writer.keep(cache=cache)
+        return room.artifacts.has(sha256)
+
+    room.fetch_artifact = fetch_artifact
+    return asked
+
+
+@pytest.mark.parametrize("failure", ["gone", "down", "slow"])
+async def test_signed_bytes_come_from_the_mesh_where_the_publisher_fails(
+    tmp_path: Path, autojump_clock: MockClock, failure: str
+) -> None:
+    room, publisher = arranged(tmp_path)
+    asked = in_the_mesh(room, zipped := plugin_zip("alpha", "1.0", name="Alpha"))
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        raw, keybind = signed_offline(publisher, zipped=zipped)
+        publisher.zips.clear()
+        publisher.down = failure == "down"
+        if failure == "slow":
+            room.network.hosts["publisher.test"] = lambda request: Slow((b"PK\x03\x04",) * 1000, 1.0)
+
+        release = await sources.accept_release(raw, keybind, None)
+
+        assert asked == [(len(zipped), ID, True)]
+        assert (release.assurance, release.backed_by, release.mirrored) == ("A3", "release", True)
+        assert_room_holds_only(room, hashlib.sha256(zipped).digest())
+        (version,) = room.versions()
+        assert {piece.form for piece in version.evidence} == {EvidenceForm.RELEASE, EvidenceForm.KEYBIND}
+
+
+async def test_the_mesh_is_not_asked_while_the_publisher_answers(tmp_path: Path, autojump_clock: MockClock) -> None:
+    room, publisher = arranged(tmp_path)
+    asked = in_the_mesh(room, b"")
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        await sources.accept_release(*signed_offline(publisher), None)
+
+        assert asked == []
+
+
+@pytest.mark.parametrize("oracle", ["raw", None])
+async def test_a_statement_that_anybody_may_have_had_signed_brings_nothing_from_the_mesh(
+    tmp_path: Path, autojump_clock: MockClock, oracle: str | None
+) -> None:
+    room, publisher = arranged(tmp_path)
+    asked = in_the_mesh(room, zipped := plugin_zip("alpha", "1.0", name="Malware"))
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        await room.database.write(lambda db: update_source(db, ID, oracle=oracle))
+        raw, keybind = signed_offline(publisher, zipped=zipped)
+        publisher.zips.clear()
+
+        with pytest.raises(PublisherFailed, match="HTTP 404"):
+            await sources.accept_release(raw, keybind, None)
+
+        assert (asked, room.versions(), room.artifacts.digests()) == ([], [], ())
+
+
+async def test_nobody_in_the_mesh_has_it_either(tmp_path: Path, autojump_clock: MockClock) -> None:
+    room, publisher = arranged(tmp_path)
+    asked = in_the_mesh(room, b"something else")
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        raw, keybind = signed_offline(publisher)
+        publisher.zips.clear()
+
+        with pytest.raises(PublisherFailed, match="HTTP 404"):
+            await sources.accept_release(raw, keybind, None)
+
+        assert len(asked) == 1
+        assert room.versions() == []
+
+
+async def test_signed_bytes_from_the_mesh_that_are_no_plugin_are_not_kept(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    in_the_mesh(room, broken := b"PK\x03\x04 and no more")
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        raw, keybind = signed_offline(publisher, zipped=broken)
+        publisher.zips.clear()
+
+        with pytest.raises(Refusal, match="the zip is not accepted"):
+            await sources.accept_release(raw, keybind, None)
+
+        assert (room.versions(), room.artifacts.digests()) == ([], ())
 
 
 async def test_a_second_statement_over_other_bytes_is_a_conflict(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -71,6 +71,7 @@ async def test_what_else_a_publisher_signs_is_found_out_once(
         await sources.verify(ID)
 
         assert room.source(ID).oracle == oracle
+        assert room.attestations()[-1].oracle == oracle
         lists = [one for one in challenges(room) if isinstance(one, list)]
         assert len(lists) == 1
         assert isinstance(lists[0], list) and lists[0][0] == 0xFF
@@ -114,6 +115,7 @@ async def test_silence_to_a_probe_leaves_the_question_open(tmp_path: Path, autoj
 
         assert outcome.success
         assert room.source(ID).oracle is None
+        assert room.attestations()[-1].oracle == ""
 
 
 @pytest.mark.parametrize(

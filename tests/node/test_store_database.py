@@ -297,6 +297,20 @@ def test_a_database_of_every_earlier_version_is_brought_to_the_same_tables(
     database.close()
 
 
+def test_what_nodes_said_of_sources_in_the_form_before_oracles_is_forgotten_and_the_rest_stays(tmp_path: Path) -> None:
+    earlier = sqlite_utils.Database(tmp_path / "node.db")
+    migrations.apply(earlier, stop_before="m002_oracle_of_attestations")
+    rest = {"author": b"a", "subject": "", "epoch": 0, "seq": 1, "place": "set", "received_at": 1, "raw": b""}
+    for kind in ("source", "node"):
+        earlier.table("announcements").insert({"id": kind.encode(), "kind": kind, **rest})
+    earlier.close()
+
+    database = Database.open(tmp_path / "node.db")
+
+    assert database.read_now(lambda db: db.execute("SELECT kind FROM announcements").fetchall()) == [("node",)]
+    database.close()
+
+
 def test_a_database_of_a_newer_version_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
     Database.open(path).close()

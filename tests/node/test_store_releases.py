@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pfn_node.store import activity, releases, sources
+from pfn_node.store import activity, announcements, releases, sources
 from pfn_node.store.rows import Release
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.identity import did_key, public_key_pem
@@ -187,10 +187,138 @@ def test_a_pins_attestation_makes_a_release_statement_count() -> None:
     world.saw("stranger", evidence=BILBO.release("hello", "1.0.0", digest("hello")))
     before = world.release().assurance
 
-    world.say("alice", source_statement(BILBO))
+    world.say("alice", source_statement(BILBO, oracle="none"))
 
     assert before == "reported"
     assert world.release().assurance == "A3"
+
+
+# --- Whether the publisher signs anything for anybody ---------------------------------------------------------------
+
+
+def attested(*said: tuple[str, str]) -> World:
+    """A world in which pins attested a key, and a stranger brings a signed release of other bytes than a pin saw."""
+    world = World()
+    for pin, oracle in said:
+        world.pin(pin)
+        world.say(pin, source_statement(BILBO, oracle=oracle))
+    world.saw(said[0][0], bytes_of="genuine")
+    world.saw("stranger", bytes_of="signed", evidence=BILBO.release("hello", "1.0.0", digest("signed")))
+    return world
+
+
+def in_force(world: World) -> str | None:
+    source = sources.get_source(world.db, BILBO.source_id)
+    assert source is not None
+    return source.oracle_in_force
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ([("alice", "")], None),
+        ([("alice", ""), ("carol", "")], None),
+        ([("alice", "raw")], "raw"),
+        ([("alice", "none"), ("carol", "raw")], "raw"),
+        ([("alice", "raw"), ("carol", "utf8"), ("dave", "none")], "raw"),
+    ],
+)
+def test_a_release_displaces_nothing_unless_the_publisher_is_known_to_sign_no_raw_bytes(
+    said: list[tuple[str, str]], state: str | None
+) -> None:
+    world = attested(*said)
+
+    assert in_force(world) == state
+    assert standing(world.release()) == ("A0", True, "pin")
+    assert world.release().sha256 == digest("genuine")
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ([("alice", "none")], "none"),
+        ([("alice", "utf8")], "utf8"),
+        ([("alice", ""), ("carol", "none")], "none"),
+        ([("alice", "none"), ("carol", "utf8")], "utf8"),
+    ],
+)
+def test_a_release_counts_once_a_pin_found_no_raw_oracle(said: list[tuple[str, str]], state: str) -> None:
+    world = attested(*said)
+
+    assert in_force(world) == state
+    assert standing(world.release()) == ("A3", True, "release")
+    assert world.release().sha256 == digest("signed")
+
+
+@pytest.mark.parametrize(("own", "level"), [("none", "A3"), ("utf8", "A3"), ("raw", "A0")])
+def test_this_nodes_own_probe_outweighs_what_pins_found(own: str, level: str) -> None:
+    world = attested(("alice", "raw" if own != "raw" else "none"))
+
+    sources.update_source(world.db, BILBO.source_id, status="verified", verified_at=NOW, oracle=own)
+
+    assert (in_force(world), world.release().assurance) == (own, level)
+
+
+def test_a_release_of_a_source_that_was_verified_here_but_never_probed_waits_for_a_probe() -> None:
+    world = World()
+    world.add_source(BILBO, verified=True, oracle=None)
+    world.saw("stranger", evidence=BILBO.release("hello", "1.0.0", digest("hello")))
+    unknown = world.release().assurance
+
+    world.pin("alice")
+    world.say("alice", source_statement(BILBO, oracle="utf8"))
+    clear = world.release().assurance
+    world.say("alice", source_statement(BILBO, oracle="raw"))
+
+    assert (unknown, clear, world.release().assurance) == ("reported", "A3", "reported")
+
+
+def test_what_strangers_blocked_nodes_and_another_key_say_of_oracles_counts_for_nothing() -> None:
+    world = attested(("alice", ""))
+    for pin in ("carol", "dave"):
+        world.pin(pin)
+    world.block("dave")
+    world.at += 1  # alice said first whose key it is
+
+    world.say("mallory", source_statement(BILBO, oracle="none"))
+    world.say("carol", source_statement(BILBO, oracle="none", key_of="another key"))
+    world.say("dave", source_statement(BILBO, oracle="none"))
+
+    assert in_force(world) is None
+    assert world.release().assurance == "A0"
+
+
+def test_a_pin_that_could_not_verify_may_warn_of_an_oracle_but_not_clear_it() -> None:
+    world = attested(("alice", ""))
+    world.pin("carol")
+
+    world.say("carol", source_statement(BILBO, oracle="none", verified=False))
+    cleared = in_force(world)
+    world.say("carol", source_statement(BILBO, oracle="raw", verified=False))
+
+    assert (cleared, in_force(world)) == (None, "raw")
+
+
+def test_with_the_pin_goes_what_it_found() -> None:
+    world = attested(("alice", ""), ("carol", "none"))
+    with_carol = world.release().assurance
+
+    world.pin("carol", False)
+
+    assert (with_carol, in_force(world), world.release().assurance) == ("A3", None, "A0")
+
+
+def test_a_pins_attestation_counts_for_a_source_that_was_registered_before_it_came() -> None:
+    world = World()
+    world.add_source(BILBO)
+    world.pin("alice")
+    world.saw("stranger", evidence=BILBO.release("hello", "1.0.0", digest("hello")))
+
+    said = world.say("alice", source_statement(BILBO, oracle="none"))
+    attested_level = world.release().assurance
+    announcements.drop(world.db, [said])
+
+    assert (attested_level, world.release().assurance) == ("A3", "reported")
 
 
 # --- Texts that are kept as artifacts ------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def test_a_source_comes_back_as_it_was_added() -> None:
         verified_at=None,
         attested=False,
         trust={"V": 0.5},
+        oracle_in_force="utf8",
     )
     assert sources.get_source(world.db, BILBO.source_id) == added
     assert sources.find_source_by_url(world.db, BILBO.url, "bilbo") == added

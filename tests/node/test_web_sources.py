@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from pfn_node.sources.outcomes import VerificationOutcome
-from pfn_node.store import registry
+from pfn_node.store import announcements, peers, registry
 from pfn_node.store.rows import Filters, HealthCheck
+from pfn_protocol.acceptance import announce
+from pfn_protocol.announcements import SourceStatement
 from pfn_protocol.identity import public_key_pem
-from tests.node.web_node import BILBO, NOW, PUBLISHER, URL, WebNode, restarted, web_node
+from tests.node.web_node import BILBO, NOW, PUBLISHER, STRANGER, URL, WebNode, restarted, web_node
 
 PEM = public_key_pem(PUBLISHER.public)
 TABLE = (
@@ -230,6 +232,21 @@ async def test_the_status_of_a_source_tells_its_history(node: WebNode) -> None:
     assert (got["last_sync"], got["next_sync"]) == (NOW - 60, NOW - 60 + 3600)
     assert [row["result"] for row in got["verifications"]] == ["success"]
     assert got["failures"] == []
+
+
+@pytest.mark.parametrize(("own", "shown"), [(None, "utf8"), ("none", "none")])
+async def test_the_oracle_that_is_shown_is_the_one_in_force(node: WebNode, own: str | None, shown: str) -> None:
+    await node.add_bilbo(oracle=own)
+    said = SourceStatement(BILBO, URL, "bilbo", PUBLISHER.public, "", "", True, NOW, "utf8")
+
+    def write(db: Any) -> None:
+        peers.set_peer_policy(db, STRANGER.public, pinned=True)
+        announcements.keep(db, announce(STRANGER, "main", said, 0, NOW * 1000), True, NOW)
+
+    await node.services.database.write(write)
+
+    assert (await node.get("/federation/source-status", query_string={"sourceId": BILBO})).json["oracle"] == shown
+    assert [row["oracle"] for row in (await node.get("/federation/sources")).json] == [shown]
 
 
 async def test_after_a_failure_the_next_sync_is_the_retry(node: WebNode) -> None:

@@ -215,7 +215,9 @@ class WebNode:
                 public_key=public_key_pem(PUBLISHER.public),
                 created_at=NOW,
             )
-            return registry.update_source(db, BILBO, **{"status": "verified", "verified_at": NOW} | columns)
+            return registry.update_source(
+                db, BILBO, **{"status": "verified", "verified_at": NOW, "oracle": "none"} | columns
+            )
 
         return await self.services.database.write(insert)
 

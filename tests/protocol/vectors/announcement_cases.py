@@ -40,6 +40,7 @@ SOURCE = SourceStatement(
     asset_naming_scheme="plugins/author/slug/slug.zip",
     verified=True,
     verified_at=NOW_S - 60,
+    oracle="utf8",
 )
 METADATA = metadata_message("hello-signal", "Hello 🌱 Signal", "1.0.0-beta.1", "Shows a status.\nIn two lines.")
 RELEASE = sign_release(
@@ -92,6 +93,8 @@ def _accepted() -> Iterator[Case]:
         ("a node without a URL", "R23", replace(NODE, url="", features=(), pins=())),
         ("a node that left", "R23", replace(NODE, left=True)),
         ("a source", "R24", SOURCE),
+        ("a source with a raw oracle", "R24", replace(SOURCE, oracle="raw")),
+        ("a source without an oracle", "R24", replace(SOURCE, oracle="none")),
         ("a source of which little is known", "R24", _bare_source()),
         ("a version", "R25", VERSION),
         ("a version without description and evidence", "R25", replace(VERSION, description=None, evidence=(), tags=())),
@@ -104,7 +107,7 @@ def _accepted() -> Iterator[Case]:
 
 
 def _bare_source() -> SourceStatement:
-    return replace(SOURCE, asset_domain="", asset_naming_scheme="", verified=False, verified_at=0)
+    return replace(SOURCE, asset_domain="", asset_naming_scheme="", verified=False, verified_at=0, oracle="")
 
 
 def _shapes() -> Iterator[Case]:
@@ -156,6 +159,10 @@ def _sources() -> Iterator[Case]:
         ("a time in milliseconds", {"verified_at": NOW_MS}, "R24"),
         ("nil for verified", {"verified": None}, "R24"),
         ("a naming scheme without end", {"asset_naming_scheme": "s" * 257}, "R24"),
+        ("an unknown oracle", {"oracle": "some"}, "R24"),
+        ("an oracle in capitals", {"oracle": "RAW"}, "R24"),
+        ("a long oracle", {"oracle": "nonesuch"}, "R24"),
+        ("nil for the oracle", {"oracle": None}, "R24"),
     ):
         yield _refuses(name, "R24", "source", _fields(SOURCE, **change), refused=refused)
 
