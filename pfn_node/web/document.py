@@ -28,7 +28,8 @@ from pfn_protocol.limits import source_id_chars_max
 TITLE = "PFN node"
 DESCRIPTION = (
     "A node of the Plugin Federation Network. Errors are `{error, details, request_id}`. Keys go into the header "
-    "`Authorization: Bearer fadmin_...`. Times are seconds since 1970, but for `created` of a new key (milliseconds, as the original). Unknown fields are ignored."
+    "`Authorization: Bearer fadmin_...`. Times are seconds since 1970, "
+    "but for `created` of a new key (milliseconds, as the original). Unknown fields are ignored."
 )
 _KEY = "apiKey"
 _MASTER = "masterKey"
