@@ -27,6 +27,7 @@ from pfn_node.mesh.incoming import Incoming
 from pfn_node.mesh.joining import Joining
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
+from pfn_node.mesh.prefix_builds import PrefixBuilds
 from pfn_node.mesh.restoring import blocked, pinned, restore_mesh
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
@@ -129,6 +130,7 @@ class Engine:
             report=self._turns.report,
             report_impostor=self._on_impostor,
         )
+        self._builds = PrefixBuilds(in_thread=in_thread or worker_threads(1, abandon=True), report=self._turns.report)
         self._incoming = Incoming(
             key=key,
             mesh=settings.mesh,
@@ -155,7 +157,12 @@ class Engine:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._speaks_at = trio.current_time() + SILENCE_SECONDS_MAX
-                doers = Doers(partial(self._outgoing.start, nursery), self._incoming.deliver, self._follow_up)
+                doers = Doers(
+                    ask=partial(self._outgoing.start, nursery),
+                    answer=self._incoming.deliver,
+                    follow_up=self._follow_up,
+                    build=partial(self._builds.start, nursery),
+                )
                 nursery.start_soon(self._turns.run, mesh, doers)
                 await nursery.start(self._joining.run, self._settings.join)
                 nursery.start_soon(self._backfill.run)

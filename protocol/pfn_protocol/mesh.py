@@ -8,7 +8,7 @@ and then does no harm.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import assert_never
 
@@ -19,6 +19,7 @@ from pfn_protocol.events import (
     PeerFound,
     PeerUnreachable,
     PolicyChanged,
+    PrefixBuilt,
     RequestReceived,
     ShutdownRequested,
     StatementMade,
@@ -28,10 +29,13 @@ from pfn_protocol.gossip import Gossip
 from pfn_protocol.identity import PrivateKey, did_key, short_did
 from pfn_protocol.intake import Intake, Taken
 from pfn_protocol.limits import skew_ms_max, slots_pinned_max
+from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import (
     Answer,
     AuthorsAnswer,
     AuthorsRequest,
+    CellsAnswer,
+    CellsRequest,
     FetchAnswer,
     FetchRequest,
     GossipAnswer,
@@ -42,6 +46,7 @@ from pfn_protocol.messages import (
     LinkAnswer,
     LinkRequest,
     RefusedAnswer,
+    SetStatus,
     SnapshotAnswer,
     SnapshotRequest,
 )
@@ -83,9 +88,11 @@ class Mesh:
         self._intake = Intake(self._registry, self._outgoing, mesh)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
         self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
-        self._peers = Peers(self._me, options.url, rng, self._outgoing)
-        self._gossip = Gossip(self._registry, self._outgoing, has_url=has_url)
-        self._reconciliation = Reconciliation(self._registry, self._outgoing, has_url=has_url)
+        self._secrets = secrets = LinkSecrets(rng)
+        self._peers = Peers(self._me, options.url, rng, self._outgoing, secrets)
+        self._gossip = Gossip(self._registry, self._outgoing, self._link_status, has_url=has_url)
+        offer = self._gossip.offer
+        self._reconciliation = Reconciliation(self._registry, self._outgoing, secrets, offer, has_url=has_url)
         self._own = OwnAnnouncements(
             key,
             mesh,
@@ -135,10 +142,10 @@ class Mesh:
 
     def status(self) -> MeshStatus:
         """The mesh in a few numbers."""
-        whole = self._registry.status()
+        whole = self._registry.total()
         return MeshStatus(
             announcements=whole.count,
-            digest=whole.digest,
+            digest=whole.digest(),
             authors=self._registry.authors,
             parked=len(self._registry.parking) + self._intake.waiting,
             links=len(self._peers.linked()),
@@ -163,10 +170,12 @@ class Mesh:
                 self._peers.learn(event.peer, event.url, joined=True)
             case PolicyChanged():
                 self._on_policy_changed(event, now_ms)
+            case PrefixBuilt():
+                self._reconciliation.built(event.build_id, event.cells, now_ms)
             case TimePassed():
                 pass  # `_settle` does whatever is due
             case ShutdownRequested():
-                self._on_shutdown_requested()
+                self._on_shutdown_requested(now_ms)
             case _:
                 assert_never(event)
         if not self._stopped:
@@ -180,7 +189,7 @@ class Mesh:
             self._on_relations_changed(now_ms)
         self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
         for peer_id in self._peers.silent(now_ms):
-            self._forget_link(peer_id)
+            self._forget_link(peer_id, now_ms)
         self._gossip.tell(self._own.settle(now_ms, links_pending=self._peers.is_linking), None)
         self._peers.dial(now_ms)
         self._reconciliation.flush(now_ms)
@@ -207,7 +216,10 @@ class Mesh:
         match event.message:
             case GossipRequest():
                 self._on_gossip_received(peer, event.token, event.message, now_ms)
+            case CellsRequest():
+                self._reconciliation.asked_for_cells(event.peer, event.token, event.message, now_ms)
             case FetchRequest() | AuthorsRequest() | IdsRequest() | SnapshotRequest():
+                self._reconciliation.heard_question(event.peer, event.message)
                 self._answer(event.token, *answer_question(self._registry, event.message, self._left_out(peer)))
             case HaveRequest():
                 sentence = "which artifacts are here is not asked of the mesh machine"
@@ -226,7 +238,7 @@ class Mesh:
                 self._on_relations_changed(now_ms)
 
     def _on_gossip_received(self, peer: Peer, token: int, request: GossipRequest, now_ms: int) -> None:
-        if not self._take_in(peer, request.push, now_ms, pulled=False):
+        if not self._take_in(peer, request.push, now_ms):
             self._answer(token, self._refusal(peer.node_id, now_ms))
             return
         self._gossip.answer(peer.node_id, token, request, now_ms)
@@ -252,27 +264,35 @@ class Mesh:
         self._sponsoring.heard(peer.node_id, now_ms)
         match in_flight.message, event.message:
             case LinkRequest(), LinkAnswer() as answer:
-                self._on_link_answered(peer, answer, now_ms)
-            case GossipRequest(), GossipAnswer() as answer:
-                self._on_gossip_answered(peer, in_flight, answer, now_ms)
+                self._on_link_answered(peer, in_flight.message, answer, now_ms)
+            case GossipRequest(status=told), GossipAnswer() as answer:
+                self._on_gossip_answered(peer, in_flight, replace(answer, status=answer.status or told), now_ms)
             case FetchRequest(), FetchAnswer() as answer:
-                self._on_fetch_answered(peer, in_flight, answer, now_ms)
+                delivered = self._pull(peer, answer.announcements, now_ms)
+                self._reconciliation.fetched(in_flight, answer.missing, delivered, now_ms)
             case AuthorsRequest(), AuthorsAnswer() as answer:
                 self._reconciliation.answered_authors(in_flight, answer, now_ms)
             case IdsRequest(), IdsAnswer() as answer:
-                self._on_ids_answered(peer, in_flight, answer, now_ms)
+                self._reconciliation.answered_ids(in_flight, answer, now_ms)
+            case CellsRequest(), CellsAnswer() as answer:
+                self._reconciliation.answered_cells(in_flight, answer, now_ms)
+            case SnapshotRequest(author=b""), SnapshotAnswer() as answer:
+                delivered = self._pull(peer, answer.announcements, now_ms)
+                self._reconciliation.answered_snapshot(in_flight, answer.after, sum(delivered.values()), now_ms)
             case SnapshotRequest(), SnapshotAnswer() as answer:
-                self._take_in(peer, answer.announcements, now_ms, pulled=True)
+                self._pull(peer, answer.announcements, now_ms)
                 self._own.answered(in_flight, peer.url if peer.linked else "", answer, now_ms)
             case _, RefusedAnswer() as answer:
                 self._on_refused(peer, in_flight, answer, now_ms)
             case _:
                 self._on_request_failed(peer, in_flight, now_ms)
+        peer.differences_found = max(peer.differences_found, self._reconciliation.differences_found(peer.node_id))
 
-    def _on_link_answered(self, peer: Peer, answer: LinkAnswer, now_ms: int) -> None:
+    def _on_link_answered(self, peer: Peer, request: LinkRequest, answer: LinkAnswer, now_ms: int) -> None:
         was_linked = peer.linked
         if not self._peers.answered_link(peer, answer, now_ms):
             return
+        self._secrets.answered(peer.node_id, request, answer)
         if was_linked:
             self._leave_out(peer)
         else:
@@ -280,26 +300,15 @@ class Mesh:
 
     def _on_gossip_answered(self, peer: Peer, in_flight: InFlight, answer: GossipAnswer, now_ms: int) -> None:
         self._gossip.answered(in_flight, answer, now_ms)
-        if self._take_in(peer, answer.push, now_ms, pulled=False) and peer.linked and answer.status is not None:
+        if self._take_in(peer, answer.push, now_ms) and peer.linked and answer.status is not None:
             self._reconciliation.heard_status(peer.node_id, answer.status, now_ms)
-
-    def _on_fetch_answered(self, peer: Peer, in_flight: InFlight, answer: FetchAnswer, now_ms: int) -> None:
-        taken = self._intake.take(answer.announcements, now_ms, pushed=False)
-        self._on_taken(taken, peer, now_ms, pulled=True)
-        self._reconciliation.fetched(in_flight, answer.missing, taken.delivered, now_ms)
-
-    def _on_ids_answered(self, peer: Peer, in_flight: InFlight, answer: IdsAnswer, now_ms: int) -> None:
-        offers = self._reconciliation.answered_ids(in_flight, answer, now_ms)
-        if offers:
-            self._gossip.offer(peer.node_id, offers)
-        peer.differences_found = self._reconciliation.differences_found(peer.node_id)
 
     def _on_refused(self, peer: Peer, in_flight: InFlight, answer: RefusedAnswer, now_ms: int) -> None:
         self._check_clock(peer, answer, now_ms)
         unlinked = answer.rule in (RULE_NOT_LINKED, RULE_NOT_LISTENED_TO)
         if unlinked and self._peers.refused_as_unlinked(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id)  # it was restarted, or has closed the link: it is asked anew
-        self._on_request_failed(peer, in_flight, now_ms)
+            self._forget_link(peer.node_id, now_ms)  # it was restarted, or has closed the link: it is asked anew
+        self._on_request_failed(peer, in_flight, now_ms, answer.rule)
 
     def _on_peer_unreachable(self, event: PeerUnreachable, now_ms: int) -> None:
         in_flight = self._outgoing.take(event.request_id, event.peer)
@@ -307,13 +316,12 @@ class Mesh:
         if in_flight is not None and peer is not None:
             self._on_request_failed(peer, in_flight, now_ms)
 
-    def _on_request_failed(self, peer: Peer, in_flight: InFlight, now_ms: int) -> None:
+    def _on_request_failed(self, peer: Peer, in_flight: InFlight, now_ms: int, rule: str = "") -> None:
         self._gossip.failed(in_flight, now_ms)
-        self._reconciliation.failed(in_flight)
-        if isinstance(in_flight.message, SnapshotRequest):
-            self._own.failed(in_flight)
+        self._reconciliation.failed(in_flight, rule, now_ms)
+        self._own.failed(in_flight)
         if self._peers.request_failed(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id)
+            self._forget_link(peer.node_id, now_ms)
 
     def _check_clock(self, peer: Peer, answer: RefusedAnswer, now_ms: int) -> None:
         """A node that the operator trusts has another time: one of the two clocks is wrong, probably this one."""
@@ -328,11 +336,16 @@ class Mesh:
 
     # What it comes to.
 
-    def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int, *, pulled: bool) -> bool:
-        """Take in what a peer sent. Returns whether the link still stands."""
-        if raws:
-            self._on_taken(self._intake.take(raws, now_ms, pushed=not pulled), peer, now_ms, pulled=pulled)
+    def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> bool:
+        """Take in what a peer pushed. Returns whether the link still stands."""
+        self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
         return peer.linked
+
+    def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> dict[bytes, bool]:
+        """Take in what a peer was asked for. Returns of each valid one whether it was new."""
+        taken = self._intake.take(raws, now_ms, pushed=False)
+        self._on_taken(taken, peer, now_ms, pulled=True)
+        return taken.delivered
 
     def _on_taken(self, taken: Taken, peer: Peer | None, now_ms: int, *, pulled: bool) -> None:
         """Announcements were taken in: keep this node's own, tell the others, draw the consequences."""
@@ -344,7 +357,7 @@ class Mesh:
             self._gossip.holds(peer.node_id, taken.delivered)
             if taken.hostile is not None or self._peers.count_faults(peer, taken.faults):
                 self._peers.close(peer, now_ms, shun=True)
-                self._forget_link(peer.node_id)
+                self._forget_link(peer.node_id, now_ms)
         came_from = peer.node_id if peer is not None else None
         if pulled and came_from is not None:
             self._gossip.mention(taken.fresh + returned, came_from)
@@ -357,13 +370,16 @@ class Mesh:
 
     def _on_linked(self, peer: Peer, now_ms: int) -> None:
         left_out = self._left_out(peer)
+        self._reconciliation.open(peer.node_id, peer.url, left_out, now_ms)
         self._gossip.open(peer.node_id, peer.url, left_out, now_ms)
-        self._reconciliation.open(peer.node_id, peer.url, left_out)
         self._own.linked(peer.node_id, peer.url, now_ms)
 
-    def _forget_link(self, peer_id: bytes) -> None:
+    def _forget_link(self, peer_id: bytes, now_ms: int) -> None:
         self._gossip.close(peer_id)
-        self._reconciliation.close(peer_id)
+        self._reconciliation.close(peer_id, now_ms)
+
+    def _link_status(self, peer_id: bytes) -> SetStatus:
+        return self._reconciliation.status(peer_id)
 
     def _on_peer_left(self, peer_id: bytes, now_ms: int) -> None:
         """It said that it leaves the mesh: its address is of no use any more."""
@@ -371,14 +387,14 @@ class Mesh:
         if peer is not None and not (peer.joined or peer.pinned):
             if peer.linked:
                 self._peers.close(peer, now_ms)
-                self._forget_link(peer_id)
+                self._forget_link(peer_id, now_ms)
             self._peers.forget(peer_id)
 
     def _on_policy_changed(self, event: PolicyChanged, now_ms: int) -> None:
         before = self._pins, self._sponsoring.nodes
         self._pins = tuple(pin for pin in event.pins if pin != self._me)
         for peer_id in self._peers.set_policy(self._pins, event.blocked, now_ms):
-            self._forget_link(peer_id)
+            self._forget_link(peer_id, now_ms)
         self._sponsoring.remove((*self._pins, *event.blocked))
         for peer in self._peers.linked():
             self._leave_out(peer)
@@ -395,10 +411,11 @@ class Mesh:
         self._reconciliation.be_eager()
         self._gossip.ask_status(now_ms)
 
-    def _on_shutdown_requested(self) -> None:
+    def _on_shutdown_requested(self, now_ms: int) -> None:
         self._stopped = True
         self._peers.stop()
         self._gossip.stop()
+        self._reconciliation.stop(now_ms)
 
     def _leave_out(self, peer: Peer) -> None:
         left_out = self._left_out(peer)

@@ -32,7 +32,8 @@ from pfn_protocol.limits import (
     silent_link_ms_max,
     view_sample_max,
 )
-from pfn_protocol.messages import LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
+from pfn_protocol.link_secrets import LinkSecrets
+from pfn_protocol.messages import CellsRequest, LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 
 # Addresses that are remembered for one node: joined, announced, heard.
@@ -111,11 +112,14 @@ class Peer:
 class Peers:
     """All other nodes that this one knows of."""
 
-    def __init__(self, me: bytes, url: str, rng: Random, outgoing: Outgoing) -> None:
+    def __init__(
+        self, me: bytes, url: str, rng: Random, outgoing: Outgoing, secrets: LinkSecrets | None = None
+    ) -> None:
         self._me = me
         self._url = url
         self._rng = rng
         self._outgoing = outgoing
+        self._secrets = secrets or LinkSecrets(rng)
         self._peers: dict[bytes, Peer] = {}
         self._blocked: dict[bytes, None] = {}
         self._stopped = False
@@ -213,7 +217,7 @@ class Peers:
         if not peer.reached or isinstance(in_flight.message, LinkRequest):
             peer.reached = True
             self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
-        if not getattr(in_flight.message, "wait_seconds", 0):
+        if not (getattr(in_flight.message, "wait_seconds", 0) or isinstance(in_flight.message, CellsRequest)):
             peer.round_trip_ms = max(0, now_ms - in_flight.sent_ms)
 
     # Links.
@@ -232,7 +236,7 @@ class Peers:
         if not (request.url and peer.reached):  # what it says now is the best that is known, unless we reached it
             peer.url = request.url
         self._open(peer, request.left_out, now_ms, outbound=peer.outbound and peer.linked)
-        return LinkAnswer(True, 0, self._sample(node_id), self.blocked)
+        return LinkAnswer(True, 0, self._sample(node_id), self.blocked, *self._secrets.answer(node_id, request))
 
     def answered_link(self, peer: Peer, answer: LinkAnswer, now_ms: int) -> bool:
         """A node that was asked for a link answered. Returns whether there is one now."""
@@ -329,7 +333,8 @@ class Peers:
         return earliest(dials, silence)
 
     def _ask_for_link(self, peer: Peer, now_ms: int) -> None:
-        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked)
+        key, nonce = self._secrets.offer(peer.node_id, is_linked=peer.linked)
+        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked, key, nonce)
         self._outgoing.request(peer.node_id, peer.url, message, now_ms)
 
     def _links(self) -> int:

@@ -24,6 +24,7 @@ from typing import assert_never
 
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, Statement, VersionStatement
 from pfn_protocol.effects import (
+    BuildPrefix,
     ChangeAdmission,
     DropAnnouncements,
     Effect,
@@ -41,6 +42,7 @@ from pfn_protocol.events import (
     PeerFound,
     PeerUnreachable,
     PolicyChanged,
+    PrefixBuilt,
     RequestReceived,
     ShutdownRequested,
     StatementMade,
@@ -59,6 +61,7 @@ from pfn_protocol.messages import (
     Request,
     SnapshotAnswer,
 )
+from pfn_protocol.sketch import build_cells
 
 START_MS = 1_800_000_000_000
 MESH = "test"
@@ -107,6 +110,7 @@ class Node:
     alerts: list[RaiseAlert] = field(default_factory=list)
     sent: list[SendRequest] = field(default_factory=list)
     answers: list[SendAnswer] = field(default_factory=list)
+    builds: list[BuildPrefix] = field(default_factory=list)
     _mesh: Mesh | None = None
     _wake_at: int | None = None
 
@@ -217,6 +221,7 @@ class Network:
         self.now_ms = START_MS
         self.delay_ms = delay_ms
         self.loss = loss
+        self.build_ms = 20
         self.nodes: dict[str, Node] = {}
         self.trace: list[str] = []
         self._cut: dict[tuple[str, str], None] = {}
@@ -295,8 +300,22 @@ class Network:
                 self._send_answer(node, effect)
             case RaiseAlert():
                 node.alerts.append(effect)
+            case BuildPrefix():
+                self._build(node, effect)
             case _:
                 assert_never(effect)
+
+    def _build(self, node: Node, effect: BuildPrefix) -> None:
+        """As the engine's worker thread would: the outcome comes later, and not at all after a crash."""
+        node.builds.append(effect)
+        cells = build_cells(effect.ids, effect.without, effect.salt, effect.length)
+        incarnation = node.incarnation
+
+        def report() -> None:
+            if node.incarnation == incarnation:
+                node.report(PrefixBuilt(effect.build_id, cells))
+
+        self.later(self.build_ms, report)
 
     def _keep(self, node: Node, effect: KeepAnnouncement) -> None:
         announcement = effect.announcement

@@ -6,7 +6,7 @@ import pytest
 
 from pfn_protocol.announcements import Kind, NodeStatement, SourceStatement
 from pfn_protocol.events import RequestReceived, StatementMade
-from pfn_protocol.messages import AuthorsRequest, FetchRequest, GossipRequest, IdsRequest, LinkRequest, RefusedAnswer
+from pfn_protocol.messages import AuthorsRequest, CellsRequest, FetchRequest, GossipRequest, LinkRequest, RefusedAnswer
 from tests.protocol.network import START_MS, Network, Node, key_of
 
 
@@ -285,7 +285,7 @@ def test_a_burst_beyond_an_authors_rate_is_completed_by_reconciliation() -> None
 
     assert 200 <= pushed < 600
     assert len(alice.versions(bob)) == 600
-    assert alice.requests(IdsRequest, bob)
+    assert alice.requests(CellsRequest, bob) or bob.requests(CellsRequest, alice)
 
 
 def test_an_outbox_that_overflows_leaves_the_rest_to_reconciliation() -> None:

@@ -1,12 +1,16 @@
 """Questions over links: who is answered, what a page holds, and answers that nobody waited for."""
 
+from random import Random
+
 import pytest
 
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
+from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import (
     Answer,
     AuthorsAnswer,
     AuthorsRequest,
+    CellsAnswer,
     FetchAnswer,
     FetchRequest,
     GossipAnswer,
@@ -23,6 +27,7 @@ from pfn_protocol.messages import (
 from pfn_protocol.outgoing import InFlight, Outgoing
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
+from pfn_protocol.sketch import Cells
 from tests.protocol.network import START_MS, Network, Node, key_of
 
 
@@ -136,7 +141,7 @@ def test_a_fetch_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_did_not_fit_into_one_fetch_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pfn_protocol.pages.page_bytes_max", 1_500)
     network = Network()
-    alice, bob = network.node("alice"), network.node("bob")
+    alice, bob = network.node("alice", polls=True), network.node("bob")
     for number in range(30):
         bob.sees(f"plugin-{number}")
 
@@ -205,15 +210,25 @@ def test_of_two_hanging_requests_of_one_node_the_earlier_is_answered_at_once() -
 
 
 def test_answers_to_a_round_that_is_over_change_nothing() -> None:
-    registry, outgoing = Registry(key_of("alice").public), Outgoing()
-    reconciliation = Reconciliation(registry, outgoing, has_url=False)
-    bob = key_of("bob").public
-    reconciliation.open(bob, "http://bob.test", ())
+    registry, outgoing, bob = Registry(key_of("alice").public), Outgoing(), key_of("bob").public
+    offers: list[bytes] = []
+    reconciliation = Reconciliation(
+        registry,
+        outgoing,
+        LinkSecrets(Random(1)),
+        lambda peer, ids: offers.extend(ids),
+        has_url=False,
+    )
+    reconciliation.open(bob, "http://bob.test", (), START_MS)
     stale = InFlight(1, bob, "http://bob.test", AuthorsRequest(b""), (), START_MS)
 
     reconciliation.answered_authors(stale, AuthorsAnswer((), False), START_MS)
-    assert reconciliation.answered_ids(stale, IdsAnswer((), False), START_MS) == []
+    reconciliation.answered_ids(stale, IdsAnswer((), False), START_MS)
+    reconciliation.answered_cells(stale, CellsAnswer(b"", 0, bytes(32)), START_MS)
+    reconciliation.answered_snapshot(stale, bytes(32), 1, START_MS)
     reconciliation.fetched(stale, (), {}, START_MS)
-    reconciliation.failed(stale)
+    reconciliation.failed(stale, "", START_MS)
+    reconciliation.built(1, Cells(0), START_MS)
 
+    assert not offers
     assert outgoing.drain() == [] and reconciliation.wake_at is None
