@@ -139,6 +139,11 @@ class Reconciliation:
         """When `flush` has something to do next."""
         return earliest(*(comparison.due_ms for comparison in self._comparisons.values()))
 
+    @property
+    def sketch_memory_bytes(self) -> int:
+        """What the sketches of all links take."""
+        return self._prefixes.memory_bytes
+
     def differences_found(self, peer: bytes) -> int:
         """How many announcements were found missing here, over this link."""
         comparison = self._comparisons.get(peer)

@@ -264,7 +264,7 @@ def cells_wanted(difference: float, *, guessed: bool) -> int:
     """
     size = max(1.0, difference)
     wanted = size * (1.36 + 1.2 / size**0.55) * 1.1
-    return int(wanted * (0.9 + 2.0 / math.sqrt(size)) if guessed else wanted) + 1
+    return int(wanted * (0.95 + 1.2 / math.sqrt(size)) if guessed else wanted) + 1
 
 
 def _xor(one: bytes, other: bytes) -> bytes:
