@@ -33,6 +33,7 @@ class Round:
     is_telling: bool = False  # the lists of authors are being exchanged first
     told_until: bytes = b""
     told_all: bool = False
+    heard_all: bool = False
     to_compare: deque[tuple[bytes, int]] = field(default_factory=deque)  # author and cap
     pages: int = 0
     theirs: dict[bytes, None] = field(default_factory=dict)  # ids of the author that is being compared

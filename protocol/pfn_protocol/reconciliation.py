@@ -280,7 +280,9 @@ class Reconciliation:
         link_set, after = comparison.link_set, in_flight.message.after
         page = [(theirs.author, theirs.cap) for theirs in answer.authors]
         more = answer.more and bool(page) and round_.pages + 1 < authors_pages_max
-        link_set.hear(page, is_first=not after, is_last=not more)
+        if not round_.heard_all:
+            link_set.hear(page, is_first=not after, is_last=not more)
+            round_.heard_all = not more
         for theirs in answer.authors:
             cap = min(theirs.cap, self._registry.cap(theirs.author))
             if round_.is_telling or not cap or link_set.leaves_out(theirs.author):
