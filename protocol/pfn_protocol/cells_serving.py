@@ -45,8 +45,8 @@ class CellsServing:
         self._askers: dict[bytes, _Asker] = {}
 
     def open(self, peer: bytes, now_ms: int) -> None:
-        """There is a link."""
-        self._askers.setdefault(peer, _Asker(since_ms=now_ms))
+        """There is a link, perhaps anew, with other salts: what waited for cells asks again."""
+        self._turn_away(self._askers.setdefault(peer, _Asker(since_ms=now_ms)), now_ms)
 
     def close(self, peer: bytes, now_ms: int) -> None:
         """The link is over; whoever waits is told."""

@@ -104,6 +104,11 @@ class Comparison:
         self.unresolved = (tuple(theirs), tuple(mine))
         self.unresolved_until_ms = now_ms + unresolved_ms
 
+    def give_up(self, now_ms: int) -> None:
+        """This node's own cells changed under the round: another one begins later."""
+        self.round = None
+        self.count_fruit(0, now_ms)
+
     def count_fruit(self, gained: int, now_ms: int) -> None:
         """A round is over. Those that bring nothing come ever more rarely."""
         if gained:

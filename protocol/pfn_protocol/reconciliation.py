@@ -225,7 +225,10 @@ class Reconciliation:
         round_ = comparison.round
         if round_ is not None and round_.cells is not None and round_.cells.difference is None:
             prefix = self._prefixes.find(peer, round_.cells.salt.key, now_ms)
-            if round_.cells.mine is None and prefix is not None and prefix.freeze_for_own(self._registry, now_ms):
+            if round_.cells.mine is None and prefix is not None:
+                if not prefix.freeze_for_own(self._registry, now_ms):
+                    comparison.give_up(now_ms)
+                    return
                 round_.cells.mine = prefix.total
             if round_.cells.answer is not None:
                 self._work_on_cells(peer, comparison, round_, round_.cells, now_ms)
@@ -237,8 +240,7 @@ class Reconciliation:
         if cells.mine is None:
             return  # this node's own cells are being made
         if prefix is None or now_ms >= prefix.own_until_ms:
-            comparison.round = None  # they changed under the round: another one begins later
-            comparison.count_fruit(0, now_ms)
+            comparison.give_up(now_ms)
             return
         if len(prefix.cells) < cells.asked:
             if not self._prefixes.want(peer, comparison.link_set, cells.salt.key, cells.asked, now_ms):

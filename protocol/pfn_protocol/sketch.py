@@ -183,7 +183,7 @@ class Cells:
         left = self.part(0, len(self))
         found: dict[bytes, bool] = {}
         looked_at = np.arange(len(left))
-        while len(looked_at):
+        while len(looked_at) and len(found) <= len(left):
             counts = left._counts[looked_at]
             single = looked_at[(counts == 1) | (counts == 255)]
             ids = _joined_halves(left._highs[single], left._lows[single])
@@ -197,12 +197,8 @@ class Cells:
                 if short_id in found:
                     return None
                 found[short_id] = count == 1
-            if len(found) > len(left):
-                return None
-            if not len(cells):
-                break
             touched = left._toggle(highs, lows, seeds[pure], checksums[pure], np.uint8(0) - counts)
-            looked_at = np.unique(np.concatenate(touched))
+            looked_at = np.unique(np.concatenate((looked_at[:0], *touched)))
         return _difference(found) if left._is_empty else None
 
     def _peel_few(self, salt: bytes) -> Difference | None:
@@ -210,7 +206,7 @@ class Cells:
         checksums, counts = self._checksums.tolist(), self._counts.tolist()
         found: dict[bytes, bool] = {}
         waiting = list(range(len(self)))
-        while waiting:
+        while waiting and len(found) <= len(self):
             cell = waiting.pop()
             count, high, low, checksum = counts[cell], highs[cell], lows[cell], checksums[cell]
             if count not in (1, 255):

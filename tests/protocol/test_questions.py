@@ -232,3 +232,32 @@ def test_answers_to_a_round_that_is_over_change_nothing() -> None:
 
     assert not offers
     assert outgoing.drain() == [] and reconciliation.wake_at is None
+
+
+def test_a_newcomer_takes_a_snapshot_and_then_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network()
+    alice, bob = network.node("alice"), network.node("bob")
+    for number in range(300):
+        bob.sees(f"plugin-{number}")
+
+    alice.pin(bob)
+    alice.join(bob)
+    network.elapse(seconds=10)
+
+    assert len(alice.versions(bob)) == 300
+    assert any(one.message == SnapshotRequest(b"", b"") for one in alice.requests(SnapshotRequest, bob))
+    assert network.agree(alice, bob)
+
+
+def test_what_comes_after_the_link_was_closed_is_taken_in_all_the_same() -> None:
+    network = Network(delay_ms=(500, 500))
+    alice, bob = network.node("alice"), network.node("bob")
+    bob.sees("hello")
+    alice.pin(bob)
+    alice.join(bob)
+    network.elapse_until(lambda: bool(alice.requests(SnapshotRequest, bob)), seconds=30)
+
+    alice.block(bob)
+    network.elapse(seconds=3)
+
+    assert not alice.is_linked(bob)

@@ -30,7 +30,7 @@ from pfn_protocol.messages import (
 from pfn_protocol.prefixes import Prefixes
 from pfn_protocol.sketch import Cells
 from tests.protocol.network import START_MS
-from tests.protocol.parties import Party, pair
+from tests.protocol.parties import Lie, Party, pair
 from tests.protocol.sets import ALICE, BOB, CAROL, fake_versions
 
 HOUR_MS = 3_600_000
@@ -111,6 +111,50 @@ def test_a_prefix_that_is_too_far_behind_is_made_anew(monkeypatch: pytest.Monkey
     assert len(alice.builds) == len(bob.builds) == 2
 
 
+def test_a_round_whose_own_cells_come_too_late_is_given_up_and_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.changes.sketch_changes_max", 20)
+    alice, bob = pair()
+    lacking(alice, bob, 5)
+    alice.holds_builds = True
+    alice.compare(bob, START_MS)
+    alice.hold(fake_versions(ALICE.public, 50))
+    alice.build(alice.builds[0], START_MS + 5_000)
+    assert not alice.requests(FetchRequest)
+
+    alice.holds_builds = False
+    alice.compare(bob, START_MS + 60_000)
+
+    assert set(bob.registry.all_ids()) < set(alice.registry.all_ids())
+
+
+def test_cells_that_come_before_the_own_longer_prefix_wait_for_it() -> None:
+    alice, bob = pair(4_000)
+    lacking(alice, bob, MANY)
+
+    def hold(request: Request, answer: Answer) -> Answer:
+        alice.holds_builds = True
+        return answer
+
+    alice.lie = hold
+    alice.compare(bob, START_MS)
+    assert not alice.requests(FetchRequest)
+    alice.build(alice.builds[1], START_MS + 8_000)
+    alice.perform(bob, START_MS + 8_000)
+
+    assert alice.agrees_with(bob)
+
+
+def test_a_link_made_anew_turns_away_what_waits_for_cells() -> None:
+    alice, bob = pair()
+    bob.holds_builds = True
+    alice.ask(bob, cells_request(alice, bob))
+
+    bob.machine.open(alice.id, "http://alice.test", (), START_MS)
+    bob.perform(alice, START_MS)
+
+    assert [rule_of(one) for one in bob.said.values()] == ["R115"]
+
+
 def test_sides_that_admit_different_authors_tell_each_other_and_compare_what_both_admit() -> None:
     alice, bob = pair(bob_admits=(ALICE, BOB))
     lacking(alice, bob, 5)
@@ -184,7 +228,7 @@ def a_moving_set(request: Request, answer: Answer) -> Answer:
     [random_cells, other_digest, too_few_cells, another_count, a_huge_count, a_moving_set],
     ids=lambda lie: lie.__name__,
 )
-def test_lying_cells_cost_two_salts_at_most_and_pages_repair(lie: object) -> None:
+def test_lying_cells_cost_two_salts_at_most_and_pages_repair(lie: Lie) -> None:
     alice, bob = pair(300)
     lacking(alice, bob, 200)
     alice.lie = lie
@@ -257,6 +301,58 @@ def test_after_a_lost_answer_the_next_status_begins_a_new_round(lost: type[Reque
     assert alice.agrees_with(bob)
 
 
+def test_a_round_whose_own_longer_prefix_cannot_be_made_goes_to_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = pair(300)
+    lacking(alice, bob, MANY)
+
+    monkeypatch.setattr("pfn_protocol.reconciliation.is_nearly_empty", lambda comparison: False)
+    want = alice.machine._prefixes.want
+    monkeypatch.setattr(
+        alice.machine._prefixes,
+        "want",
+        lambda peer, link_set, salt, length, now_ms: length <= 4_096 and want(peer, link_set, salt, length, now_ms),
+    )
+
+    alice.compare(bob, START_MS)
+
+    assert alice.agrees_with(bob)
+    assert alice.requests(IdsRequest)
+
+
+def test_a_round_under_which_the_own_cells_changed_is_given_up_and_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = pair()
+    lacking(alice, bob, 100)
+
+    def thaw(request: Request, answer: Answer) -> Answer:
+        for prefix in alice.machine._prefixes._standing.values():
+            prefix.own_until_ms = 0
+        return answer
+
+    alice.lie = thaw
+    alice.compare(bob, START_MS)
+    assert len(alice.requests(CellsRequest)) == 1 and not alice.agrees_with(bob)
+    alice.lie = lambda request, answer: answer
+    alice.compare(bob, START_MS + 60_000)
+
+    assert alice.agrees_with(bob)
+
+
+def test_pages_of_ids_go_on_until_all_are_there_and_a_side_without_a_url_offers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pfn_protocol.pages.ids_page_max", 4)
+    alice, bob = pair(0, secret=False)
+    lacking(alice, bob, 10)
+    alice.hold(fake_versions(BOB.public, 12)[10:])
+    alice.machine._has_url = False
+
+    alice.compare(bob, START_MS)
+
+    assert len(alice.registry) == 12
+    assert len(alice.requests(IdsRequest)) == 3
+    assert set(alice.offered) == {one.id for one in fake_versions(BOB.public, 12)[10:]}
+
+
 # --- What stays different -------------------------------------------------------------------------------------------
 
 
@@ -316,6 +412,21 @@ def test_ids_that_a_neighbour_does_not_want_are_not_offered_for_ever(monkeypatch
 
     assert set(alice.offered) == {one.id for one in fake_versions(ALICE.public, 10)}
     assert len(alice.asked) < 30
+
+
+def test_what_stayed_different_and_left_the_set_is_no_longer_subtracted() -> None:
+    alice, bob = pair()
+    alice.hold(fake_versions(ALICE.public, 2))
+    for minute in range(2):
+        alice.compare(bob, START_MS + minute * 60_000)
+    asked = len(alice.asked)
+
+    alice.drop(fake_versions(ALICE.public, 2)[:1])
+    alice.compare(bob, START_MS + 200_000)
+    alice.drop(fake_versions(ALICE.public, 2)[1:])
+    alice.compare(bob, START_MS + 300_000)
+
+    assert alice.agrees_with(bob) and len(alice.asked) == asked
 
 
 def test_nothing_is_done_when_the_difference_is_gone_by_itself() -> None:
