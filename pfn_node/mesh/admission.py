@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pfn_protocol.encoding import unpack
 from pfn_protocol.errors import Refusal
 from pfn_protocol.limits import (
+    authors_page_max,
     digest_bytes,
     fetch_ids_max,
     have_max,
@@ -48,12 +49,14 @@ STRANGERS_PUSHED_BURST = 10_000.0
 
 _OVERHEAD_BYTES = 1024  # envelope, recipient, time, nonce, list heads
 _ID_BYTES = digest_bytes + 2
+_AUTHOR_BYTES = key_bytes + 6  # a key and its cap
 _LINK_BYTES = view_max * (url_chars_max + key_bytes + 8) + left_out_max * (key_bytes + 2) + url_chars_max
 REQUEST_BYTES_MAX = {
     "link": _LINK_BYTES + _OVERHEAD_BYTES,
     "gossip": request_bytes_max,
     "fetch": fetch_ids_max * _ID_BYTES + _OVERHEAD_BYTES,
-    "authors": _OVERHEAD_BYTES,
+    "cells": _OVERHEAD_BYTES,
+    "authors": authors_page_max * _AUTHOR_BYTES + _OVERHEAD_BYTES,
     "ids": _OVERHEAD_BYTES,
     "snapshot": _OVERHEAD_BYTES,
     "have": have_max * _ID_BYTES + _OVERHEAD_BYTES,

@@ -17,12 +17,12 @@ class InThread(Protocol):
     async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
-def worker_threads() -> InThread:
-    """In threads, a few at a time."""
-    limiter = trio.CapacityLimiter(THREADS_MAX)
+def worker_threads(threads_max: int = THREADS_MAX, *, abandon: bool = False) -> InThread:
+    """In threads, a few at a time. `abandon`: whoever is cancelled leaves the thread to end for itself."""
+    limiter = trio.CapacityLimiter(threads_max)
 
     async def run(work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=limiter)
+        return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=abandon)
 
     return run
 

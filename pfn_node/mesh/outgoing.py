@@ -23,7 +23,7 @@ from pfn_node.mesh.views import shown
 from pfn_protocol.effects import SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable
-from pfn_protocol.messages import GossipRequest
+from pfn_protocol.messages import CellsRequest, GossipRequest
 
 log = structlog.get_logger()
 
@@ -156,7 +156,7 @@ class Outgoing:
             sent=exchange.bytes_sent,
             received=exchange.bytes_received,
             at=self._clock(),
-            round_trip_seconds=None if waits else trio.current_time() - began,
+            round_trip_seconds=None if waits or isinstance(message, CellsRequest) else trio.current_time() - began,
         )
         return AnswerReceived(request.request_id, request.peer, exchange.answer)
 

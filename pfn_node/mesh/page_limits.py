@@ -1,9 +1,12 @@
-"""Bounds on what others may have this node read out: pages of authors, of ids, and of bodies.
+"""Bounds on what others may have this node read out: pages of authors, of ids, and of bodies, and cells.
 
 Such a question is small and its answer is up to a megabyte, gathered by the machine and read from the disk. So few are
 prepared at a time, one for each asker, and nodes that the operator does not pin have a budget of bytes that fills again
 over a day. Beyond the budget the answer is a refusal, `busy`: nothing is wrong with the question, and the asker's next
 status begins a new round. Whoever is to be filled from nothing needs each body once, so `fetch` has no budget.
+
+Cells wait in the machine until they are made, one request of each neighbour, and so take none of these places: their
+making is bounded there. Their bytes are counted like those of pages.
 
 Whoever finds no place waits for one a little, in the order in which they came: an honest node may well ask for two
 things at once (it reads back its own slots while it reconciles), and a refusal would put its round off to its next
@@ -20,7 +23,7 @@ import trio
 
 from pfn_node.mesh.admission import BUSY, NotHeard
 from pfn_protocol.message_fields import ReceivedRequest
-from pfn_protocol.messages import AuthorsRequest, IdsRequest, SnapshotRequest
+from pfn_protocol.messages import AuthorsRequest, CellsRequest, IdsRequest, SnapshotRequest
 
 # For strangers, and again for pinned nodes. Enough that a slow disk under one does not hold up all others; at 1 MB each
 # they never fill the memory.
@@ -32,7 +35,8 @@ WAIT_SECONDS_MAX = 2.0
 OF_ONE_ASKER_MAX = 3
 # Of all strangers, and again of all pinned nodes: what is prepared, and who waits.
 ASKED_AT_ONCE_MAX = 64
-# A million ids have 34 MB and what a node reads back of its own 20 MB at most: that more than three times a day.
+# A million ids have 34 MB and what a node reads back of its own 20 MB at most: that more than three times a day. All
+# cells that a link serves in a day (R118) have 132 MB.
 BYTES_A_DAY_MAX = 192 * 2**20
 # Nodes whose budget is remembered: far more than a node has links in a day. Who is forgotten begins anew.
 BUDGETS_MAX = 4096
@@ -78,11 +82,11 @@ class PageLimits:
 
         Raises NotHeard if none became free, too many wait already, or the budget is spent.
         """
+        if self._is_counted(request) and self._left(request.sender) <= 0:
+            raise NotHeard(429, BUSY, "You had your pages for today; more come with time.", request.nonce)
         if not isinstance(request.message, AuthorsRequest | IdsRequest | SnapshotRequest):
             yield
             return
-        if self._is_counted(request) and self._left(request.sender) <= 0:
-            raise NotHeard(429, BUSY, "You had your pages for today; more come with time.", request.nonce)
         line = self._pinned if self._is_pinned(request.sender) else self._strangers
         if line.is_full_for(request.sender):
             raise _no_place(request)
@@ -105,7 +109,9 @@ class PageLimits:
                 self._budgets.popitem(last=False)
 
     def _is_counted(self, request: ReceivedRequest) -> bool:
-        return isinstance(request.message, IdsRequest | SnapshotRequest) and not self._is_pinned(request.sender)
+        return isinstance(request.message, CellsRequest | IdsRequest | SnapshotRequest) and not self._is_pinned(
+            request.sender
+        )
 
     def _left(self, sender: bytes) -> float:
         left, at_ms = self._budgets.get(sender, (BYTES_A_DAY_MAX, 0))

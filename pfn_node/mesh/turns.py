@@ -31,6 +31,7 @@ from pfn_node.store import activity, announcements
 from pfn_node.store import peers as peer_store
 from pfn_node.store.database import Database
 from pfn_protocol.effects import (
+    BuildPrefix,
     ChangeAdmission,
     DropAnnouncements,
     Effect,
@@ -81,6 +82,7 @@ class Doers:
     ask: Callable[[SendRequest], PeerUnreachable | None]  # starts a request, or says what ends it at once
     answer: Callable[[SendAnswer], None]  # hands an answer to who waits for it
     follow_up: Callable[[Kept], None]  # is told of what was kept
+    build: Callable[[BuildPrefix], None]  # has the cells of a sketch made in a thread
 
 
 class Turns:
@@ -175,7 +177,8 @@ class Turns:
             await trio.lowlevel.checkpoint()  # a page of announcements takes a while to verify; let others run
         if mesh.wake_at is not None and mesh.wake_at <= now_ms:
             effects += mesh.handle(TimePassed(), now_ms)
-        kept: list[Kept] = [effect for effect in effects if not isinstance(effect, SendRequest | SendAnswer)]
+        others = SendRequest | SendAnswer | BuildPrefix
+        kept: list[Kept] = [effect for effect in effects if not isinstance(effect, others)]
         if kept:
             await self._keep(kept)
         for effect in kept:
@@ -205,6 +208,8 @@ class Turns:
     def _tell_others(self, doers: Doers, effect: Effect) -> None:
         if isinstance(effect, SendAnswer):
             doers.answer(effect)
+        elif isinstance(effect, BuildPrefix):
+            doers.build(effect)
         elif isinstance(effect, SendRequest):
             refused = doers.ask(effect)
             if refused is not None:

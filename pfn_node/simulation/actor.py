@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from pfn_node.simulation.world import MESH, InvariantBroken, version_statement
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, Statement, VersionStatement
 from pfn_protocol.effects import (
+    BuildPrefix,
     ChangeAdmission,
     DropAnnouncements,
     Effect,
@@ -22,15 +23,27 @@ from pfn_protocol.effects import (
     SendRequest,
 )
 from pfn_protocol.errors import Refusal, Severity
-from pfn_protocol.events import Event, PeerFound, PolicyChanged, ShutdownRequested, StatementMade, TimePassed
+from pfn_protocol.events import (
+    Event,
+    PeerFound,
+    PolicyChanged,
+    PrefixBuilt,
+    ShutdownRequested,
+    StatementMade,
+    TimePassed,
+)
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.limits import nonce_memory_ms
 from pfn_protocol.mesh import LinkView, Mesh, MeshOptions, Restored
 from pfn_protocol.message_fields import ReceivedRequest, open_request
 from pfn_protocol.messages import PeerAddress, Request
+from pfn_protocol.sketch import build_cells
 
 if TYPE_CHECKING:
     from pfn_node.simulation.network import Network
+
+# How long the cells of a sketch are in the making.
+BUILD_MS = 20
 
 
 @dataclass(eq=False)
@@ -53,6 +66,7 @@ class Node:
     alerts: list[RaiseAlert] = field(default_factory=list)
     sent: list[SendRequest] = field(default_factory=list)
     answers: list[SendAnswer] = field(default_factory=list)
+    builds: list[BuildPrefix] = field(default_factory=list)
     _mesh: Mesh | None = None
     _wake_at: int | None = None
     _heard: dict[tuple[bytes, bytes], int] = field(default_factory=dict)  # sender and nonce -> until when
@@ -215,6 +229,8 @@ class Node:
                 self.network.carry_answer(self, effect)
             case RaiseAlert():
                 self.alerts.append(effect)
+            case BuildPrefix():
+                self._build(effect)
             case _:
                 assert_never(effect)
 
@@ -223,6 +239,19 @@ class Node:
         if announcement.author == self.id:
             self.last = max(self.last, (announcement.epoch, announcement.seq))
             self.network.check_place(announcement)
+
+    def _build(self, effect: BuildPrefix) -> None:
+        """As the engine's worker thread would: the outcome comes later, and not at all after a crash."""
+        if self.network.records:
+            self.builds.append(effect)
+        cells = build_cells(effect.ids, effect.without, effect.salt, effect.length)
+        incarnation = self.incarnation
+
+        def report() -> None:
+            if self.incarnation == incarnation:
+                self.report(PrefixBuilt(effect.build_id, cells))
+
+        self.network.later(BUILD_MS, report)
 
     def _set_alarm(self) -> None:
         wake_at = self.mesh.wake_at

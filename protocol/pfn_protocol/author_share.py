@@ -88,6 +88,10 @@ class AuthorShare:
             self._summaries[effective] = (total.count, total.digest())
         return self._summaries[effective]
 
+    def sum_at(self, cap: int) -> SetDigest:
+        """The sum of what is in the set at this cap; not to be changed by the caller."""
+        return self.sum if cap >= len(self._ranked) else SetDigest(entry.id for entry in self.entries(cap))
+
     def _remove_slot(self, key: SlotKey) -> None:
         slot = self._slots.pop(key)
         for entry in slot.entries:

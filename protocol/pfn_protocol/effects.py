@@ -78,6 +78,17 @@ class RaiseAlert:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class BuildPrefix:
+    """Call `sketch.build_cells`, which takes seconds, outside of the event loop; exactly one `PrefixBuilt` follows."""
+
+    build_id: int
+    ids: tuple[bytes, ...]
+    without: tuple[bytes, ...]
+    salt: bytes
+    length: int
+
+
 Effect = (
     KeepAnnouncement
     | DropAnnouncements
@@ -87,4 +98,5 @@ Effect = (
     | SendRequest
     | SendAnswer
     | RaiseAlert
+    | BuildPrefix
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pfn_protocol.announcements import MirrorStatement, SourceStatement, VersionStatement
 from pfn_protocol.messages import Answer, Request
+from pfn_protocol.sketch import Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,14 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixBuilt:
+    """The outcome of a `BuildPrefix`: what `sketch.build_cells` returned for it."""
+
+    build_id: int
+    cells: Cells
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The moment that `wake_at` named has come."""
 
@@ -76,6 +85,7 @@ Event = (
     | PeerUnreachable
     | PeerFound
     | PolicyChanged
+    | PrefixBuilt
     | TimePassed
     | ShutdownRequested
 )

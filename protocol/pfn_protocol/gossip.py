@@ -10,7 +10,7 @@ something to tell, or when its time is over. This node does the same at its neig
 What was pushed and got no answer is offered by id in the next message; bodies go again only to those that want them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pfn_protocol.effects import SendAnswer
@@ -23,7 +23,7 @@ from pfn_protocol.limits import (
     status_interval_ms,
     wait_seconds_max,
 )
-from pfn_protocol.messages import GossipAnswer, GossipRequest
+from pfn_protocol.messages import GossipAnswer, GossipRequest, SetStatus
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.registry import Registry
 from pfn_protocol.slots import Entry
@@ -49,8 +49,11 @@ class _Outbox:
 class Gossip:
     """The outboxes of all neighbours."""
 
-    def __init__(self, registry: Registry, outgoing: Outgoing, *, has_url: bool) -> None:
+    def __init__(
+        self, registry: Registry, outgoing: Outgoing, link_status: Callable[[bytes], SetStatus], *, has_url: bool
+    ) -> None:
         self._registry = registry
+        self._link_status = link_status
         self._outgoing = outgoing
         self._has_url = has_url
         self._outboxes: dict[bytes, _Outbox] = {}
@@ -119,8 +122,8 @@ class Gossip:
             outbox.status_due_ms = now_ms + status_interval_ms
         want = tuple(one for one in request.have if not self._registry.knows(one))[:offered_ids_max]
         if request.wait_seconds == 0 or want:
-            status = self._registry.status(outbox.left_out)
-            self._outgoing.add(SendAnswer(token, GossipAnswer((), want, status)))
+            status = self._link_status(peer)
+            self._outgoing.add(SendAnswer(token, GossipAnswer((), want, None if status == request.status else status)))
             return
         if outbox.waiting_token is not None:
             self._answer_waiting(peer, outbox)
@@ -186,7 +189,7 @@ class Gossip:
         offers = [one for one in list(outbox.offers)[:offered_ids_max] if self._may_be_told(outbox, one)]
         for announcement_id in list(outbox.offers)[:offered_ids_max]:
             del outbox.offers[announcement_id]
-        status = self._registry.status(outbox.left_out)
+        status = self._link_status(peer)
         outbox.status_due_ms = now_ms + status_interval_ms
         message = GossipRequest((), tuple(offers), status, 0)
         outbox.pushing = self._outgoing.request(peer, outbox.url, message, now_ms, bodies)
@@ -204,7 +207,7 @@ class Gossip:
             self._put(outbox.bodies, announcement_id)
         outbox.offers.clear()
         bodies = self._next_bodies(outbox)
-        answer = GossipAnswer((), (), self._registry.status(outbox.left_out))
+        answer = GossipAnswer((), (), self._link_status(peer))
         self._outgoing.add(SendAnswer(outbox.waiting_token, answer, bodies))
         outbox.waiting_token = None
         return len(bodies)

@@ -216,3 +216,53 @@ round_fetches_max: Final = 4_096
 page_bytes_max: Final = 1_024_000
 # Authors that were said to have been contradicting themselves; each is alerted once.
 alerts_remembered_max: Final = 1_024
+
+# --- Sketches (SPEC.md, chapter 8) ----------------------------------------------------------------------------------
+
+# The first 16 bytes of an id, a checksum of 4, a count of 1: two of a million ids share 16 bytes once in 10^26 sets.
+sketch_id_bytes: Final = 16
+sketch_cell_bytes: Final = 21
+# The first batch of a round: decodes differences of up to a dozen in one round trip, with 672 bytes.
+sketch_first_cells: Final = 32
+# Cells that a prefix is built with; they decode 2,800 differences. It grows fourfold, up to 48,000 differences.
+sketch_cells_min: Final = 4_096
+sketch_cells_max: Final = 65_536
+# Cells in one answer: 688 KB, under answer_bytes_max.
+sketch_batch_max: Final = 32_768
+# Requests for cells in one round; the estimate is right at the second, nearly always.
+sketch_batches_max: Final = 6
+# Over this an estimate says no more than "many": counts modulo 256 are saturated. Pages of ids are cheaper then.
+sketch_difference_max: Final = 40_000
+# The state that a round began with stands for this long; a round takes a few round trips.
+sketch_frozen_ms: Final = 30_000
+# A prefix is kept up to date by the log of changes, so that age does no harm; a day bounds what a mistake could do.
+sketch_prefix_ms_max: Final = 86_400_000
+# Changes of the set that are remembered for prefixes: what is further behind is built anew. 32,768 take 100 ms.
+sketch_changes_max: Final = 32_768
+# Builds of prefixes for nodes that nobody here pins, together. One of a million ids takes 3 s of a thread.
+sketch_builds_per_hour_max: Final = 6
+# A set up to this size is built in 15 ms: such a build is not counted.
+sketch_small_set_max: Final = 4_096
+# Builds that wait for their turn, on top of the one that is under way: a request waits for 10 s at most.
+sketch_builds_waiting_max: Final = 2
+# Cells served over one link in an hour: four times the longest prefix, 5.5 MB.
+sketch_cells_per_hour_max: Final = 262_144
+# A link's secret, and what of it a request for cells names.
+salt_bytes: Final = 32
+salt_name_bytes: Final = 4
+# What of a list of authors is compared: 8 bytes, with the other side of a link only.
+scope_bytes: Final = 8
+# Lists of authors are told over a link this often at most; they change with every node that comes or goes.
+tell_authors_ms_min: Final = 10_000
+# A difference that stays is looked into again after an hour: what was in its way may be gone.
+unresolved_ms: Final = 3_600_000
+# Rounds that brought nothing are repeated after 10 s, then twice as long each time, never rarer than every 30 minutes.
+reconciliation_quiet_ms_min: Final = 10_000
+reconciliation_quiet_ms_max: Final = 1_800_000
+# A node takes a snapshot if the other has so many announcements, and sixteen times as many: few come in vain.
+snapshot_set_min: Final = 256
+snapshot_ratio_min: Final = 16
+# Of two neighbours the one with the smaller id looks into a difference at once; the other one leaves it this time.
+reconciliation_second_ms: Final = 1_000
+# Ids that a neighbour was offered over a link, and does not seem to want.
+offered_remembered_max: Final = 4_096

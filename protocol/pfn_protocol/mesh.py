@@ -3,35 +3,39 @@
 Rule 1: nothing else decides about links, gossip and the set; rule 2: it has no clock, socket, disk or dice. `handle`
 gives an event to the small machine that it concerns (peers.py, gossip.py, reconciliation.py, own_announcements.py,
 intake.py), then `_settle` lets each of them do what has become due, and the effects come out in the order in which
-they are to be performed: keeping before telling. `wake_at` is the one deadline; `TimePassed` may come early or late,
-and then does no harm.
+they are to be performed: keeping before telling. `wake_at` is the one deadline; `TimePassed` may come early or late.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import assert_never
 
-from pfn_protocol.effects import Effect, RaiseAlert, SendAnswer
+from pfn_protocol.clock_check import ClockCheck
+from pfn_protocol.effects import Effect, SendAnswer
 from pfn_protocol.events import (
     AnswerReceived,
     Event,
     PeerFound,
     PeerUnreachable,
     PolicyChanged,
+    PrefixBuilt,
     RequestReceived,
     ShutdownRequested,
     StatementMade,
     TimePassed,
 )
 from pfn_protocol.gossip import Gossip
-from pfn_protocol.identity import PrivateKey, did_key, short_did
+from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Intake, Taken
-from pfn_protocol.limits import skew_ms_max, slots_pinned_max
+from pfn_protocol.limits import slots_pinned_max
+from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import (
     Answer,
     AuthorsAnswer,
     AuthorsRequest,
+    CellsAnswer,
+    CellsRequest,
     FetchAnswer,
     FetchRequest,
     GossipAnswer,
@@ -42,13 +46,15 @@ from pfn_protocol.messages import (
     LinkAnswer,
     LinkRequest,
     RefusedAnswer,
+    SetStatus,
     SnapshotAnswer,
     SnapshotRequest,
 )
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.own_announcements import MeshOptions, OwnAnnouncements
 from pfn_protocol.pages import answer_question
-from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, LinkState, LinkView, Peer, Peers
+from pfn_protocol.peer import LinkState, LinkView, Peer
+from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, Peers
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
 from pfn_protocol.restoring import Restored, restore
@@ -83,9 +89,10 @@ class Mesh:
         self._intake = Intake(self._registry, self._outgoing, mesh)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
         self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
-        self._peers = Peers(self._me, options.url, rng, self._outgoing, hosts_shared=options.hosts_shared)
-        self._gossip = Gossip(self._registry, self._outgoing, has_url=has_url)
-        self._reconciliation = Reconciliation(self._registry, self._outgoing, has_url=has_url)
+        self._secrets = secrets = LinkSecrets(rng)
+        self._peers = Peers(self._me, options.url, rng, self._outgoing, secrets, hosts_shared=options.hosts_shared)
+        self._gossip = gossip = Gossip(self._registry, self._outgoing, self._link_status, has_url=has_url)
+        self._reconciliation = Reconciliation(self._registry, self._outgoing, secrets, gossip.offer, has_url=has_url)
         self._own = OwnAnnouncements(
             key,
             mesh,
@@ -98,7 +105,7 @@ class Mesh:
             expects_peers=bool(restored.peers or self._pins),
             now_ms=now_ms,
         )
-        self._clock_alerted = False
+        self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
         for address in restored.peers:
             self._peers.learn(address.node_id, address.url, reached=True)
@@ -139,10 +146,10 @@ class Mesh:
 
     def status(self) -> MeshStatus:
         """The mesh in a few numbers."""
-        whole = self._registry.status()
+        whole = self._registry.total()
         return MeshStatus(
             announcements=whole.count,
-            digest=whole.digest,
+            digest=whole.digest(),
             authors=self._registry.authors,
             parked=len(self._registry.parking) + self._intake.waiting,
             links=len(self._peers.linked()),
@@ -167,10 +174,12 @@ class Mesh:
                 self._peers.learn(event.peer, event.url, joined=True)
             case PolicyChanged():
                 self._on_policy_changed(event, now_ms)
+            case PrefixBuilt():
+                self._reconciliation.built(event.build_id, event.cells, now_ms)
             case TimePassed():
                 pass  # `_settle` does whatever is due
             case ShutdownRequested():
-                self._on_shutdown_requested()
+                self._on_shutdown_requested(now_ms)
             case _:
                 assert_never(event)
         if not self._stopped:
@@ -184,7 +193,7 @@ class Mesh:
             self._on_relations_changed(now_ms)
         self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
         for peer_id in self._peers.silent(now_ms):
-            self._forget_link(peer_id)
+            self._forget_link(peer_id, now_ms)
         self._gossip.tell(self._own.settle(now_ms, links_pending=self._peers.is_linking), None)
         self._peers.dial(now_ms)
         self._reconciliation.flush(now_ms)
@@ -211,7 +220,10 @@ class Mesh:
         match event.message:
             case GossipRequest():
                 self._on_gossip_received(peer, event.token, event.message, now_ms)
+            case CellsRequest():
+                self._reconciliation.asked_for_cells(event.peer, event.token, event.message, now_ms)
             case FetchRequest() | AuthorsRequest() | IdsRequest() | SnapshotRequest():
+                self._reconciliation.heard_question(event.peer, event.message)
                 self._answer(event.token, *answer_question(self._registry, event.message, self._left_out(peer)))
             case HaveRequest():
                 sentence = "which artifacts are here is not asked of the mesh machine"
@@ -230,7 +242,7 @@ class Mesh:
                 self._on_relations_changed(now_ms)
 
     def _on_gossip_received(self, peer: Peer, token: int, request: GossipRequest, now_ms: int) -> None:
-        if not self._take_in(peer, request.push, now_ms, pulled=False):
+        if not self._take_in(peer, request.push, now_ms):
             self._answer(token, self._refusal(peer.node_id, now_ms))
             return
         self._gossip.answer(peer.node_id, token, request, now_ms)
@@ -256,28 +268,38 @@ class Mesh:
         self._sponsoring.heard(peer.node_id, now_ms)
         match in_flight.message, event.message:
             case LinkRequest(), LinkAnswer() as answer:
-                self._on_link_answered(peer, answer, now_ms)
-            case GossipRequest(), GossipAnswer() as answer:
-                self._on_gossip_answered(peer, in_flight, answer, now_ms)
+                self._on_link_answered(peer, in_flight.message, answer, now_ms)
+            case GossipRequest(status=told), GossipAnswer() as answer:
+                self._on_gossip_answered(peer, in_flight, replace(answer, status=answer.status or told), now_ms)
             case FetchRequest(), FetchAnswer() as answer:
-                self._on_fetch_answered(peer, in_flight, answer, now_ms)
+                delivered = self._pull(peer, answer.announcements, now_ms)
+                self._reconciliation.fetched(in_flight, answer.missing, delivered, now_ms)
             case AuthorsRequest(), AuthorsAnswer() as answer:
                 if not self._reconciliation.answered_authors(in_flight, answer, now_ms):
                     self._shun(peer, now_ms)
             case IdsRequest(), IdsAnswer() as answer:
-                self._on_ids_answered(peer, in_flight, answer, now_ms)
+                if not self._reconciliation.answered_ids(in_flight, answer, now_ms):
+                    self._shun(peer, now_ms)
+            case CellsRequest(), CellsAnswer() as answer:
+                self._reconciliation.answered_cells(in_flight, answer, now_ms)
+            case SnapshotRequest(author=b""), SnapshotAnswer() as answer:
+                delivered = self._pull(peer, answer.announcements, now_ms)
+                if not self._reconciliation.answered_snapshot(in_flight, answer.after, delivered, now_ms):
+                    self._shun(peer, now_ms)
             case SnapshotRequest(), SnapshotAnswer() as answer:
-                self._take_in(peer, answer.announcements, now_ms, pulled=True)
+                self._pull(peer, answer.announcements, now_ms)
                 self._own.answered(in_flight, peer.url if peer.linked else "", answer, now_ms)
             case _, RefusedAnswer() as answer:
                 self._on_refused(peer, in_flight, answer, now_ms)
             case _:
                 self._on_request_failed(peer, in_flight, now_ms)
+        peer.differences_found = max(peer.differences_found, self._reconciliation.differences_found(peer.node_id))
 
-    def _on_link_answered(self, peer: Peer, answer: LinkAnswer, now_ms: int) -> None:
+    def _on_link_answered(self, peer: Peer, request: LinkRequest, answer: LinkAnswer, now_ms: int) -> None:
         was_linked = peer.linked
         if not self._peers.answered_link(peer, answer, now_ms):
             return
+        self._secrets.answered(peer.node_id, request, answer)
         if was_linked:
             self._leave_out(peer)
         else:
@@ -285,29 +307,15 @@ class Mesh:
 
     def _on_gossip_answered(self, peer: Peer, in_flight: InFlight, answer: GossipAnswer, now_ms: int) -> None:
         self._gossip.answered(in_flight, answer, now_ms)
-        if self._take_in(peer, answer.push, now_ms, pulled=False) and peer.linked and answer.status is not None:
+        if self._take_in(peer, answer.push, now_ms) and peer.linked and answer.status is not None:
             self._reconciliation.heard_status(peer.node_id, answer.status, now_ms)
 
-    def _on_fetch_answered(self, peer: Peer, in_flight: InFlight, answer: FetchAnswer, now_ms: int) -> None:
-        taken = self._intake.take(answer.announcements, now_ms, pushed=False)
-        self._on_taken(taken, peer, now_ms, pulled=True)
-        self._reconciliation.fetched(in_flight, answer.missing, taken.delivered, now_ms)
-
-    def _on_ids_answered(self, peer: Peer, in_flight: InFlight, answer: IdsAnswer, now_ms: int) -> None:
-        offers = self._reconciliation.answered_ids(in_flight, answer, now_ms)
-        if offers is None:
-            self._shun(peer, now_ms)
-            return
-        if offers:
-            self._gossip.offer(peer.node_id, offers)
-        peer.differences_found = self._reconciliation.differences_found(peer.node_id)
-
     def _on_refused(self, peer: Peer, in_flight: InFlight, answer: RefusedAnswer, now_ms: int) -> None:
-        self._check_clock(peer, answer, now_ms)
+        self._clock.check(peer, answer.now_ms, now_ms)
         unlinked = answer.rule in (RULE_NOT_LINKED, RULE_NOT_LISTENED_TO)
         if unlinked and self._peers.refused_as_unlinked(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id)  # it was restarted, or has closed the link: it is asked anew
-        self._on_request_failed(peer, in_flight, now_ms)
+            self._forget_link(peer.node_id, now_ms)  # it was restarted, or has closed the link: it is asked anew
+        self._on_request_failed(peer, in_flight, now_ms, answer.rule)
 
     def _on_peer_unreachable(self, event: PeerUnreachable, now_ms: int) -> None:
         in_flight = self._outgoing.take(event.request_id, event.peer)
@@ -315,32 +323,25 @@ class Mesh:
         if in_flight is not None and peer is not None:
             self._on_request_failed(peer, in_flight, now_ms)
 
-    def _on_request_failed(self, peer: Peer, in_flight: InFlight, now_ms: int) -> None:
+    def _on_request_failed(self, peer: Peer, in_flight: InFlight, now_ms: int, rule: str = "") -> None:
         self._gossip.failed(in_flight, now_ms)
-        self._reconciliation.failed(in_flight)
-        if isinstance(in_flight.message, SnapshotRequest):
-            self._own.failed(in_flight)
+        self._reconciliation.failed(in_flight, rule, now_ms)
+        self._own.failed(in_flight)
         if self._peers.request_failed(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id)
-
-    def _check_clock(self, peer: Peer, answer: RefusedAnswer, now_ms: int) -> None:
-        """A node that the operator trusts has another time: one of the two clocks is wrong, probably this one."""
-        behind_ms = answer.now_ms - now_ms
-        if self._clock_alerted or not (peer.joined or peer.pinned) or abs(behind_ms) <= skew_ms_max:
-            return
-        self._clock_alerted = True
-        kind, word = ("clock-behind", "behind") if behind_ms > 0 else ("clock-ahead", "ahead of")
-        other = short_did(did_key(peer.node_id))
-        sentence = f"the clock here is {abs(behind_ms) // 1_000} s {word} that of {other}; check both"
-        self._outgoing.add(RaiseAlert(kind, sentence))
+            self._forget_link(peer.node_id, now_ms)
 
     # What it comes to.
 
-    def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int, *, pulled: bool) -> bool:
-        """Take in what a peer sent. Returns whether the link still stands."""
-        if raws:
-            self._on_taken(self._intake.take(raws, now_ms, pushed=not pulled), peer, now_ms, pulled=pulled)
+    def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> bool:
+        """Take in what a peer pushed. Returns whether the link still stands."""
+        self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
         return peer.linked
+
+    def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> dict[bytes, bool]:
+        """Take in what a peer was asked for. Returns of each valid one whether it came into the set."""
+        taken = self._intake.take(raws, now_ms, pushed=False)
+        self._on_taken(taken, peer, now_ms, pulled=True)
+        return taken.delivered
 
     def _on_taken(self, taken: Taken, peer: Peer | None, now_ms: int, *, pulled: bool) -> None:
         """Announcements were taken in: keep this node's own, tell the others, draw the consequences."""
@@ -364,18 +365,21 @@ class Mesh:
 
     def _on_linked(self, peer: Peer, now_ms: int) -> None:
         left_out = self._left_out(peer)
+        self._reconciliation.open(peer.node_id, peer.url, left_out, now_ms)
         self._gossip.open(peer.node_id, peer.url, left_out, now_ms)
-        self._reconciliation.open(peer.node_id, peer.url, left_out)
         self._own.linked(peer.node_id, peer.url, now_ms)
 
-    def _forget_link(self, peer_id: bytes) -> None:
+    def _forget_link(self, peer_id: bytes, now_ms: int) -> None:
         self._gossip.close(peer_id)
-        self._reconciliation.close(peer_id)
+        self._reconciliation.close(peer_id, now_ms)
+
+    def _link_status(self, peer_id: bytes) -> SetStatus:
+        return self._reconciliation.status(peer_id)
 
     def _shun(self, peer: Peer, now_ms: int) -> None:
         """It did what cannot come about by accident: it is left alone for a while (R109)."""
         self._peers.close(peer, now_ms, shun=True)
-        self._forget_link(peer.node_id)
+        self._forget_link(peer.node_id, now_ms)
 
     def _on_peer_left(self, peer_id: bytes, now_ms: int) -> None:
         """It said that it leaves the mesh: its address is of no use any more."""
@@ -383,14 +387,14 @@ class Mesh:
         if peer is not None and not (peer.joined or peer.pinned):
             if peer.linked:
                 self._peers.close(peer, now_ms)
-                self._forget_link(peer_id)
+                self._forget_link(peer_id, now_ms)
             self._peers.forget(peer_id)
 
     def _on_policy_changed(self, event: PolicyChanged, now_ms: int) -> None:
         before = self._pins, self._sponsoring.nodes
         self._pins = tuple(pin for pin in event.pins if pin != self._me)
         for peer_id in self._peers.set_policy(self._pins, event.blocked, now_ms):
-            self._forget_link(peer_id)
+            self._forget_link(peer_id, now_ms)
         self._sponsoring.remove((*self._pins, *event.blocked))
         for peer in self._peers.linked():
             self._leave_out(peer)
@@ -407,10 +411,11 @@ class Mesh:
         self._reconciliation.be_eager()
         self._gossip.ask_status(now_ms)
 
-    def _on_shutdown_requested(self) -> None:
+    def _on_shutdown_requested(self, now_ms: int) -> None:
         self._stopped = True
         self._peers.stop()
         self._gossip.stop()
+        self._reconciliation.stop(now_ms)
 
     def _leave_out(self, peer: Peer) -> None:
         left_out = self._left_out(peer)

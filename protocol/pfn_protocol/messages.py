@@ -19,10 +19,11 @@ class PeerAddress:
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
-    """How many announcements the speaker's set holds, and their set digest (32 bytes)."""
+    """How many announcements the link's set holds as the speaker has it, and their set digest (32 bytes)."""
 
     count: int
     digest: bytes
+    scope: bytes = bytes(8)  # 8 bytes that say of which authors, at which caps: others cannot be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class LinkRequest:
     url: str  # the asker's own; "" = it polls
     view: tuple[PeerAddress, ...]
     left_out: tuple[bytes, ...]  # authors whose announcements the asker does not want
+    key: bytes = b""  # X25519, for the link's secret; b"" = the secret stays as it is, or there shall be none
+    nonce: bytes = b""  # 16 bytes beside a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class LinkAnswer:
     back_off_seconds: int  # when to try again, if not accepted
     view: tuple[PeerAddress, ...]
     left_out: tuple[bytes, ...]
+    key: bytes = b""  # X25519, if the request brought one
+    nonce: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,13 @@ class GossipRequest:
 class GossipAnswer:
     push: tuple[bytes, ...]  # what the answerer has to push
     want: tuple[bytes, ...]  # ids out of `have` that the answerer lacks
-    status: SetStatus | None
+    status: SetStatus | None  # None: as in the request
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
     path: ClassVar[str] = "fetch"
-    ids: tuple[bytes, ...]
+    ids: tuple[bytes, ...]  # whole, or their first 16 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +90,12 @@ class AuthorSummary:
 
 @dataclass(frozen=True, slots=True)
 class AuthorsRequest:
-    """Which authors do you admit, from this one on (exclusive), and what do you hold of each?"""
+    """Which authors do you admit, from this one on (exclusive), and what do you hold of each? I admit these."""
 
     path: ClassVar[str] = "authors"
     after: bytes  # b"" = from the start
+    mine: tuple[tuple[bytes, int], ...] = ()  # a page of the authors that the asker admits, with their caps
+    is_last: bool = False  # with this page the asker has told them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,25 @@ class IdsRequest:
 class IdsAnswer:
     ids: tuple[bytes, ...]  # sorted
     more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CellsRequest:
+    """Cells of a sketch of the link's set, from `start` on. Start 0 begins a round: later cells are of the same set."""
+
+    path: ClassVar[str] = "cells"
+    set_name: str  # "" = the announcements; the id of a source = its mirror set
+    salt: bytes  # 4 bytes that name the salt
+    scope: bytes  # 8 bytes, as in SetStatus
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellsAnswer:
+    cells: bytes  # 21 each
+    count: int  # how many ids the set has, and its digest, when the round began
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +176,24 @@ class RefusedAnswer:
     now_ms: int  # the answerer's clock, so that a skewed asker can tell
 
 
-Request = LinkRequest | GossipRequest | FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest | HaveRequest
+Request = (
+    LinkRequest
+    | GossipRequest
+    | FetchRequest
+    | CellsRequest
+    | AuthorsRequest
+    | IdsRequest
+    | SnapshotRequest
+    | HaveRequest
+)
 Answer = (
-    LinkAnswer | GossipAnswer | FetchAnswer | AuthorsAnswer | IdsAnswer | SnapshotAnswer | HaveAnswer | RefusedAnswer
+    LinkAnswer
+    | GossipAnswer
+    | FetchAnswer
+    | CellsAnswer
+    | AuthorsAnswer
+    | IdsAnswer
+    | SnapshotAnswer
+    | HaveAnswer
+    | RefusedAnswer
 )

@@ -171,8 +171,9 @@ class OwnAnnouncements:
         self._read_back += 1
 
     def failed(self, in_flight: InFlight) -> None:
-        """A neighbour did not answer: another one may be asked in its place."""
-        self._asked.pop(in_flight.peer, None)
+        """A neighbour did not answer a request: if it was one of this module's, another one may be asked instead."""
+        if self._asked.get(in_flight.peer) == in_flight.request_id:
+            del self._asked[in_flight.peer]
 
     def found(self, announcements: Iterable[AcceptedAnnouncement], now_ms: int) -> list[Entry]:
         """Others hold these, signed with this node's key. Returns those that had been lost here: to be told."""

@@ -8,7 +8,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import assert_never
 
-from pfn_protocol.limits import authors_page_max, ids_page_max, page_bytes_max, slots_pinned_max, snapshot_page_max
+from pfn_protocol.limits import (
+    authors_page_max,
+    ids_page_max,
+    page_bytes_max,
+    sketch_id_bytes,
+    slots_pinned_max,
+    snapshot_page_max,
+)
 from pfn_protocol.messages import (
     AuthorsAnswer,
     AuthorsRequest,
@@ -20,6 +27,7 @@ from pfn_protocol.messages import (
     SnapshotRequest,
 )
 from pfn_protocol.registry import Registry
+from pfn_protocol.slots import Entry
 
 Question = FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest
 
@@ -48,7 +56,7 @@ def _fetched(
     registry: Registry, ids: Sequence[bytes], left_out: Sequence[bytes]
 ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """The bodies to send for these ids, the node announcements of their authors first; and which ids are not here."""
-    wanted = {one: registry.find(one) for one in dict.fromkeys(ids)}
+    wanted = {one: _found(registry, one) for one in dict.fromkeys(ids)}
     here = [entry for entry in wanted.values() if entry is not None and entry.author not in left_out]
     nodes = [registry.node_entry(author) for author in dict.fromkeys(entry.author for entry in here)]
     room = page_bytes_max
@@ -60,7 +68,14 @@ def _fetched(
                 break
             bodies[entry.id] = None
     held = {entry.id for entry in here}
-    return tuple(bodies), tuple(one for one in wanted if one not in held)
+    return tuple(bodies), tuple(one for one, entry in wanted.items() if entry is None or entry.id not in held)
+
+
+def _found(registry: Registry, announcement_id: bytes) -> Entry | None:
+    """What an id, whole or shortened, stands for."""
+    if len(announcement_id) == sketch_id_bytes:
+        return registry.find(registry.find_short(announcement_id) or b"")
+    return registry.find(announcement_id)
 
 
 def _ids_page(registry: Registry, request: IdsRequest) -> IdsAnswer:

@@ -10,8 +10,6 @@ every answer. Several addresses of one node are tried in turn (addresses.py).
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from random import Random
 
 from pfn_protocol.addresses import Source, address_after, host_name, with_address
@@ -34,8 +32,10 @@ from pfn_protocol.limits import (
     silent_link_ms_max,
     view_sample_max,
 )
-from pfn_protocol.messages import LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
+from pfn_protocol.link_secrets import LinkSecrets
+from pfn_protocol.messages import CellsRequest, LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
 from pfn_protocol.outgoing import InFlight, Outgoing
+from pfn_protocol.peer import LinkState, LinkView, Peer
 
 # The chance in the delay before the next dial, as a part of the delay.
 _jitter = 0.25
@@ -45,85 +45,25 @@ RULE_NOT_LISTENED_TO = "R86"
 RULE_NOT_LINKED = "R96"
 
 
-class LinkState(StrEnum):
-    """How things stand with a peer."""
-
-    LINKED = "linked"
-    LINKING = "linking"  # asked, no answer yet
-    KNOWN = "known"  # there is an address, and no link
-    UNREACHABLE = "unreachable"  # the last dial failed
-    BLOCKED = "blocked"  # the operator does not listen to it, or it broke the rules a short time ago
-
-
-@dataclass(frozen=True, slots=True)
-class LinkView:
-    """A peer as it is shown."""
-
-    peer: bytes
-    url: str
-    state: str
-    outbound: bool
-    round_trip_ms: int | None
-    last_heard_ms: int | None
-    sent: int  # announcements pushed to it
-    received: int  # announcements that came from it
-    differences_found: int  # announcements that reconciliation with it found missing here
-
-
-@dataclass(slots=True)
-class Peer:
-    """What is known of one other node."""
-
-    node_id: bytes
-    url: str = ""  # in use, or to be tried next; "" = it can only ask
-    addresses: dict[str, Source] = field(default_factory=dict)  # the best first
-    joined: bool = False
-    pinned: bool = False
-    proven: str = ""  # the URL at which it last proved its key, since the start or before it
-    state: LinkState = LinkState.KNOWN
-    outbound: bool = False
-    left_out: tuple[bytes, ...] = ()  # authors that it does not want to hear of
-    failures: int = 0  # in a row: of dials, or of requests over the link
-    failing_since_ms: int | None = None  # the first failed dial since it was last heard of
-    faults: int = 0  # announcements over this link that broke a rule
-    opened_after: int = 0  # the last request before the link was made: refusals of older ones say nothing about it
-    next_dial_ms: int = 0
-    shunned_until_ms: int = 0
-    last_heard_ms: int | None = None
-    round_trip_ms: int | None = None
-    sent: int = 0
-    received: int = 0
-    differences_found: int = 0
-
-    @property
-    def linked(self) -> bool:
-        return self.state is LinkState.LINKED
-
-    @property
-    def reached(self) -> bool:
-        """Whether it proved its key somewhere."""
-        return self.proven != ""
-
-    @property
-    def may_go(self) -> bool:
-        """Whether neither the operator nor a link needs it."""
-        return not (self.joined or self.pinned) and self.state in (LinkState.KNOWN, LinkState.UNREACHABLE)
-
-    @property
-    def is_hearsay(self) -> bool:
-        """Whether forgetting it loses nothing but a rumour."""
-        return self.may_go and not self.reached
-
-
 class Peers:
     """All other nodes that this one knows of."""
 
-    def __init__(self, me: bytes, url: str, rng: Random, outgoing: Outgoing, *, hosts_shared: bool = False) -> None:
+    def __init__(
+        self,
+        me: bytes,
+        url: str,
+        rng: Random,
+        outgoing: Outgoing,
+        secrets: LinkSecrets | None = None,
+        *,
+        hosts_shared: bool = False,
+    ) -> None:
         self._me = me
         self._url = url
         self._rng = rng
         self._outgoing = outgoing
         self._place_of: Callable[[str], str] = str if hosts_shared else host_name
+        self._secrets = secrets or LinkSecrets(rng)
         self._peers: dict[bytes, Peer] = {}
         self._blocked: dict[bytes, None] = {}
         self._stopped = False
@@ -224,7 +164,7 @@ class Peers:
             self._prove(peer, in_flight.url)
         if is_news or isinstance(in_flight.message, LinkRequest):
             self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
-        if not getattr(in_flight.message, "wait_seconds", 0):
+        if not (getattr(in_flight.message, "wait_seconds", 0) or isinstance(in_flight.message, CellsRequest)):
             peer.round_trip_ms = max(0, now_ms - in_flight.sent_ms)
 
     # Links.
@@ -245,7 +185,7 @@ class Peers:
         is_reached = peer.reached and peer.url == peer.proven
         if not (request.url and is_reached):  # what it says now is the best that is known, unless it is reached
             peer.url = request.url
-        return LinkAnswer(True, 0, self._sample(node_id), self.blocked)
+        return LinkAnswer(True, 0, self._sample(node_id), self.blocked, *self._secrets.answer(node_id, request))
 
     def answered_link(self, peer: Peer, answer: LinkAnswer, now_ms: int) -> bool:
         """A node that was asked for a link answered. Returns whether there is one now."""
@@ -348,7 +288,8 @@ class Peers:
         return min(moments + if_wanted if links < links_wanted_max else moments, default=None)
 
     def _ask_for_link(self, peer: Peer, now_ms: int) -> None:
-        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked)
+        key, nonce = self._secrets.offer(peer.node_id, is_linked=peer.linked)
+        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked, key, nonce)
         self._outgoing.request(peer.node_id, peer.url, message, now_ms)
 
     def _links(self) -> int:

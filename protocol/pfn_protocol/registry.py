@@ -10,7 +10,7 @@ The registry holds ids and places, never bodies, and decides nothing about links
 subtracted from the digest, author by author.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heappop, heappush
@@ -18,7 +18,9 @@ from heapq import heappop, heappush
 from pfn_protocol.admission import admitted_authors, trusted_via
 from pfn_protocol.announcements import Kind, NodeStatement
 from pfn_protocol.author_share import AuthorShare
-from pfn_protocol.messages import AuthorSummary, SetStatus
+from pfn_protocol.changes import ChangeLog
+from pfn_protocol.limits import sketch_id_bytes
+from pfn_protocol.messages import AuthorSummary
 from pfn_protocol.parking import Parking
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import Entry, Ruling, Slot
@@ -67,13 +69,20 @@ class Registry:
         self._pins = tuple(pins)
         self._sponsored = tuple(sponsored)
         self._shares: dict[bytes, AuthorShare] = {}
+        self.changes = ChangeLog()
+        self.admission_version = 0  # grows whenever somebody is admitted, put out, or gets another cap
         self._by_id: dict[bytes, Entry] = {}
+        self._by_short_id: dict[bytes, bytes] = {}
         self._total = SetDigest()
         self._expiries: list[tuple[int, bytes]] = []
         self._caps: dict[bytes, int] = {}
         self.readmit()
 
     # What is in it.
+
+    def __len__(self) -> int:
+        """How many announcements are in the set."""
+        return len(self._by_id)
 
     def __contains__(self, announcement_id: bytes) -> bool:
         """Whether the announcement is in the set."""
@@ -87,6 +96,10 @@ class Registry:
         """The announcement with this id, if it is in the set."""
         return self._by_id.get(announcement_id)
 
+    def find_short(self, short_id: bytes) -> bytes | None:
+        """The id in the set that begins like this."""
+        return self._by_short_id.get(short_id)
+
     def slot(self, author: bytes, kind: Kind, subject: str) -> Slot | None:
         """What stands in a slot of an admitted author."""
         share = self._shares.get(author)
@@ -95,6 +108,11 @@ class Registry:
     def cap(self, author: bytes) -> int:
         """How many slots the author may fill; 0 = it is not admitted."""
         return self._caps.get(author, 0)
+
+    @property
+    def caps(self) -> Mapping[bytes, int]:
+        """Who is admitted, and how many slots each may fill."""
+        return self._caps
 
     @property
     def pins(self) -> tuple[bytes, ...]:
@@ -106,15 +124,16 @@ class Registry:
         """How many authors are admitted."""
         return len(self._caps)
 
-    def status(self, left_out: Iterable[bytes] = ()) -> SetStatus:
-        """How the set stands, without some authors."""
-        total = self._total
-        absent = [self._shares[author] for author in dict.fromkeys(left_out) if author in self._shares]
-        if absent:
-            total = total.copy()
-            for share in absent:
+    def total(self, at_caps: Mapping[bytes, int] | None = None) -> SetDigest:
+        """The sum of the set, with some authors at smaller caps than their own: 0 leaves one out."""
+        total = self._total.copy()
+        for author, cap in (at_caps or {}).items():
+            share = self._shares.get(author)
+            if share is not None:
                 total.subtract(share.sum)
-        return SetStatus(total.count, total.digest())
+                if cap:
+                    total.merge(share.sum_at(cap))
+        return total
 
     def summary(self, author: bytes, cap: int) -> tuple[int, bytes]:
         """How many announcements of the author are in the set at this cap, and their digest."""
@@ -142,6 +161,10 @@ class Registry:
         """The author's ids in the set at this cap, sorted."""
         share = self._shares.get(author)
         return sorted(entry.id for entry in share.entries(cap)) if share else []
+
+    def unsorted_ids(self) -> tuple[bytes, ...]:
+        """Every id of the set, in no order that means anything."""
+        return tuple(self._by_id)
 
     def all_ids(self) -> list[bytes]:
         """Every id of the set, sorted."""
@@ -190,6 +213,7 @@ class Registry:
         """Judge again who is admitted, after pins or sponsored nodes changed somewhere."""
         caps = admitted_authors(self.me, self._pins, self._sponsored, self.node_statement)
         former, self._caps = self._caps, caps
+        self.admission_version += caps != former
         parked: list[bytes] = []
         dropped: list[bytes] = []
         for author in [author for author in self._shares if author not in caps]:
@@ -234,17 +258,21 @@ class Registry:
         ruling, gone = share.offer(entry)
         if ruling in (Ruling.STANDS, Ruling.CORRECTS):
             self._by_id[entry.id] = entry
+            self._by_short_id[entry.id[:sketch_id_bytes]] = entry.id
             self._total.add(entry.id)
+            self.changes.note(entry.id, entry.author, came=True)
             self._await_expiry(entry)
         self._leave(gone)
         return ruling, gone
 
     def _leave(self, entries: Iterable[Entry]) -> list[bytes]:
-        ids = [entry.id for entry in entries]
-        for announcement_id in ids:
+        gone = [(entry.id, entry.author) for entry in entries]
+        for announcement_id, author in gone:
             del self._by_id[announcement_id]
+            self._by_short_id.pop(announcement_id[:sketch_id_bytes], None)
             self._total.remove(announcement_id)
-        return ids
+            self.changes.note(announcement_id, author, came=False)
+        return [announcement_id for announcement_id, _ in gone]
 
     def _put_out(self, author: bytes) -> tuple[list[bytes], list[bytes]]:
         """An author is no longer admitted: a few of its announcements are kept aside, the others go."""

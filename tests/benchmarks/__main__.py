@@ -4,23 +4,33 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 
-from tests.benchmarks import ingest, mirror
+from tests.benchmarks import ingest, mirror, reconcile
 
-BENCHMARKS: dict[str, Callable[[], dict[str, float | int | str]]] = {"ingest": ingest.run, "mirror": mirror.run}
+Figures = dict[str, float | int | str] | list[dict[str, float | int]]
+BENCHMARKS: dict[str, Callable[[], Figures]] = {
+    "ingest": ingest.run,
+    "mirror": mirror.run,
+    "reconcile": reconcile.run,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("name", choices=sorted(BENCHMARKS))
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them")
+    parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
     arguments = parser.parse_args()
-    figures = BENCHMARKS[arguments.name]()
+    run = partial(reconcile.run, arguments.items) if arguments.name == "reconcile" else BENCHMARKS[arguments.name]
+    figures = run()
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
         return
-    for name, figure in figures.items():
-        sys.stdout.write(f"{name:32} {figure}\n")
+    for row in figures if isinstance(figures, list) else [figures]:
+        for name, figure in row.items():
+            sys.stdout.write(f"{name:32} {figure}\n")
+        sys.stdout.write("\n")
 
 
 if __name__ == "__main__":

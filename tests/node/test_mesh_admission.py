@@ -73,10 +73,10 @@ def test_every_request_fits_the_size_that_its_path_allows() -> None:
 
 
 def test_an_unknown_path_is_refused_by_name() -> None:
-    refusal = Door().refusal(b"", "cells")
+    refusal = Door().refusal(b"", "advice")
 
     assert refusal.status == 404
-    assert "cells" in refusal.sentence
+    assert "advice" in refusal.sentence
 
 
 def test_a_request_that_is_too_large_is_refused_before_it_is_parsed() -> None:

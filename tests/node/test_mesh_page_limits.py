@@ -20,6 +20,7 @@ from pfn_protocol.identity import PrivateKey
 from pfn_protocol.message_fields import ReceivedRequest, open_answer, seal_request
 from pfn_protocol.messages import (
     AuthorsRequest,
+    CellsRequest,
     FetchRequest,
     IdsAnswer,
     IdsRequest,
@@ -32,6 +33,7 @@ ME, ALICE, BOB, CAROL = (PrivateKey(bytes([number]) * 32) for number in range(1,
 NOW_MS = 1_900_000_000_000
 DAY_MS = 86_400_000
 IDS = IdsRequest(bytes(32), 10, b"")
+CELLS = CellsRequest("", bytes(4), bytes(8), 0, 32)
 
 
 class Desk:
@@ -191,6 +193,7 @@ async def test_what_is_no_page_needs_no_place(autojump_clock: MockClock) -> None
         held: list[trio.Event] = [await nursery.start(desk.hold, asker) for asker in (ALICE, BOB)]
         began = trio.current_time()
         await desk.serve(CAROL, FetchRequest((bytes(32),)), BYTES_A_DAY_MAX)
+        await desk.serve(CAROL, CELLS)  # it waits in the machine until they are made
         waited = trio.current_time() - began
         for let_go in held:
             let_go.set()
@@ -210,7 +213,7 @@ async def test_a_place_is_free_again_when_the_answer_could_not_be_prepared(autoj
     await desk.serve(ALICE, IDS)
 
 
-@pytest.mark.parametrize("message", [IDS, SnapshotRequest(b"", b"")])
+@pytest.mark.parametrize("message", [CELLS, IDS, SnapshotRequest(b"", b"")])
 async def test_who_had_its_bytes_for_the_day_waits_until_some_come_back(message: Request) -> None:
     desk = Desk()
     await desk.serve(ALICE, message, BYTES_A_DAY_MAX)

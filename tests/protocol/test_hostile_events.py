@@ -21,24 +21,41 @@ from pfn_protocol.announcements import (
     Statement,
     VersionStatement,
 )
-from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, Effect, KeepAnnouncement, SendRequest
+from pfn_protocol.effects import (
+    BuildPrefix,
+    ChangeAdmission,
+    DropAnnouncements,
+    Effect,
+    KeepAnnouncement,
+    SendRequest,
+)
 from pfn_protocol.events import (
     AnswerReceived,
     Event,
     PeerFound,
     PeerUnreachable,
     PolicyChanged,
+    PrefixBuilt,
     RequestReceived,
     StatementMade,
     TimePassed,
 )
-from pfn_protocol.limits import back_off_seconds_max, epoch_max, integer_max
+from pfn_protocol.limits import (
+    back_off_seconds_max,
+    epoch_max,
+    integer_max,
+    sketch_batch_max,
+    sketch_cell_bytes,
+    sketch_cells_max,
+)
 from pfn_protocol.mesh import Mesh, MeshOptions, Restored
 from pfn_protocol.messages import (
     Answer,
     AuthorsAnswer,
     AuthorsRequest,
     AuthorSummary,
+    CellsAnswer,
+    CellsRequest,
     FetchAnswer,
     FetchRequest,
     GossipAnswer,
@@ -57,6 +74,7 @@ from pfn_protocol.messages import (
     SnapshotRequest,
 )
 from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.sketch import build_cells
 
 ME = key_of("me")
 OTHERS = [key_of(f"other {number}") for number in range(12)]
@@ -67,6 +85,12 @@ JUMPS_MS = (1, 1_000, 5_000, 10_000, 100_000, 3_700_000, 90_000_000, -5_000, -4_
 OFFSETS_MS = (0, 0, 1, 2, 3, -1, -2, -5, 5, 700_000, 3_600_000, 80_000_000, -90_000_000, -80_000_000)
 
 TINY_LIMITS = {
+    "comparison.authors_page_max": 2,
+    "cells_serving.sketch_cells_per_hour_max": 100,
+    "prefixes.sketch_builds_per_hour_max": 2,
+    "prefixes.sketch_small_set_max": 1,
+    "comparison.offered_ids_max": 2,
+    "comparison.offered_remembered_max": 2,
     "admission.admitted_authors_max": 5,
     "admission.slots_pinned_max": 3,
     "admission.slots_sponsored_max": 2,
@@ -115,6 +139,9 @@ class Attack:
         self.blocked: tuple[bytes, ...] = ()
         self.mesh = Mesh(ME, MESH, self.options, Random(seed), Restored(pins=self.pins), self.now_ms)
         self.to_answer: list[SendRequest] = []
+        self.builds: list[BuildPrefix] = []
+        self.scopes: list[bytes] = []
+        self.salts: list[bytes] = []
         self.said: list[AcceptedAnnouncement] = []
         self.kept: dict[bytes, tuple[AcceptedAnnouncement, bool]] = {}
 
@@ -168,8 +195,30 @@ class Attack:
 
     def status(self) -> SetStatus | None:
         mine = self.mesh.status()
-        others = SetStatus(self.rng.randrange(5), self.rng.randbytes(32))
-        return self.rng.choice([None, others, SetStatus(mine.announcements, mine.digest)])
+        scope = self.scope()
+        others = SetStatus(self.rng.choice([0, 1, 4, 5_000]), self.rng.randbytes(32), scope)
+        return self.rng.choice([None, others, SetStatus(mine.announcements, mine.digest, scope)])
+
+    def scope(self) -> bytes:
+        """That of a neighbour's link, as the machine last said it, or another."""
+        return self.rng.choice([*self.scopes[-3:], self.rng.randbytes(8)])
+
+    def salt(self) -> bytes:
+        """A salt's name that the machine said itself, or another."""
+        return self.rng.choice([*self.salts[-3:], self.rng.randbytes(4)])
+
+    def link_key(self) -> tuple[bytes, bytes]:
+        return self.rng.choice([(b"", b""), (self.rng.randbytes(32), self.rng.randbytes(16)), (bytes(32), bytes(16))])
+
+    def cells(self, count: int) -> bytes:
+        """Cells of nothing, of noise, or of what was said."""
+        match self.rng.randrange(3):
+            case 0:
+                return bytes(count * sketch_cell_bytes)
+            case 1:
+                return self.rng.randbytes(count * sketch_cell_bytes)
+        said = tuple(one.id for one in self.said[-20:])
+        return build_cells(said, (), self.rng.randbytes(32), count).to_bytes()
 
     def view(self) -> tuple[PeerAddress, ...]:
         ids = [*(key.public for key in OTHERS), ME.public, self.rng.randbytes(32)]
@@ -180,11 +229,24 @@ class Attack:
         rng = self.rng
         author = rng.choice([*OTHERS, ME]).public
         makers: list[Callable[[], Request]] = [
-            lambda: LinkRequest(rng.choice(["", f"http://q{rng.randrange(6)}.test"]), self.view(), self.some_keys(3)),
+            lambda: LinkRequest(
+                rng.choice(["", f"http://q{rng.randrange(6)}.test"]), self.view(), self.some_keys(3), *self.link_key()
+            ),
             lambda: GossipRequest(self.announcements(6), self.ids(5), self.status(), rng.choice([0, 0, 25])),
             lambda: GossipRequest(self.announcements(6), self.ids(5), self.status(), 0),
             lambda: FetchRequest(self.ids(6)),
-            lambda: AuthorsRequest(self.after()),
+            lambda: AuthorsRequest(
+                self.after(),
+                tuple((one, rng.choice([0, 1, 256, 5_000])) for one in self.some_keys(5)),
+                self.chance(0.5),
+            ),
+            lambda: CellsRequest(
+                rng.choice(["", "", "a@h0.test"]),
+                self.salt(),
+                self.scope(),
+                rng.choice([0, 0, 32, 4_096, sketch_cells_max - 1]),
+                rng.choice([1, 32, sketch_batch_max]),
+            ),
             lambda: IdsRequest(author, rng.choice([0, 1, 256, 5_000, integer_max]), self.after()),
             lambda: SnapshotRequest(self.after(), rng.choice([b"", ME.public, author])),
             lambda: HaveRequest(()),
@@ -201,7 +263,12 @@ class Attack:
         rng = self.rng
         makers: dict[type, Callable[[], Answer]] = {
             LinkRequest: lambda: LinkAnswer(
-                self.chance(0.8), rng.choice([0, 1, back_off_seconds_max]), self.view(), ()
+                self.chance(0.8), rng.choice([0, 1, back_off_seconds_max]), self.view(), (), *self.link_key()
+            ),
+            CellsRequest: lambda: CellsAnswer(
+                self.cells(to.count if isinstance(to, CellsRequest) else 32),
+                rng.choice([0, 3, 5_000]),
+                rng.randbytes(32),
             ),
             GossipRequest: lambda: GossipAnswer(self.announcements(5), self.ids(5), self.status()),
             FetchRequest: lambda: FetchAnswer(self.announcements(8), self.ids(4)),
@@ -210,7 +277,9 @@ class Attack:
             SnapshotRequest: lambda: SnapshotAnswer(self.announcements(8), self.after()),
             HaveRequest: lambda: HaveAnswer(()),
             RefusedAnswer: lambda: RefusedAnswer(
-                rng.choice(["R96", "R86", "busy", "R1"]), "no", rng.choice([0, self.now_ms, integer_max])
+                rng.choice(["R96", "R86", "busy", "R1", "R113", "R114", "R115"]),
+                "no",
+                rng.choice([0, self.now_ms, integer_max]),
             ),
         }
         kind = type(to) if to is not None and self.chance(0.75) else rng.choice(list(makers))
@@ -220,7 +289,7 @@ class Attack:
 
     def event(self) -> Event:
         rng = self.rng
-        match rng.choices(range(7), (35, 40, 3, 3, 5, 6, 8))[0]:
+        match rng.choices(range(8), (35, 40, 3, 3, 5, 6, 8, 8))[0]:
             case 0:
                 sender = ME if self.chance(0.05) else rng.choice(OTHERS)
                 return RequestReceived(rng.randrange(10**9), sender.public, self.request())
@@ -236,7 +305,15 @@ class Attack:
                 statement = self.statement()
                 if isinstance(statement, VersionStatement | MirrorStatement):
                     return StatementMade(statement)
+            case 7 if self.builds:
+                return self.built(rng.choice(self.builds))
         return TimePassed()
+
+    def built(self, build: BuildPrefix) -> PrefixBuilt:
+        """A prefix that was wanted, now and then once more."""
+        if self.chance(0.9):
+            self.builds.remove(build)
+        return PrefixBuilt(build.build_id, build_cells(build.ids, build.without, build.salt, build.length))
 
     def outcome(self, request: SendRequest) -> Event:
         if self.chance(0.9):
@@ -269,6 +346,9 @@ class Attack:
             match effect:
                 case SendRequest():
                     self.to_answer.append(effect)
+                    self.listen(effect.message)
+                case BuildPrefix():
+                    self.builds.append(effect)
                 case KeepAnnouncement():
                     self.kept[effect.announcement.id] = (effect.announcement, effect.admitted)
                 case DropAnnouncements():
@@ -281,6 +361,13 @@ class Attack:
         admitted = [one for one, (_, is_admitted) in self.kept.items() if is_admitted]
         assert (len(admitted), SetDigest(admitted).digest()) == (status.announcements, status.digest)
         assert status.parked >= len(self.kept) - len(admitted)
+
+    def listen(self, message: Request) -> None:
+        """What the machine says of its links, neighbours can say too."""
+        if isinstance(message, GossipRequest) and message.status is not None:
+            self.scopes.append(message.status.scope)
+        elif isinstance(message, CellsRequest):
+            self.salts.append(message.salt)
 
     def restart(self) -> None:
         """Start another machine with what was kept: it must come up."""

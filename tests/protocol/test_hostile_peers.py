@@ -14,13 +14,23 @@ from pfn_protocol.addresses import Source, address_after, with_address
 from pfn_protocol.announcements import MirrorStatement, NodeStatement
 from pfn_protocol.effects import Effect, ForgetPeer, SendAnswer, SendRequest
 from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable, PolicyChanged, RequestReceived, TimePassed
-from pfn_protocol.limits import links_max, peers_known_max, proven_per_host_max, silent_link_ms_max, view_max
+from pfn_protocol.limits import (
+    links_max,
+    peers_known_max,
+    proven_per_host_max,
+    reconciliation_second_ms,
+    reconciliation_wait_ms,
+    silent_link_ms_max,
+    view_max,
+)
+from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.mesh import LinkView, Mesh, MeshOptions, Restored
 from pfn_protocol.messages import (
     Answer,
     AuthorsAnswer,
     AuthorsRequest,
     AuthorSummary,
+    CellsRequest,
     FetchAnswer,
     FetchRequest,
     GossipAnswer,
@@ -30,13 +40,15 @@ from pfn_protocol.messages import (
     LinkAnswer,
     LinkRequest,
     PeerAddress,
+    RefusedAnswer,
     Request,
     SetStatus,
     SnapshotAnswer,
     SnapshotRequest,
 )
 from pfn_protocol.outgoing import Outgoing
-from pfn_protocol.peers import LinkState, Peers
+from pfn_protocol.peer import LinkState
+from pfn_protocol.peers import Peers
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
 from tests.protocol.sets import ALICE, BOB, entry
@@ -263,14 +275,35 @@ def test_of_each_source_the_latest_address_counts_and_hearsay_takes_what_room_is
 class Round:
     """Alice compares with mallory, who answers as it likes."""
 
-    def __init__(self) -> None:
-        self.mesh = machine()
+    count = 5  # announcements, as mallory says
+
+    def __init__(self, *pins: bytes) -> None:
+        self.mesh = machine(*pins)
         self.now_ms = START_MS
-        effects = ask(self.mesh, MALLORY.public, LinkRequest("http://evil.test", (), ()))
-        status = GossipRequest((), (), SetStatus(5, bytes(32)), 0)
-        self._to_answer = requests(effects + ask(self.mesh, MALLORY.public, status))
+        request = LinkRequest("http://evil.test", (), (), *self.secret())
+        self._to_answer = requests(ask(self.mesh, MALLORY.public, request))
+        self.hear_status()
         self.asked: list[Request] = []
         self._sybils = count()
+
+    def secret(self) -> tuple[bytes, bytes]:
+        """What mallory says to have a secret of the link. None: there are no cells, and pages have to do."""
+        return b"", b""
+
+    def hear_status(self) -> None:
+        """Mallory says how its set stands, and does not begin a round itself."""
+        said = GossipRequest((), (), SetStatus(self.count, bytes(32), self._scope), 0)
+        self._to_answer += requests(ask(self.mesh, MALLORY.public, said, self.now_ms))
+        self.now_ms += reconciliation_wait_ms + reconciliation_second_ms
+        self._to_answer += requests(self.mesh.handle(TimePassed(), self.now_ms))
+
+    @property
+    def _scope(self) -> bytes:
+        """That of the link, as alice said it."""
+        answers = ask(self.mesh, MALLORY.public, GossipRequest((), (), SetStatus(0, bytes(32)), 0), self.now_ms)
+        (said,) = [one.message for one in answers if isinstance(one, SendAnswer)]
+        assert isinstance(said, GossipAnswer) and said.status is not None
+        return said.status.scope
 
     def answer(self, message: Request) -> Answer:
         match message:
@@ -337,11 +370,76 @@ def test_ids_that_repeat_from_page_to_page_end_the_link_and_the_node_is_left_alo
     assert not any(isinstance(one, SendAnswer) and isinstance(one.message, LinkAnswer) for one in effects)
 
 
+class Filling(Round):
+    """Alice is nearly empty, as mallory has it, and takes a snapshot."""
+
+    count = 5_000
+
+    def after(self) -> bytes:
+        return b""
+
+    def answer(self, message: Request) -> Answer:
+        if not isinstance(message, SnapshotRequest) or message.author:
+            return super().answer(message)
+        mirror = MirrorStatement("a@pub.test", next(self._sybils), bytes(32))
+        return SnapshotAnswer((announce(CAROL, MESH, mirror, 0, self.now_ms).raw,), self.after())
+
+
+def test_a_snapshot_whose_pages_go_back_ends_the_link() -> None:
+    class Back(Filling):
+        def after(self) -> bytes:
+            return b"\7" * 32
+
+    conversation = Back(CAROL.public)
+
+    conversation.run()
+
+    assert conversation.asked.count(SnapshotRequest(b"\7" * 32, b"")) == 1
+    assert conversation.mesh.status().links == 0
+
+
+def test_a_snapshot_without_an_end_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(Filling):
+        pages = count(1)
+
+        def after(self) -> bytes:
+            return next(self.pages).to_bytes(32)
+
+    monkeypatch.setattr("pfn_protocol.reconciliation.round_fetches_max", 7)
+    conversation = Endless(CAROL.public)
+
+    conversation.run()
+
+    pages = [one for one in conversation.asked if isinstance(one, SnapshotRequest) and not one.author]
+    assert len(pages) == 7
+
+
+def test_cells_for_which_there_is_no_room_now_are_asked_for_again_and_not_replaced_by_pages() -> None:
+    class Busy(Round):
+        def secret(self) -> tuple[bytes, bytes]:
+            return LinkSecrets(Random(2)).offer(ALICE.public, is_linked=False)
+
+        def answer(self, message: Request) -> Answer:
+            busy = RefusedAnswer("busy", "come again", START_MS)
+            return busy if isinstance(message, CellsRequest) else super().answer(message)
+
+    conversation = Busy()
+    conversation.run()
+    asked = conversation.asked_for(AuthorsRequest)
+    assert conversation.asked_for(CellsRequest) == 1
+
+    conversation.hear_status()
+    conversation.run()
+
+    assert (conversation.asked_for(CellsRequest), conversation.asked_for(AuthorsRequest)) == (2, asked)
+
+
 def test_a_round_has_a_limited_number_of_fetches_and_the_next_one_finds_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pfn_protocol.reconciliation.fetch_ids_max", 2)
     monkeypatch.setattr("pfn_protocol.reconciliation.round_fetches_max", 3)
+    monkeypatch.setattr("pfn_protocol.comparison.offered_ids_max", 0)  # bob's own rounds bring alice nothing
     network = Network()
     alice, bob = network.node("alice"), network.node("bob")
     for number in range(20):
@@ -358,10 +456,13 @@ def test_a_round_has_a_limited_number_of_fetches_and_the_next_one_finds_the_rest
 
 def test_own_announcements_that_are_superseded_do_not_count_as_gained() -> None:
     registry, outgoing = Registry(ALICE.public, [BOB.public]), Outgoing()
-    reconciliation = Reconciliation(registry, outgoing, has_url=True)
-    reconciliation.open(BOB.public, "http://bob.test", ())
-    reconciliation.heard_status(BOB.public, SetStatus(1, bytes(32)), START_MS)
-    reconciliation.flush(START_MS)
+    offers: list[bytes] = []
+    secrets = LinkSecrets(Random(1))
+    reconciliation = Reconciliation(registry, outgoing, secrets, lambda _, ids: offers.extend(ids), has_url=True)
+    reconciliation.open(BOB.public, "http://bob.test", (), START_MS)
+    scope = reconciliation.status(BOB.public).scope
+    reconciliation.heard_status(BOB.public, SetStatus(1, bytes(32), scope), START_MS)
+    reconciliation.flush(START_MS + reconciliation_second_ms)
 
     def landed(kind: type[Request]) -> int:
         (one,) = requests(outgoing.drain())
@@ -374,14 +475,15 @@ def test_own_announcements_that_are_superseded_do_not_count_as_gained() -> None:
     assert reconciliation.answered_authors(in_flight, AuthorsAnswer((summary,), False), START_MS)
     in_flight = outgoing.take(landed(IdsRequest), BOB.public)
     assert in_flight is not None
-    assert reconciliation.answered_ids(in_flight, IdsAnswer((bytes(32), b"\1" * 32), False), START_MS) == []
+    assert reconciliation.answered_ids(in_flight, IdsAnswer((bytes(32), b"\1" * 32), False), START_MS)
     in_flight = outgoing.take(landed(FetchRequest), BOB.public)
     assert in_flight is not None
 
     reconciliation.fetched(in_flight, (), {b"\2" * 32: True}, START_MS)
 
     assert not outgoing.drain()
-    reconciliation.heard_status(BOB.public, SetStatus(1, bytes(32)), START_MS)
+    assert not offers
+    reconciliation.heard_status(BOB.public, SetStatus(1, bytes(32), scope), START_MS)
     assert reconciliation.wake_at is None  # it is known that a round brings nothing
 
 

@@ -21,7 +21,8 @@ from pfn_protocol.messages import (
     Request,
 )
 from pfn_protocol.outgoing import Outgoing
-from pfn_protocol.peers import LinkState, Peers
+from pfn_protocol.peer import LinkState
+from pfn_protocol.peers import Peers
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:

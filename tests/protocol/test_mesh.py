@@ -10,7 +10,7 @@ from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import START_MS, key_of
 from pfn_protocol.announcements import Kind, NodeStatement, SourceStatement
 from pfn_protocol.events import RequestReceived, StatementMade
-from pfn_protocol.messages import AuthorsRequest, FetchRequest, GossipRequest, IdsRequest, LinkRequest, RefusedAnswer
+from pfn_protocol.messages import AuthorsRequest, CellsRequest, FetchRequest, GossipRequest, LinkRequest, RefusedAnswer
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:
@@ -288,7 +288,7 @@ def test_a_burst_beyond_an_authors_rate_is_completed_by_reconciliation() -> None
 
     assert 200 <= pushed < 600
     assert len(alice.versions(bob)) == 600
-    assert alice.requests(IdsRequest, bob)
+    assert alice.requests(CellsRequest, bob) or bob.requests(CellsRequest, alice)
 
 
 def test_an_outbox_that_overflows_leaves_the_rest_to_reconciliation() -> None:

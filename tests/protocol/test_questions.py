@@ -1,15 +1,20 @@
 """Questions over links: who is answered, what a page holds, and answers that nobody waited for."""
 
+from random import Random
+
 import pytest
 
 from pfn_node.simulation.actor import Node
+from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import START_MS, key_of
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
+from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import (
     Answer,
     AuthorsAnswer,
     AuthorsRequest,
+    CellsAnswer,
     FetchAnswer,
     FetchRequest,
     GossipAnswer,
@@ -27,6 +32,7 @@ from pfn_protocol.messages import (
 from pfn_protocol.outgoing import InFlight, Outgoing
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
+from pfn_protocol.sketch import Cells
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:
@@ -141,7 +147,7 @@ def test_a_fetch_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_did_not_fit_into_one_fetch_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pfn_protocol.pages.page_bytes_max", 1_500)
     network = Network()
-    alice, bob = network.node("alice"), network.node("bob")
+    alice, bob = network.node("alice", polls=True), network.node("bob")
     for number in range(30):
         bob.sees(f"plugin-{number}")
 
@@ -210,15 +216,54 @@ def test_of_two_hanging_requests_of_one_node_the_earlier_is_answered_at_once() -
 
 
 def test_answers_to_a_round_that_is_over_change_nothing() -> None:
-    registry, outgoing = Registry(key_of("alice").public), Outgoing()
-    reconciliation = Reconciliation(registry, outgoing, has_url=False)
-    bob = key_of("bob").public
-    reconciliation.open(bob, "http://bob.test", ())
+    registry, outgoing, bob = Registry(key_of("alice").public), Outgoing(), key_of("bob").public
+    offers: list[bytes] = []
+    reconciliation = Reconciliation(
+        registry,
+        outgoing,
+        LinkSecrets(Random(1)),
+        lambda peer, ids: offers.extend(ids),
+        has_url=False,
+    )
+    reconciliation.open(bob, "http://bob.test", (), START_MS)
     stale = InFlight(1, bob, "http://bob.test", AuthorsRequest(b""), (), START_MS)
 
     reconciliation.answered_authors(stale, AuthorsAnswer((), False), START_MS)
-    assert reconciliation.answered_ids(stale, IdsAnswer((), False), START_MS) == []
+    reconciliation.answered_ids(stale, IdsAnswer((), False), START_MS)
+    reconciliation.answered_cells(stale, CellsAnswer(b"", 0, bytes(32)), START_MS)
+    reconciliation.answered_snapshot(stale, bytes(32), {bytes(32): True}, START_MS)
     reconciliation.fetched(stale, (), {}, START_MS)
-    reconciliation.failed(stale)
+    reconciliation.failed(stale, "", START_MS)
+    reconciliation.built(1, Cells(0), START_MS)
 
+    assert not offers
     assert outgoing.drain() == [] and reconciliation.wake_at is None
+
+
+def test_a_newcomer_takes_a_snapshot_and_then_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network()
+    alice, bob = network.node("alice"), network.node("bob")
+    for number in range(300):
+        bob.sees(f"plugin-{number}")
+
+    alice.pin(bob)
+    alice.join(bob)
+    network.elapse(seconds=10)
+
+    assert len(alice.versions(bob)) == 300
+    assert any(one.message == SnapshotRequest(b"", b"") for one in alice.requests(SnapshotRequest, bob))
+    assert network.agree(alice, bob)
+
+
+def test_what_comes_after_the_link_was_closed_is_taken_in_all_the_same() -> None:
+    network = Network(faults=Faults(delay_ms=(500, 500)))
+    alice, bob = network.node("alice"), network.node("bob")
+    bob.sees("hello")
+    alice.pin(bob)
+    alice.join(bob)
+    network.elapse_until(lambda: bool(alice.requests(SnapshotRequest, bob)), seconds=30)
+
+    alice.block(bob)
+    network.elapse(seconds=3)
+
+    assert not alice.is_linked(bob)

@@ -9,8 +9,10 @@ from pfn_protocol.encoding import check_mesh_name, open_envelope, unpack
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, check_public_key, did_key, parse_did_key, parse_public_key
 from pfn_protocol.json_text import stringify
+from pfn_protocol.link_secrets import SALTS, salt_of, shared_secret
 from pfn_protocol.message_fields import open_answer, open_request
 from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.sketch import Cells, build_cells, reference_cells
 from tests.protocol.vectors.case import plain, plain_value, read_input
 
 
@@ -88,6 +90,27 @@ def _answer(case: dict[str, Any]) -> Any:
     )
 
 
+def _cells(case: dict[str, Any]) -> str:
+    """Both ways of making them give the same."""
+    ids, salt, length = [bytes.fromhex(one) for one in case["ids"]], bytes.fromhex(case["salt"]), case["length"]
+    made = build_cells(ids, [], salt, length).to_bytes()
+    assert made == reference_cells(ids, salt, length)
+    return made.hex()
+
+
+def _cells_difference(case: dict[str, Any]) -> Any:
+    theirs, mine = (Cells.from_bytes(bytes.fromhex(case[side])) for side in ("theirs", "mine"))
+    found = theirs.subtract(mine).decode(bytes.fromhex(case["salt"]))
+    return None if found is None else [sorted(one.hex() for one in side) for side in (found.theirs, found.mine)]
+
+
+def _link_secret(case: dict[str, Any]) -> Any:
+    secret = shared_secret(*(bytes.fromhex(case[part]) for part in ("private", "public", "nonces")))
+    if secret is None:
+        return None
+    return [[salt.name.hex(), salt.key.hex()] for salt in (salt_of(secret, number) for number in range(SALTS))]
+
+
 _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "key": _key,
     "did-key": lambda case: parse_did_key(case["text"]).hex(),
@@ -117,5 +140,8 @@ _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "compare-versions": lambda case: versions.compare(case["first"], case["second"]),
     "request": _request,
     "answer": _answer,
+    "cells": _cells,
+    "cells-difference": _cells_difference,
+    "link-secret": _link_secret,
     "set-digest": lambda case: SetDigest(bytes.fromhex(item) for item in case["ids"]).digest().hex(),
 }

@@ -3,7 +3,14 @@
 import json
 from collections.abc import Callable, Iterable
 
-from tests.protocol.vectors import announcement_cases, encoding_cases, message_cases, name_cases, publisher_cases
+from tests.protocol.vectors import (
+    announcement_cases,
+    encoding_cases,
+    message_cases,
+    name_cases,
+    publisher_cases,
+    sketch_cases,
+)
 from tests.protocol.vectors.case import Case
 
 _FILES: dict[str, Callable[[], Iterable[Case]]] = {
@@ -12,6 +19,7 @@ _FILES: dict[str, Callable[[], Iterable[Case]]] = {
     "publishers.json": publisher_cases.cases,
     "names.json": name_cases.cases,
     "messages.json": message_cases.cases,
+    "sketches.json": sketch_cases.cases,
 }
 
 

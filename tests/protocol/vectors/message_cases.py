@@ -9,6 +9,8 @@ from pfn_protocol.messages import (
     AuthorsAnswer,
     AuthorsRequest,
     AuthorSummary,
+    CellsAnswer,
+    CellsRequest,
     FetchAnswer,
     FetchRequest,
     GossipAnswer,
@@ -31,25 +33,31 @@ from tests.protocol.vectors.case import ALICE, BOB, CAROL, MESH, NOW_MS, Case, p
 NONCE = bytes(range(16))
 IDS = (b"\x01" * 32, b"\x02" * 32)
 VIEW = (PeerAddress(CAROL.public, "https://carol.example"),)
-STATUS = SetStatus(2, b"\x05" * 32)
+STATUS = SetStatus(2, b"\x05" * 32, b"\x06" * 8)
 BODIES = (b"\x90" * 300, b"\x91" * 20)
 
 REQUESTS: tuple[Request, ...] = (
     LinkRequest("https://alice.example", VIEW, IDS),
     LinkRequest("", (), ()),
+    LinkRequest("", (), (), b"\x07" * 32, NONCE),
     GossipRequest(BODIES, IDS, STATUS, 0),
     GossipRequest((), (), None, 25),
     FetchRequest(IDS),
+    FetchRequest((IDS[0][:16], IDS[1])),
+    CellsRequest("", b"\x08" * 4, b"\x06" * 8, 0, 32),
+    CellsRequest("dev@pub.example", b"\x08" * 4, b"\x06" * 8, 32, 1_500),
     AuthorsRequest(b""),
-    AuthorsRequest(IDS[0]),
+    AuthorsRequest(IDS[0], ((IDS[0], 256), (IDS[1], 5_000)), True),
     IdsRequest(ALICE.public, 256, b""),
     SnapshotRequest(IDS[0], b""),
     HaveRequest(IDS),
 )
 ANSWERS: tuple[tuple[str, Answer], ...] = (
     ("link", LinkAnswer(True, 0, VIEW, ())),
+    ("link", LinkAnswer(True, 0, (), (), b"\x07" * 32, NONCE)),
     ("gossip", GossipAnswer(BODIES, IDS, STATUS)),
     ("fetch", FetchAnswer(BODIES, IDS)),
+    ("cells", CellsAnswer(bytes(range(42)), 1_000_000, IDS[0])),
     ("authors", AuthorsAnswer((AuthorSummary(IDS[0], 256, 2, IDS[1]),), False)),
     ("ids", IdsAnswer(IDS, True)),
     ("snapshot", SnapshotAnswer(BODIES, b"")),
@@ -63,10 +71,10 @@ def cases() -> Iterator[Case]:
         raw = _sealed(message)
         accepted = {"sender": ALICE.public.hex(), "nonce": NONCE.hex(), "message": plain(message)}
         yield _request(f"{message.path} ({number})", "R77", message.path, raw, accepted)
-    for path, answer in ANSWERS:
+    for number, (path, answer) in enumerate(ANSWERS, 1):
         raw = seal_answer(BOB, mesh=MESH, nonce=NONCE, message=answer)
         rule = "R79" if isinstance(answer, RefusedAnswer) else "R77"
-        yield _answer(f"answer {type(answer).__name__}", rule, path, raw, plain(answer))
+        yield _answer(f"answer {type(answer).__name__} ({number})", rule, path, raw, plain(answer))
     yield from _refused_requests()
     yield from _refused_contents()
     yield from _refused_answers()
@@ -115,11 +123,20 @@ def _refused_contents() -> Iterator[Case]:
         ("announcements over 256 KiB", "gossip", (whole, (), None, 0), "R78"),
         ("a wait of 26 seconds", "gossip", ((), (), None, 26), "R77"),
         ("a status of one field", "gossip", ((), (), (1,), 0), "R77"),
-        ("65 nodes in a view", "link", ("", ((CAROL.public, "https://c.example"),) * 65, ()), "R77"),
-        ("a node without a URL in a view", "link", ("", ((CAROL.public, ""),), ()), "R58"),
-        ("a URL in another spelling", "link", ("https://Alice.example", (), ()), "R77"),
-        ("authors left out twice", "link", ("", (), (IDS[0], IDS[0])), "R77"),
-        ("half a start", "authors", (b"\x01" * 16,), "R77"),
+        ("a scope of 7 bytes", "gossip", ((), (), (1, IDS[0], bytes(7)), 0), "R77"),
+        ("65 nodes in a view", "link", ("", ((CAROL.public, "https://c.example"),) * 65, (), b"", b""), "R77"),
+        ("a node without a URL in a view", "link", ("", ((CAROL.public, ""),), (), b"", b""), "R58"),
+        ("a URL in another spelling", "link", ("https://Alice.example", (), (), b"", b""), "R77"),
+        ("authors left out twice", "link", ("", (), (IDS[0], IDS[0]), b"", b""), "R77"),
+        ("a key without a nonce", "link", ("", (), (), IDS[0], b""), "R77"),
+        ("a key of 31 bytes", "link", ("", (), (), IDS[0][:31], NONCE), "R77"),
+        ("half a start", "authors", (b"\x01" * 16, (), False), "R77"),
+        ("authors told in descending order", "authors", (b"", ((IDS[1], 1), (IDS[0], 1)), False), "R77"),
+        ("a told author without a slot", "authors", (b"", ((IDS[0], 0),), False), "R77"),
+        ("no cells", "cells", ("", bytes(4), bytes(8), 0, 0), "R77"),
+        ("32,769 cells", "cells", ("", bytes(4), bytes(8), 0, 32_769), "R77"),
+        ("beyond the last cell", "cells", ("", bytes(4), bytes(8), 65_536, 1), "R77"),
+        ("a salt of 5 bytes", "cells", ("", bytes(5), bytes(8), 0, 32), "R77"),
         ("no author", "ids", (b"", 256, b""), "R77"),
         ("half an author", "snapshot", (b"", b"\x01" * 16), "R77"),
     ):
@@ -139,7 +156,8 @@ def _refused_answers() -> Iterator[Case]:
     for name, rule, path, content in (
         ("ids in descending order", "R77", "ids", (IDS[::-1], False)),
         ("authors in descending order", "R77", "authors", (tuple((item, 1, 1, item) for item in IDS[::-1]), False)),
-        ("a back-off of two days", "R77", "link", (False, 172_800, (), ())),
+        ("a back-off of two days", "R77", "link", (False, 172_800, (), (), b"", b"")),
+        ("half a cell", "R77", "cells", (bytes(31), 1, IDS[0])),
         ("a sentence without end", "R79", "refused", ("R73", "s" * 501, NOW_MS)),
     ):
         sealed = seal(BOB, "pfn/response/1", MESH, (path, NONCE, content)).raw

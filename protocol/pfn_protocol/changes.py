@@ -1,0 +1,38 @@
+"""The last changes of the set, for whoever keeps something up to date only when it is used.
+
+A position is the number of changes since the start. The log is bounded: who is too far behind begins anew.
+"""
+
+from collections import deque
+from itertools import islice
+from typing import NamedTuple
+
+from pfn_protocol.limits import sketch_changes_max
+
+
+class Change(NamedTuple):
+    """An id came into the set, or left it."""
+
+    id: bytes
+    author: bytes
+    came: bool
+
+
+class ChangeLog:
+    """What came and went."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._changes: deque[Change] = deque(maxlen=sketch_changes_max)
+
+    def note(self, announcement_id: bytes, author: bytes, *, came: bool) -> None:
+        """Remember one change more."""
+        self._changes.append(Change(announcement_id, author, came))
+        self.position += 1
+
+    def since(self, position: int) -> list[Change] | None:
+        """The changes after a position; None if they are not all remembered any more."""
+        behind = self.position - position
+        if behind > len(self._changes):
+            return None
+        return list(islice(self._changes, len(self._changes) - behind, None))

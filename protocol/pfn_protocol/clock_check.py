@@ -1,0 +1,26 @@
+"""Noticing that this node's clock is wrong, before nobody listens to it any more."""
+
+from pfn_protocol.effects import RaiseAlert
+from pfn_protocol.identity import did_key, short_did
+from pfn_protocol.limits import skew_ms_max
+from pfn_protocol.outgoing import Outgoing
+from pfn_protocol.peer import Peer
+
+
+class ClockCheck:
+    """Compares clocks, and alerts once."""
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        self._alerted = False
+
+    def check(self, peer: Peer, their_now_ms: int, now_ms: int) -> None:
+        """A node that the operator trusts has another time: one of the two clocks is wrong, probably this one."""
+        behind_ms = their_now_ms - now_ms
+        if self._alerted or not (peer.joined or peer.pinned) or abs(behind_ms) <= skew_ms_max:
+            return
+        self._alerted = True
+        kind, word = ("clock-behind", "behind") if behind_ms > 0 else ("clock-ahead", "ahead of")
+        other = short_did(did_key(peer.node_id))
+        sentence = f"the clock here is {abs(behind_ms) // 1_000} s {word} that of {other}; check both"
+        self._outgoing.add(RaiseAlert(kind, sentence))

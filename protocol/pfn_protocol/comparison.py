@@ -1,0 +1,176 @@
+"""What a node knows of how its set stands against one neighbour's, and of the round that looks into it."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import pairwise
+
+from pfn_protocol.cells_round import CellsRound
+from pfn_protocol.limits import (
+    authors_page_max,
+    offered_ids_max,
+    offered_remembered_max,
+    reconciliation_quiet_ms_max,
+    reconciliation_quiet_ms_min,
+    unresolved_ms,
+)
+from pfn_protocol.link_set import LinkSet
+from pfn_protocol.messages import AuthorsRequest, AuthorSummary, SetStatus
+from pfn_protocol.outgoing import earliest
+from pfn_protocol.registry import Registry
+from pfn_protocol.sketch_walk import shortened
+
+
+class Rung(IntEnum):
+    """The ladder: what does not help leads to the next; what does, back to the first."""
+
+    FIRST_SALT = 0
+    SECOND_SALT = 1
+    PAGES = 2
+
+
+@dataclass(slots=True)
+class Round:
+    """One look at what a neighbour has."""
+
+    cells: CellsRound | None = None  # None: pages of ids, or a snapshot
+    is_telling: bool = False  # the lists of authors are being exchanged first
+    told_until: bytes = b""
+    told_all: bool = False
+    heard_all: bool = False
+    to_compare: deque[tuple[bytes, int]] = field(default_factory=deque)  # author and cap
+    pages: int = 0
+    theirs: dict[bytes, None] = field(default_factory=dict)  # ids of the author that is being compared
+    lacking: dict[bytes, None] = field(default_factory=dict)  # ids to fetch next, whole or shortened
+    fetches: int = 0  # requests for bodies
+    gained: int = 0  # announcements that came into the set, and ids that were offered for the first time
+
+    def gain(self, delivered: Mapping[bytes, bool], registry: Registry) -> int:
+        """Count what came into the set and is there still: of two for one slot, one is. Returns how much that is."""
+        gained = sum(came and one in registry for one, came in delivered.items())
+        self.gained += gained
+        return gained
+
+    def fetched(
+        self, asked: Sequence[bytes], missing: Iterable[bytes], delivered: Mapping[bytes, bool], registry: Registry
+    ) -> None:
+        """Bodies came. What did not fit is lacking still, if anything that was asked for came into the set."""
+        self.gain(delivered, registry)
+        came = {shortened(one): one for one in delivered}
+        if self.cells is not None:
+            self.cells.resolved.update(came)
+        lacking = {one: None for one in asked if registry.find_short(shortened(one)) is None}
+        if len(lacking) < len(asked):
+            gone = dict.fromkeys(missing)
+            self.lacking.update({one: None for one in lacking if one not in gone and shortened(one) not in came})
+
+    def heard(self, authors: Iterable[AuthorSummary], link_set: LinkSet, registry: Registry) -> None:
+        """A page of the neighbour's authors came: those are compared whose share differs at the smaller cap."""
+        self.pages += 1
+        for theirs in () if self.is_telling else authors:
+            cap = min(theirs.cap, registry.cap(theirs.author))
+            if not cap or link_set.leaves_out(theirs.author):
+                continue
+            if registry.summary(theirs.author, cap) != (theirs.count, theirs.digest):
+                self.to_compare.append((theirs.author, cap))
+
+    def authors_request(self, link_set: LinkSet, after: bytes) -> AuthorsRequest:
+        """Ask for a page of authors, and tell one, until all are told."""
+        page: tuple[tuple[bytes, int], ...] = ()
+        is_last = False
+        if not self.told_all:
+            page, is_last = link_set.tell(self.told_until, authors_page_max)
+            self.told_all = is_last
+            self.told_until = page[-1][0] if page else b""
+        return AuthorsRequest(after, page, is_last)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """How this node's set stands against a neighbour's."""
+
+    url: str
+    link_set: LinkSet
+    eager: bool = True  # the next difference is looked into without waiting
+    due_ms: int | None = None
+    their_status: SetStatus | None = None
+    settled: tuple[bytes, bytes] | None = None  # digests of which it is known that a round brings nothing
+    rung: Rung = Rung.FIRST_SALT
+    round: Round | None = None
+    request_id: int | None = None  # the one request of the round that is under way
+    fruitless: int = 0  # rounds in a row that brought nothing
+    quiet_until_ms: int = 0
+    tell_after_ms: int = 0  # lists of authors are not exchanged again before
+    snapshot_taken: bool = False
+    differences_found: int = 0
+    offered: dict[bytes, None] = field(default_factory=dict)  # ids that the neighbour lacked and was offered
+    # The difference that is known to stay: what the neighbour has and this node does not take, and the reverse.
+    unresolved: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
+    unresolved_until_ms: int = 0
+
+    def look_after(self, wait_ms: int, now_ms: int) -> None:
+        """Look into the difference after so long, or after the rest that fruitless rounds brought."""
+        self.due_ms = earliest(self.due_ms, max(now_ms + wait_ms, self.quiet_until_ms))
+        self.eager = False
+
+    def not_yet_offered(self, ids: Iterable[bytes]) -> list[bytes]:
+        """Those of the ids, in bounds, that were not offered before; now they are."""
+        fresh = [one for one in ids if one not in self.offered][:offered_ids_max]
+        if len(self.offered) >= offered_remembered_max:
+            self.offered.clear()
+        self.offered.update(dict.fromkeys(fresh))
+        return fresh
+
+    def digests(self) -> tuple[bytes, bytes]:
+        """That of this node's set, and that of the neighbour's as last heard of."""
+        return self.link_set.status().digest, self.their_status.digest if self.their_status else b""
+
+    def agrees(self, registry: Registry, now_ms: int) -> bool:
+        """Whether both sets are the same, but for the difference that is known to stay."""
+        mine, theirs = self.link_set.status(), self.their_status
+        if theirs is None or mine == theirs:
+            return True
+        if mine.scope != theirs.scope or now_ms >= self.unresolved_until_ms:
+            return False
+        total = self.link_set.total()
+        for one in self.unresolved[0]:
+            if one not in registry:
+                total.add(one)
+        for one in self.unresolved[1]:
+            if one in registry and total.count:
+                total.remove(one)
+        return (total.count, total.digest()) == (theirs.count, theirs.digest)
+
+    def is_same(self) -> bool:
+        """Whether the other side was last heard to have exactly this set."""
+        return self.link_set.status() == self.their_status
+
+    def rest(self) -> None:
+        """Both sets are the same: nothing of the past counts any more."""
+        self.due_ms, self.eager, self.rung, self.fruitless, self.quiet_until_ms = None, False, Rung.FIRST_SALT, 0, 0
+        self.unresolved, self.offered = ((), ()), {}
+
+    def keep_unresolved(self, theirs: Iterable[bytes], mine: Iterable[bytes], now_ms: int) -> None:
+        """This difference stays, as far as is known; it is looked into again after a while."""
+        self.unresolved = (tuple(theirs), tuple(mine))
+        self.unresolved_until_ms = now_ms + unresolved_ms
+
+    def give_up(self, now_ms: int) -> None:
+        """This node's own cells changed under the round: another one begins later."""
+        self.round = None
+        self.count_fruit(0, now_ms)
+
+    def count_fruit(self, gained: int, now_ms: int) -> None:
+        """A round is over. Those that bring nothing come ever more rarely."""
+        if gained:
+            self.fruitless = 0
+            return
+        quiet_ms = min(reconciliation_quiet_ms_max, reconciliation_quiet_ms_min << min(self.fruitless, 16))
+        self.fruitless += 1
+        self.quiet_until_ms = now_ms + quiet_ms
+
+
+def goes_on(after: bytes, keys: Sequence[bytes]) -> bool:
+    """Whether a page begins after the key that it was asked to, and ascends."""
+    return all(one < following for one, following in pairwise((after, *keys)))
