@@ -346,7 +346,13 @@ class Http11(H11Protocol):
         self.keep_alive_requests += 1
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """Writes an event. A header waits for the first of its body if that is sure to follow: one packet, not two."""
+        """Writes an event. A header waits for the first of its body if that is sure to follow: one packet, not two.
+
+        An answer that comes before the whole request was read ends the connection, and says so: a client that did not
+        know would send its next request into it.
+        """
+        if isinstance(event, h11.Response) and self.connection.their_state is h11.SEND_BODY:
+            event = h11.Response(status_code=event.status_code, headers=[*event.headers, (b"connection", b"close")])
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:

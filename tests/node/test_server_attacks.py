@@ -206,6 +206,21 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending() -> None:
             assert answer.startswith(b"HTTP/1.1 4")
 
 
+async def test_an_early_answer_says_that_it_ends_the_connection() -> None:
+    app, _ = create_app()
+
+    async with serving(app) as server:
+        async with await server.connect() as stream:
+            await stream.send_all(post("/early", b"", length=5))  # its body comes when the answer is on its way
+            early = await read_to_end(stream)
+        async with await server.connect() as stream:
+            await stream.send_all(post("/early", b"hello"))
+            whole, _ = await read_answer(stream)
+
+    assert b"connection: close" in early.lower()
+    assert b"connection: close" not in whole.lower()
+
+
 async def test_a_client_that_sends_for_ever_after_its_answer_is_cut() -> None:
     app, _ = create_app()
 
