@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import assert_never
 
+from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.effects import Effect, RaiseAlert, SendAnswer
 from pfn_protocol.events import (
     AnswerReceived,
@@ -26,7 +27,7 @@ from pfn_protocol.events import (
 )
 from pfn_protocol.gossip import Gossip
 from pfn_protocol.identity import PrivateKey, did_key, short_did
-from pfn_protocol.intake import Intake, Taken
+from pfn_protocol.intake import Accept, Intake, Taken
 from pfn_protocol.limits import skew_ms_max, slots_pinned_max
 from pfn_protocol.messages import (
     Answer,
@@ -42,11 +43,12 @@ from pfn_protocol.messages import (
     LinkAnswer,
     LinkRequest,
     RefusedAnswer,
+    SetStatus,
     SnapshotAnswer,
     SnapshotRequest,
 )
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
-from pfn_protocol.own_announcements import MeshOptions, OwnAnnouncements
+from pfn_protocol.own_announcements import Announce, MeshOptions, OwnAnnouncements
 from pfn_protocol.pages import answer_question
 from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, LinkState, LinkView, Peer, Peers
 from pfn_protocol.reconciliation import Reconciliation
@@ -72,19 +74,38 @@ class Mesh:
     """One node's part in a mesh."""
 
     def __init__(
-        self, key: PrivateKey, mesh: str, options: MeshOptions, rng: Random, restored: Restored, now_ms: int
+        self,
+        key: PrivateKey,
+        mesh: str,
+        options: MeshOptions,
+        rng: Random,
+        restored: Restored,
+        now_ms: int,
+        *,
+        accept: Accept = accept,
+        announce: Announce = announce,
     ) -> None:
+        """`accept` and `announce` are the two doors to cryptography; a simulator of thousands has others."""
         self._me = key.public
         has_url = bool(options.url)
         self._pins = tuple(pin for pin in restored.pins if pin != self._me)
         self._stopped = False
         self._outgoing = Outgoing()
         self._registry = Registry(self._me, self._pins)
-        self._intake = Intake(self._registry, self._outgoing, mesh)
+        self._intake = Intake(self._registry, self._outgoing, mesh, accept)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
         self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
-        self._peers = Peers(self._me, options.url, rng, self._outgoing)
-        self._gossip = Gossip(self._registry, self._outgoing, has_url=has_url)
+        self._peers = Peers(
+            self._me,
+            options.url,
+            rng,
+            self._outgoing,
+            allow_private=options.allow_private,
+            mesh_nodes=lambda: self._registry.authors,
+        )
+        self._gossip = Gossip(
+            self._registry, self._outgoing, rng, has_url=has_url, status_every_ms=options.status_every_ms
+        )
         self._reconciliation = Reconciliation(self._registry, self._outgoing, has_url=has_url)
         self._own = OwnAnnouncements(
             key,
@@ -97,6 +118,7 @@ class Mesh:
             last=restored.last,
             expects_peers=bool(restored.peers or self._pins),
             now_ms=now_ms,
+            announce=announce,
         )
         self._clock_alerted = False
         for address in restored.peers:
@@ -133,6 +155,10 @@ class Mesh:
         """How many announcements of this node are in the set."""
         return self._registry.summary(node_id, slots_pinned_max)[0]
 
+    def set_status(self) -> SetStatus:
+        """How the set stands, as neighbours are told."""
+        return self._registry.status()
+
     def status(self) -> MeshStatus:
         """The mesh in a few numbers."""
         whole = self._registry.status()
@@ -152,7 +178,7 @@ class Mesh:
         """Something happened at `now_ms` (milliseconds since 1970). Returns what is to be done, in this order."""
         match event:
             case StatementMade():
-                self._gossip.tell(self._own.say(event.statement, now_ms), None)
+                self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
             case RequestReceived():
                 self._on_request_received(event, now_ms)
             case AnswerReceived():
@@ -175,13 +201,18 @@ class Mesh:
 
     def _settle(self, now_ms: int) -> None:
         """Let every machine do what has become due: what changes the set before what tells of it."""
-        self._intake.expire(now_ms)
+        expiry_ms = self._registry.next_expiry_ms
+        if expiry_ms is not None and expiry_ms <= now_ms:
+            self._intake.expire(now_ms)
         if self._sponsoring.expire(now_ms):
             self._on_relations_changed(now_ms)
-        self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
-        for peer_id in self._peers.silent(now_ms):
+        if self._intake.waiting:
+            self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
+        for peer_id in self._peers.end_links(now_ms):
             self._forget_link(peer_id)
-        self._gossip.tell(self._own.settle(now_ms, links_pending=self._peers.is_linking), None)
+        own = self._own.settle(now_ms, links_pending=self._peers.is_linking)
+        if own:
+            self._gossip.tell(own, None, now_ms)
         self._peers.dial(now_ms)
         self._reconciliation.flush(now_ms)
         for peer_id, told in self._gossip.flush(now_ms).items():
@@ -216,11 +247,16 @@ class Mesh:
                 assert_never(event.message)
 
     def _on_link_requested(self, event: RequestReceived, request: LinkRequest, now_ms: int) -> None:
+        former = self._peers.find(event.peer)
+        before = (former.linked, former.url, former.compare_only) if former else None
         answer = self._peers.asked_for_link(event.peer, request, now_ms)
         self._answer(event.token, answer)
         peer = self._peers.find(event.peer)
         if isinstance(answer, LinkAnswer) and answer.accepted and peer is not None:
-            self._on_linked(peer, now_ms)
+            if before == (True, peer.url, peer.compare_only):
+                self._leave_out(peer)  # it only shows whom it knows, or was restarted
+            else:
+                self._on_linked(peer, now_ms)
             pinned_cap = self._registry.cap(event.peer) >= slots_pinned_max
             if not pinned_cap and self._sponsoring.let_in(event.peer, now_ms, self._peers.is_linked):
                 self._on_relations_changed(now_ms)
@@ -284,8 +320,12 @@ class Mesh:
             self._reconciliation.heard_status(peer.node_id, answer.status, now_ms)
 
     def _on_fetch_answered(self, peer: Peer, in_flight: InFlight, answer: FetchAnswer, now_ms: int) -> None:
-        taken = self._intake.take(answer.announcements, now_ms, pushed=False)
+        is_pull = self._gossip.is_pull(in_flight)
+        taken = self._intake.take(answer.announcements, now_ms, pushed=is_pull)
         self._on_taken(taken, peer, now_ms, pulled=True)
+        if is_pull:
+            self._gossip.pulled(in_flight, answer.missing, taken.delivered, now_ms)
+            return
         self._reconciliation.fetched(in_flight, answer.missing, taken.delivered, now_ms)
 
     def _on_ids_answered(self, peer: Peer, in_flight: InFlight, answer: IdsAnswer, now_ms: int) -> None:
@@ -296,6 +336,8 @@ class Mesh:
 
     def _on_refused(self, peer: Peer, in_flight: InFlight, answer: RefusedAnswer, now_ms: int) -> None:
         self._check_clock(peer, answer, now_ms)
+        if self._peers.is_feeler(in_flight):
+            return
         unlinked = answer.rule in (RULE_NOT_LINKED, RULE_NOT_LISTENED_TO)
         if unlinked and self._peers.refused_as_unlinked(peer, in_flight, now_ms):
             self._forget_link(peer.node_id)  # it was restarted, or has closed the link: it is asked anew
@@ -341,15 +383,12 @@ class Mesh:
             self._peers.learn(node_id, url)
         if peer is not None:
             peer.received += len(taken.delivered)
-            self._gossip.holds(peer.node_id, taken.delivered)
+            self._gossip.received(peer.node_id, taken.delivered)
             if taken.hostile is not None or self._peers.count_faults(peer, taken.faults):
                 self._peers.close(peer, now_ms, shun=True)
                 self._forget_link(peer.node_id)
-        came_from = peer.node_id if peer is not None else None
-        if pulled and came_from is not None:
-            self._gossip.mention(taken.fresh + returned, came_from)
-        else:
-            self._gossip.tell(taken.fresh + returned, came_from)
+        if taken.fresh or returned:
+            self._gossip.tell(taken.fresh + returned, peer.node_id if peer else None, now_ms, pulled=pulled)
         for node_id in taken.left:
             self._on_peer_left(node_id, now_ms)
         if taken.widened:
@@ -357,7 +396,9 @@ class Mesh:
 
     def _on_linked(self, peer: Peer, now_ms: int) -> None:
         left_out = self._left_out(peer)
-        self._gossip.open(peer.node_id, peer.url, left_out, now_ms)
+        self._gossip.open(
+            peer.node_id, peer.url, left_out, now_ms, asked=peer.outbound, compare_only=peer.compare_only
+        )
         self._reconciliation.open(peer.node_id, peer.url, left_out)
         self._own.linked(peer.node_id, peer.url, now_ms)
 

@@ -29,6 +29,7 @@ from pfn_protocol.limits import (
     key_bytes,
     left_out_max,
     nonce_bytes,
+    offered_ids_max,
     refusal_rule_chars_max,
     refusal_sentence_chars_max,
     request_bytes_max,
@@ -154,9 +155,10 @@ def _open_answer_envelope(raw: bytes, mesh: str, sender_expected: bytes) -> Enve
 def _encode_request(message: Request) -> Value:
     match message:
         case LinkRequest():
-            return (message.url, _encode_view(message.view), message.left_out)
+            return (message.url, _encode_view(message.view), message.left_out, message.compare_only)
         case GossipRequest():
-            return (message.push, message.have, _encode_status(message.status), message.wait_seconds)
+            status = _encode_status(message.status)
+            return (message.push, message.have, status, message.wait_seconds, message.offer, message.graft)
         case FetchRequest():
             return (message.ids,)
         case AuthorsRequest():
@@ -179,22 +181,25 @@ def _read_request(path: str, content: Value) -> Request:
 
 
 def _read_link_request(content: Value) -> LinkRequest:
-    reader = FieldReader(content, 3, "R77", "a link request")
+    reader = FieldReader(content, 4, "R77", "a link request")
     url = reader.text("url", url_chars_max)
     return LinkRequest(
         url=url and _read_url(reader, url),
         view=_read_view(reader),
         left_out=reader.sorted_digests("left_out", left_out_max),
+        compare_only=reader.boolean("compare_only"),
     )
 
 
 def _read_gossip_request(content: Value) -> GossipRequest:
-    reader = FieldReader(content, 4, "R77", "a gossip request")
+    reader = FieldReader(content, 6, "R77", "a gossip request")
     return GossipRequest(
         push=_read_bodies(reader, "push", gossip_push_max, gossip_bytes_max),
         have=reader.digests("have", gossip_ids_max),
         status=_read_status(reader),
         wait_seconds=reader.integer("wait_seconds", 0, wait_seconds_max),
+        offer=reader.digests("offer", offered_ids_max),
+        graft=reader.boolean("graft"),
     )
 
 
@@ -239,7 +244,7 @@ def _encode_answer(message: Answer) -> Value:
         case LinkAnswer():
             return (message.accepted, message.back_off_seconds, _encode_view(message.view), message.left_out)
         case GossipAnswer():
-            return (message.push, message.want, _encode_status(message.status))
+            return (message.push, message.want, _encode_status(message.status), message.prune)
         case FetchAnswer():
             return (message.announcements, message.missing)
         case AuthorsAnswer():
@@ -273,11 +278,12 @@ def _read_link_answer(content: Value) -> LinkAnswer:
 
 
 def _read_gossip_answer(content: Value) -> GossipAnswer:
-    reader = FieldReader(content, 3, "R77", "a gossip answer")
+    reader = FieldReader(content, 4, "R77", "a gossip answer")
     return GossipAnswer(
         push=_read_bodies(reader, "push", gossip_push_max, gossip_bytes_max),
         want=reader.digests("want", gossip_ids_max),
         status=_read_status(reader),
+        prune=reader.boolean("prune"),
     )
 
 

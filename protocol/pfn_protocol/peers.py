@@ -1,38 +1,59 @@
 """Who is known, who is linked, and whom to try next.
 
 A link is an agreement: both sides push to each other and compare their sets. A node looks for links to the nodes that
-its operator joined, then to those it pins, then to others whose address it heard; it takes more links than it looks
-for, because nodes without a URL can only be askers. A failed dial is repeated later and later, with some chance in
+its operator joined, then to those it pins, then to others whose address it heard. Some of its links it always chooses
+itself, since those that others choose may all be one attacker's; it takes more links than it looks for, because nodes
+without a URL can only be askers. Two more links push nothing and only compare sets; they change every ten minutes, and
+one of them leads to a node that was proven long ago. A failed dial is repeated later and later, with some chance in
 it, so that a mesh that comes back does not knock in step. Nodes that were joined or are pinned are never forgotten.
 
 An address is hearsay until a request to it was answered with a signature of the expected key; the engine checks that on
-every answer. Several addresses of one node (joined, announced, heard) are tried in turn.
+every answer. Once a minute one such address is tried (a feeler), and a neighbour is sent a sample of whom this node
+knows. Proven peers without a link are the passive view: it is small, has few of one network (address_groups.py), and a
+newcomer does not displace an older one that still answers. Several addresses of one node (joined, announced, heard)
+are tried in turn.
+
+Nothing here looks at every peer for every event: what is due next is computed again only after something changed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
+from pfn_protocol.address_groups import address_group
 from pfn_protocol.effects import ForgetPeer, RememberPeer
 from pfn_protocol.limits import (
+    anchors_max,
     back_off_seconds_max,
+    compare_again_ms,
+    compare_first_ms,
+    compare_links_max,
     dial_again_ms_max,
     dial_again_ms_min,
     dials_of_hearsay_max,
+    large_mesh_nodes,
     left_out_max,
     link_failures_max,
     link_faults_max,
     link_full_back_off_seconds,
+    links_fill_ms,
     links_max,
+    links_outbound_min,
+    links_spare_max,
+    links_wanted_large_max,
     links_wanted_max,
+    passive_max,
     peer_memory_ms,
     peers_known_max,
+    peers_per_group_max,
+    peers_unlinked_max,
+    shuffle_ms,
     shunned_ms,
     silent_link_ms_max,
     view_sample_max,
 )
-from pfn_protocol.messages import LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
+from pfn_protocol.messages import FetchRequest, LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 
 # Addresses that are remembered for one node: joined, announced, heard.
@@ -53,6 +74,9 @@ class LinkState(StrEnum):
     KNOWN = "known"  # there is an address, and no link
     UNREACHABLE = "unreachable"  # the last dial failed
     BLOCKED = "blocked"  # the operator does not listen to it, or it broke the rules a short time ago
+
+
+_unlinked = (LinkState.KNOWN, LinkState.UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +101,13 @@ class Peer:
     node_id: bytes
     url: str = ""  # in use, or to be tried next; "" = it can only ask
     addresses: dict[str, None] = field(default_factory=dict)
+    group: str | None = None  # of the first address; None: it is not counted
     joined: bool = False
     pinned: bool = False
     reached: bool = False  # at some URL, since the start or before it
     state: LinkState = LinkState.KNOWN
     outbound: bool = False
+    compare_only: bool = False  # of a link: nothing is pushed over it
     left_out: tuple[bytes, ...] = ()  # authors that it does not want to hear of
     failures: int = 0  # in a row: of dials, or of requests over the link
     failing_since_ms: int | None = None  # the first failed dial since it was last heard of
@@ -102,16 +128,22 @@ class Peer:
     @property
     def is_hearsay(self) -> bool:
         """Whether forgetting it loses nothing but a rumour."""
-        return not (self.joined or self.pinned or self.reached) and self.state in (
-            LinkState.KNOWN,
-            LinkState.UNREACHABLE,
-        )
+        return not (self.joined or self.pinned or self.reached) and self.state in _unlinked
 
 
 class Peers:
     """All other nodes that this one knows of."""
 
-    def __init__(self, me: bytes, url: str, rng: Random, outgoing: Outgoing) -> None:
+    def __init__(
+        self,
+        me: bytes,
+        url: str,
+        rng: Random,
+        outgoing: Outgoing,
+        *,
+        allow_private: bool = False,
+        mesh_nodes: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._me = me
         self._url = url
         self._rng = rng
@@ -119,6 +151,18 @@ class Peers:
         self._peers: dict[bytes, Peer] = {}
         self._blocked: dict[bytes, None] = {}
         self._stopped = False
+        self._allow_private = allow_private
+        self._mesh_nodes = mesh_nodes
+        self._linked: dict[bytes, Peer] = {}
+        self._linking: dict[bytes, Peer] = {}
+        self._joined: dict[bytes, Peer] = {}
+        self._groups: dict[str, int] = {}  # how many known peers each network has
+        self._feelers: dict[int, None] = {}  # requests that only try an address
+        self._fill_ms: int | None = None  # when more links are looked for than must be outbound
+        self._shuffle_ms: int | None = None
+        self._compare_ms: int | None = None
+        self._changed = True
+        self._next_ms: int | None = None
 
     # What is known.
 
@@ -131,15 +175,14 @@ class Peers:
         return self._peers.get(node_id)
 
     def linked(self) -> list[Peer]:
-        return [peer for peer in self._peers.values() if peer.linked]
+        return list(self._linked.values())
 
     def is_linked(self, node_id: bytes) -> bool:
-        peer = self._peers.get(node_id)
-        return peer is not None and peer.linked
+        return node_id in self._linked
 
     @property
     def is_linking(self) -> bool:
-        return any(peer.state is LinkState.LINKING for peer in self._peers.values())
+        return bool(self._linking)
 
     def view(self) -> tuple[LinkView, ...]:
         """Everyone, as shown to operators."""
@@ -164,7 +207,7 @@ class Peers:
         """There is said to be a node at this URL."""
         if node_id == self._me or not url:
             return
-        peer = self._peers.get(node_id) or self._add(node_id, needed=joined or reached)
+        peer = self._peers.get(node_id) or self._add(node_id, url, needed=joined or reached)
         if peer is None:
             return
         peer.joined = peer.joined or joined
@@ -175,8 +218,11 @@ class Peers:
         if joined:
             peer.addresses = {url: None, **peer.addresses}
             peer.next_dial_ms = 0
+            self._joined[node_id] = peer
+            self._changed = True
         if not peer.url or (joined and not peer.linked):
             peer.url = url
+            self._changed = True
 
     def set_policy(self, pins: Iterable[bytes], blocked: Iterable[bytes], now_ms: int) -> list[bytes]:
         """The operator's word. Returns the links that end by it.
@@ -188,7 +234,8 @@ class Peers:
         pinned = dict.fromkeys(pins)
         for node_id in pinned:
             if node_id not in self._peers and node_id != self._me:
-                self._add(node_id, needed=True)
+                self._add(node_id, "", needed=True)
+        self._changed = True
         for peer in self._peers.values():
             peer.pinned = peer.node_id in pinned
         linked = self.linked()
@@ -211,6 +258,9 @@ class Peers:
         """It answered at its URL, so the address is more than hearsay."""
         self.heard(peer, now_ms)
         if not peer.reached or isinstance(in_flight.message, LinkRequest):
+            if not (peer.reached or peer.linked or self._has_place(peer, now_ms)):
+                self._remove(peer)
+                return
             peer.reached = True
             self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
         if not getattr(in_flight.message, "wait_seconds", 0):
@@ -223,14 +273,17 @@ class Peers:
         peer = self._peers.get(node_id)
         if node_id == self._me or node_id in self._blocked or (peer and now_ms < peer.shunned_until_ms):
             return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
-        peer = peer or self._add(node_id, needed=False)
-        if self._stopped or peer is None or not (peer.linked or peer.pinned or len(self.linked()) < links_max):
+        if self._stopped or not (peer and (peer.linked or peer.pinned) or self._has_room(request)):
+            return LinkAnswer(False, link_full_back_off_seconds, self._sample(node_id), ())
+        peer = peer or self._add(node_id, request.url, needed=False, asks=True)
+        if peer is None:
             return LinkAnswer(False, link_full_back_off_seconds, self._sample(node_id), ())
         for address in request.view:
             self.learn(address.node_id, address.url)
         self.learn(node_id, request.url)
         if not (request.url and peer.reached):  # what it says now is the best that is known, unless we reached it
             peer.url = request.url
+        peer.compare_only = request.compare_only and (peer.compare_only or not peer.linked)
         self._open(peer, request.left_out, now_ms, outbound=peer.outbound and peer.linked)
         return LinkAnswer(True, 0, self._sample(node_id), self.blocked)
 
@@ -248,7 +301,7 @@ class Peers:
             self._open(peer, answer.left_out, now_ms, outbound=True)
             return True
         if not peer.linked:
-            peer.state = LinkState.KNOWN
+            self._set_state(peer, LinkState.KNOWN)
             wait_ms = 1_000 * min(max(answer.back_off_seconds, 1), back_off_seconds_max)
             peer.next_dial_ms = now_ms + self._with_jitter(min(wait_ms, dial_again_ms_max))
         return False
@@ -271,6 +324,8 @@ class Peers:
             self._dial_failed(peer, now_ms)
             return False
         if not peer.linked:
+            if self.is_feeler(in_flight):
+                self._feeler_failed(peer, now_ms)
             return False
         peer.failures += 1
         if peer.failures < link_failures_max:
@@ -285,7 +340,8 @@ class Peers:
 
     def close(self, peer: Peer, now_ms: int, *, shun: bool = False) -> None:
         """The link is over; it is tried again soon, or after a while if the peer broke the rules."""
-        peer.state = LinkState.KNOWN
+        self._set_state(peer, LinkState.KNOWN)
+        peer.compare_only = False
         peer.failures = 0
         peer.url = peer.url or next(iter(peer.addresses), "")
         peer.next_dial_ms = now_ms + self._with_jitter(dial_again_ms_min)
@@ -294,16 +350,21 @@ class Peers:
 
     def forget(self, node_id: bytes) -> None:
         """It left the mesh, or is too long silent."""
-        if self._peers.pop(node_id, None) is not None:
+        peer = self._peers.get(node_id)
+        if peer is not None:
+            self._remove(peer)
             self._outgoing.add(ForgetPeer(node_id))
 
-    def silent(self, now_ms: int) -> list[bytes]:
-        """Close the links to nodes without a URL that stopped asking; they cannot be asked."""
-        gone = [
-            peer
-            for peer in self.linked()
-            if not peer.url and peer.last_heard_ms is not None and now_ms - peer.last_heard_ms > silent_link_ms_max
-        ]
+    def end_links(self, now_ms: int) -> list[bytes]:
+        """Close the links to nodes without a URL that stopped asking, and those for comparing when their time is over.
+
+        Returns whose links ended.
+        """
+        if (wake_at := self.wake_at) is None or now_ms < wake_at:
+            return []
+        gone = [peer for peer in self._linked.values() if self._is_silent(peer, now_ms)]
+        if self._compare_ms is not None and now_ms >= self._compare_ms:
+            gone += [peer for peer in self._linked.values() if peer.compare_only and peer.outbound]
         for peer in gone:
             self.close(peer, now_ms)
         return [peer.node_id for peer in gone]
@@ -313,49 +374,168 @@ class Peers:
         self._stopped = True
 
     def dial(self, now_ms: int) -> None:
-        """Ask for links where some are wanted and the time has come."""
+        """Ask for links where some are wanted and the time has come; try an address, exchange views."""
+        if self._shuffle_ms is None:
+            self._fill_ms = now_ms + (links_fill_ms if self._url else 0)
+            self._shuffle_ms = now_ms + self._with_jitter(shuffle_ms)
+            self._compare_ms = now_ms + self._with_jitter(compare_first_ms)
+        if (wake_at := self.wake_at) is None or now_ms < wake_at:
+            return
+        self._changed = True
         for peer in self._to_dial(now_ms):
-            peer.state = LinkState.LINKING
-            self._ask_for_link(peer, now_ms)
+            self._dial(peer, now_ms)
+        assert self._compare_ms is not None
+        if now_ms >= self._compare_ms:
+            self._compare_ms = now_ms + self._with_jitter(compare_again_ms)
+            for peer in self._to_compare(now_ms):
+                self._dial(peer, now_ms, compare_only=True)
+        if now_ms >= self._shuffle_ms:
+            self._shuffle_ms = now_ms + self._with_jitter(shuffle_ms)
+            self._shuffle(now_ms)
 
     @property
     def wake_at(self) -> int | None:
-        """When `dial` or `silent` has something to do next."""
-        full = self._links() >= links_wanted_max
-        candidates = (peer for peer in self._dialable() if peer.joined or not full)
-        dials = min((peer.next_dial_ms for peer in candidates), default=None)
-        askers = [peer.last_heard_ms for peer in self.linked() if not peer.url and peer.last_heard_ms is not None]
+        """When `dial` or `end_links` has something to do next."""
+        if self._changed:
+            self._changed = False
+            self._next_ms = self._next()
+        return self._next_ms
+
+    def is_feeler(self, in_flight: InFlight) -> bool:
+        """Whether this request only tried an address: any answer is good."""
+        return in_flight.request_id in self._feelers
+
+    def _next(self) -> int | None:
+        wanted_ms = self._wanted_ms()
+        dials: int | None = None
+        for peer in self._peers.values() if wanted_ms is not None else self._joined.values():
+            if self._is_dialable(peer):
+                due_ms = peer.next_dial_ms if peer.joined else max(peer.next_dial_ms, wanted_ms or 0)
+                dials = due_ms if dials is None else min(dials, due_ms)
+        askers = [one.last_heard_ms for one in self._linked.values() if not one.url and one.last_heard_ms is not None]
         silence = min(askers) + silent_link_ms_max + 1 if askers else None
-        return earliest(dials, silence)
+        return earliest(dials, silence, self._shuffle_ms, self._compare_ms)
+
+    def _dial(self, peer: Peer, now_ms: int, *, compare_only: bool = False) -> None:
+        self._set_state(peer, LinkState.LINKING)
+        peer.compare_only = compare_only
+        self._ask_for_link(peer, now_ms)
 
     def _ask_for_link(self, peer: Peer, now_ms: int) -> None:
-        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked)
+        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked, peer.compare_only)
         self._outgoing.request(peer.node_id, peer.url, message, now_ms)
 
-    def _links(self) -> int:
-        return sum(peer.state in (LinkState.LINKED, LinkState.LINKING) for peer in self._peers.values())
+    def _is_dialable(self, peer: Peer) -> bool:
+        return peer.state in _unlinked and bool(peer.url) and peer.node_id not in self._blocked
 
-    def _dialable(self) -> list[Peer]:
-        return [
-            peer
-            for peer in self._peers.values()
-            if peer.state in (LinkState.KNOWN, LinkState.UNREACHABLE) and peer.url and peer.node_id not in self._blocked
-        ]
+    def _is_silent(self, peer: Peer, now_ms: int) -> bool:
+        """Whether a node that cannot be asked stopped asking."""
+        return not peer.url and peer.last_heard_ms is not None and now_ms - peer.last_heard_ms > silent_link_ms_max
+
+    @property
+    def _wanted(self) -> int:
+        return links_wanted_large_max if self._mesh_nodes() > large_mesh_nodes else links_wanted_max
+
+    def _active(self) -> tuple[int, int]:
+        """The links over which news goes to and fro, with those asked for: how many, and how many were chosen here."""
+        linked = [peer for peer in self._linked.values() if peer.url and not peer.compare_only]
+        linking = sum(not peer.compare_only for peer in self._linking.values())
+        return len(linked) + linking, sum(peer.outbound for peer in linked) + linking
+
+    def _wanted_ms(self) -> int | None:
+        """When one more link is to be looked for; None: there are enough."""
+        links, outbound = self._active()
+        if outbound < min(links_outbound_min, self._wanted):
+            return 0
+        return self._fill_ms if links < self._wanted else None
 
     def _to_dial(self, now_ms: int) -> list[Peer]:
         """Joined nodes always, pinned ones and then others while more links are wanted."""
-        due = [peer for peer in self._dialable() if peer.next_dial_ms <= now_ms]
+        due = [peer for peer in self._peers.values() if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
         joined = [peer for peer in due if peer.joined]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
         others = [peer for peer in due if not (peer.pinned or peer.joined)]
         if others:
             self._rng.shuffle(others)
             others.sort(key=lambda peer: not peer.reached)
-        room = max(0, links_wanted_max - self._links() - len(joined))
-        return joined + (pinned + others)[:room]
+        links, outbound = self._active()
+        room = min(links_outbound_min, self._wanted) - outbound
+        if self._fill_ms is not None and now_ms >= self._fill_ms:
+            room = max(room, self._wanted - links)
+        room = max(0, room - len(joined))
+        # Whom all pin cannot be everybody's neighbour, and a graph of random links stays in one piece.
+        preferred = pinned[: (room + self._rng.randrange(2)) // 2] if others else pinned
+        return joined + (preferred + others + pinned[len(preferred) :])[:room]
+
+    def _to_compare(self, now_ms: int) -> list[Peer]:
+        """Whom to compare sets with for the next minutes: one that has been known for long, and any other."""
+        proven = [peer for peer in self._peers.values() if peer.reached]
+        oldest = [peer.node_id for peer in proven[:anchors_max]]
+        free = [peer for peer in proven if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
+        anchors = [peer for peer in free if peer.joined or peer.pinned or peer.node_id in oldest]
+        chosen = self._rng.sample(anchors, min(1, len(anchors)))
+        others = [peer for peer in free if peer not in chosen]
+        return chosen + self._rng.sample(others, min(compare_links_max - len(chosen), len(others)))
+
+    def _shuffle(self, now_ms: int) -> None:
+        """Exchange samples with a neighbour, and try an address that was only heard of."""
+        neighbours = [peer for peer in self._linked.values() if peer.url and peer.outbound]
+        if neighbours:
+            self._ask_for_link(self._rng.choice(neighbours), now_ms)
+        hearsay = [one for one in self._peers.values() if one.is_hearsay and one.url and one.next_dial_ms <= now_ms]
+        if hearsay:
+            self._feel(self._rng.choice(hearsay), now_ms)
+
+    def _feel(self, peer: Peer, now_ms: int) -> None:
+        request_id = self._outgoing.request(peer.node_id, peer.url, FetchRequest(()), now_ms)
+        if len(self._feelers) >= passive_max:
+            del self._feelers[next(iter(self._feelers))]
+        self._feelers[request_id] = None
+
+    def _feeler_failed(self, peer: Peer, now_ms: int) -> None:
+        """An address does not answer: hearsay is tried a few times more; a proven peer gives way to newer ones."""
+        if peer.reached and self._passive() >= passive_max and not (peer.joined or peer.pinned):
+            self.forget(peer.node_id)
+        elif peer.state in _unlinked:
+            self._dial_failed(peer, now_ms)
+
+    def _passive(self) -> int:
+        return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
+
+    def _has_place(self, peer: Peer, now_ms: int) -> bool:
+        """Whether an address that was just proven may be remembered. If not, the longest silent one is tested."""
+        if peer.joined or peer.pinned or peer.state is LinkState.LINKING or self._passive() < passive_max:
+            return True
+        passive = [one for one in self._peers.values() if one.reached and self._is_dialable(one)]
+        if passive:
+            self._feel(min(passive, key=lambda one: one.last_heard_ms or 0), now_ms)
+        return False
+
+    def _has_room(self, request: LinkRequest) -> bool:
+        """Whether one more asker is taken: not too many, and not too many of one network."""
+        if len(self._linked) >= links_max:
+            return False
+        if not request.url or request.compare_only:
+            return True
+        group = self._group_of(request.url)
+        of_group = sum(peer.group == group and not peer.pinned for peer in self._linked.values())
+        if group is not None and of_group >= peers_per_group_max:
+            return False
+        taken = sum(bool(peer.url) and not peer.compare_only for peer in self._linked.values())
+        return taken < self._wanted + links_spare_max
+
+    def _set_state(self, peer: Peer, state: LinkState) -> None:
+        self._changed = True
+        peer.state = state
+        self._linked.pop(peer.node_id, None)
+        self._linking.pop(peer.node_id, None)
+        if state is LinkState.LINKED:
+            self._linked[peer.node_id] = peer
+        elif state is LinkState.LINKING:
+            self._linking[peer.node_id] = peer
 
     def _open(self, peer: Peer, left_out: tuple[bytes, ...], now_ms: int, *, outbound: bool) -> None:
-        peer.state = LinkState.LINKED
+        self._set_state(peer, LinkState.LINKED)
         peer.outbound = outbound
         peer.left_out = left_out
         peer.failures = peer.faults = 0
@@ -363,14 +543,14 @@ class Peers:
         peer.last_heard_ms = now_ms
 
     def _dial_failed(self, peer: Peer, now_ms: int) -> None:
-        peer.state = LinkState.UNREACHABLE
+        self._set_state(peer, LinkState.UNREACHABLE)
         delay_ms = min(dial_again_ms_max, dial_again_ms_min << min(peer.failures, 16))
         peer.next_dial_ms = now_ms + self._with_jitter(delay_ms)
         peer.failures += 1
         addresses = list(peer.addresses)
         peer.url = addresses[peer.failures % len(addresses)]
         if peer.is_hearsay and peer.failures >= dials_of_hearsay_max:
-            del self._peers[peer.node_id]
+            self._remove(peer)
         if peer.failing_since_ms is None:
             peer.failing_since_ms = now_ms
         if now_ms - peer.failing_since_ms > peer_memory_ms and not (peer.joined or peer.pinned):
@@ -385,13 +565,33 @@ class Peers:
         chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
         return tuple(PeerAddress(peer.node_id, peer.url) for peer in chosen)
 
-    def _add(self, node_id: bytes, *, needed: bool) -> Peer | None:
-        """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limit."""
+    def _add(self, node_id: bytes, url: str, *, needed: bool, asks: bool = False) -> Peer | None:
+        """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limits."""
+        is_hearsay = not needed and not asks
+        if is_hearsay and len(self._peers) - len(self._linked) >= peers_unlinked_max:
+            return None
+        group = self._group_of(url)
+        if is_hearsay and group is not None and self._groups.get(group, 0) >= peers_per_group_max:
+            return None
         if len(self._peers) >= peers_known_max:
-            hearsay = next((peer.node_id for peer in self._peers.values() if peer.is_hearsay), None)
+            hearsay = next((peer for peer in self._peers.values() if peer.is_hearsay), None)
             if hearsay is not None:
-                del self._peers[hearsay]
+                self._remove(hearsay)
             elif not needed:
                 return None
-        peer = self._peers[node_id] = Peer(node_id)
+        peer = self._peers[node_id] = Peer(node_id, group=group)
+        if group is not None:
+            self._groups[group] = self._groups.get(group, 0) + 1
+        self._changed = True
         return peer
+
+    def _group_of(self, url: str) -> str | None:
+        return address_group(url, allow_private=self._allow_private) if url else None
+
+    def _remove(self, peer: Peer) -> None:
+        self._set_state(peer, LinkState.KNOWN)
+        self._joined.pop(peer.node_id, None)
+        if self._peers.pop(peer.node_id, None) is not None and peer.group is not None:
+            self._groups[peer.group] -= 1
+            if not self._groups[peer.group]:
+                del self._groups[peer.group]

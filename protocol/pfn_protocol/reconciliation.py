@@ -62,6 +62,7 @@ class Reconciliation:
         self._outgoing = outgoing
         self._has_url = has_url
         self._comparisons: dict[bytes, _Comparison] = {}
+        self._next_ms: int | None = None  # not later than the first of their due times
 
     def open(self, peer: bytes, url: str, left_out: Iterable[bytes]) -> None:
         """There is a link; the first status decides."""
@@ -90,10 +91,13 @@ class Reconciliation:
         elif comparison.round is None and comparison.settled != (mine.digest, status.digest):
             wait_ms = 0 if comparison.eager else reconciliation_wait_ms
             comparison.due_ms = earliest(comparison.due_ms, now_ms + wait_ms)
+            self._next_ms = earliest(self._next_ms, comparison.due_ms)
             comparison.eager = False
 
     def flush(self, now_ms: int) -> None:
         """Begin the rounds whose time has come."""
+        if self._next_ms is None or now_ms < self._next_ms:
+            return
         for peer, comparison in self._comparisons.items():
             if comparison.due_ms is None or now_ms < comparison.due_ms:
                 continue
@@ -101,11 +105,12 @@ class Reconciliation:
             if comparison.url and comparison.their_status != self._registry.status(comparison.left_out):
                 comparison.round = _Round()
                 self._ask(peer, comparison, AuthorsRequest(b""), now_ms)
+        self._next_ms = earliest(*(comparison.due_ms for comparison in self._comparisons.values()))
 
     @property
     def wake_at(self) -> int | None:
         """When `flush` has something to do next."""
-        return earliest(*(comparison.due_ms for comparison in self._comparisons.values()))
+        return self._next_ms
 
     def differences_found(self, peer: bytes) -> int:
         """How many announcements were found missing here, over this link."""

@@ -35,9 +35,9 @@ STATUS = SetStatus(2, b"\x05" * 32)
 BODIES = (b"\x90" * 300, b"\x91" * 20)
 
 REQUESTS: tuple[Request, ...] = (
-    LinkRequest("https://alice.example", VIEW, IDS),
+    LinkRequest("https://alice.example", VIEW, IDS, True),
     LinkRequest("", (), ()),
-    GossipRequest(BODIES, IDS, STATUS, 0),
+    GossipRequest(BODIES, IDS, STATUS, 0, IDS, True),
     GossipRequest((), (), None, 25),
     FetchRequest(IDS),
     AuthorsRequest(b""),
@@ -48,7 +48,7 @@ REQUESTS: tuple[Request, ...] = (
 )
 ANSWERS: tuple[tuple[str, Answer], ...] = (
     ("link", LinkAnswer(True, 0, VIEW, ())),
-    ("gossip", GossipAnswer(BODIES, IDS, STATUS)),
+    ("gossip", GossipAnswer(BODIES, IDS, STATUS, True)),
     ("fetch", FetchAnswer(BODIES, IDS)),
     ("authors", AuthorsAnswer((AuthorSummary(IDS[0], 256, 2, IDS[1]),), False)),
     ("ids", IdsAnswer(IDS, True)),
