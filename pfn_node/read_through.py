@@ -19,6 +19,8 @@ from pfn_node.store.rows import Release
 
 # A consumer waits this long for bytes that are elsewhere; the fetch itself goes on for those who ask again.
 WANT_SECONDS_MAX = 50.0
+# Holders in the mesh may be anybody: who dribbles or hangs shall not keep a consumer from what the publisher gives.
+MESH_SECONDS_MAX = 20.0
 
 
 class FetchArtifact(Protocol):
@@ -59,8 +61,11 @@ class ReadThrough:
         return source is not None and source.key_known
 
     async def _from_mesh(self, release: Release, anonymous: bool) -> bool:
+        """Whether another node gave the bytes in time; the fetch goes on for those who ask again."""
         assert release.sha256 is not None
-        return await self.fetch_artifact(release.sha256, release.size, release.source_id, cache=anonymous)
+        with trio.move_on_after(MESH_SECONDS_MAX):
+            return await self.fetch_artifact(release.sha256, release.size, release.source_id, cache=anonymous)
+        return False
 
     async def _again(self, release: Release) -> Release | None:
         found = await self.database.read(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -134,8 +135,16 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
     try:
         return Layered(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors(include_input=False))
-        raise SettingsError("\n".join(lines)) from error
+        raise SettingsError("\n".join(map(_said, error.errors(include_input=False)))) from error
+
+
+def _said(found: ErrorDetails) -> str:
+    """A mistake in one line that says where, and what to do."""
+    name = ".".join(map(str, found["loc"]))
+    if found["type"] == "missing":
+        flag, variable = name.replace("_", "-"), name.upper()
+        return f"{name} is missing; give it with --{flag}, as PFN_{variable}, or in the file of --config"
+    return f"{name}: {found['msg']}"
 
 
 def _read_config(config: Path) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Real node and publisher processes on this machine, for `pfn mesh up`, `pfn demo` and the end-to-end tests.
 
 Each process is `python -m pfn_node ...`; it is ready when it prints `listening on URL`. Its log goes to a file beside
-its data. When the block that holds them ends, they are told to stop, and killed if they do not.
+its data, and so does its address: started again on the same folder it is where the others know it. When the block
+that holds them ends, they are told to stop, and killed if they do not.
 """
 
 import os
@@ -46,7 +47,9 @@ class LocalProcess:
     async def start(self) -> None:
         """Start it and wait for its address. Raises ProcessError with its last lines if it does not come up."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        port = self.url.rpartition(":")[2] or "0"
+        address = self.folder / f"{self.name}.url"
+        known = self.url or (address.read_text() if address.exists() else "")
+        port = known.rpartition(":")[2] or "0"
         with self.log.open("ab") as log:
             self.process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "pfn_node", *self.arguments, "--port", port],
@@ -55,11 +58,13 @@ class LocalProcess:
                 stderr=log,
                 env={**os.environ, **self.environment},
             )
+        self.url = ""
         with trio.move_on_after(READY_SECONDS_MAX):
             self.url = await self._address()
         if not self.url:
             last = self.log.read_text(errors="replace")[-2000:]
             raise ProcessError(f"{self.name} did not start:\n{last}")
+        address.write_text(self.url)
 
     async def _address(self) -> str:
         assert self.process is not None and self.process.stdout is not None

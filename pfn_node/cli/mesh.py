@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from pfn_node.cli.client import ApiError, NodeClient
-from pfn_node.cli.failing import fail
+from pfn_node.cli.client import ApiError, AsJson, NodeClient
+from pfn_node.cli.failing import fail, sentences
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess, ProcessError, local_mesh
+from pfn_node.cli.serve import run_until_stopped
 from pfn_node.cli.tables import console
 from pfn_node.outbound import OutboundError
 from pfn_node.publisher import SAMPLES
@@ -35,8 +36,10 @@ class DemoError(Exception):
 def up(
     nodes: Annotated[int, typer.Option(min=1, max=NODES_MAX, help="How many nodes.")] = 3,
     data: Annotated[Path | None, typer.Option(help="Keep everything here [default: a temporary folder].")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Start nodes that pin each other, and two demo publishers; they stay up until Ctrl-C."""
+    console.quiet = as_json
     _run(data, _mesh_up, nodes)
 
 
@@ -51,15 +54,28 @@ def demo(
 def _run(data: Path | None, work: Any, argument: Any) -> None:
     temporary = None if data else tempfile.TemporaryDirectory(prefix="pfn-mesh-")
     folder = data or Path(str(temporary.name if temporary else ""))
+
+    async def run(stop: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, stop, nursery.cancel_scope)
+            await work(folder, argument)
+            nursery.cancel_scope.cancel()
+        if stop.is_set():
+            console.print("stopped")
+
     try:
-        trio.run(work, folder, argument)
-    except* KeyboardInterrupt:
-        console.print("stopped")
+        trio.run(run_until_stopped, run)
     except* (ProcessError, DemoError, ApiError, OutboundError, OSError) as failures:
-        fail("; ".join(str(error) for error in failures.exceptions))
+        fail(sentences(failures))
     finally:
         if temporary:
             temporary.cleanup()
+
+
+async def _cancel_when(stop: trio.Event, scope: trio.CancelScope) -> None:
+    """End the work in order when the process is told to stop: its own processes must not outlive it."""
+    await stop.wait()
+    scope.cancel()
 
 
 async def _mesh_up(folder: Path, nodes: int) -> None:
@@ -102,15 +118,15 @@ async def _start(mesh: LocalMesh, nodes: int) -> None:
 
 
 async def _follow_publishers(mesh: LocalMesh) -> list[str]:
-    """Register both publishers with node A and subscribe to them; answers their source ids."""
+    """Register both publishers with node A, unless an earlier run did, and subscribe; answers their source ids."""
     client = mesh.clients[0]
+    known = {(row["instance_url"], row["username"]): row["id"] for row in await client.get("sources")}
     sources = []
     for publisher in mesh.publishers:
         author = publisher.name.removeprefix("publisher-")
         info = await mesh.outbound.fetch("GET", f"{publisher.url}/federation-info", bytes_max=2**20, seconds_max=10.0)
         body = {"instance_url": publisher.url, "username": author, "public_key": json.loads(info.body)["publicKey"]}
-        added = await client.post("add-source", body)
-        source = added["source_id"]
+        source = known.get((publisher.url, author)) or (await client.post("add-source", body))["source_id"]
         await client.post("verify-source", {"sourceId": source})
         answer = await client.post("subscribe", {"sourceId": source})
         held = answer["syncResult"]
@@ -179,9 +195,14 @@ async def _download_from_publisher(mesh: LocalMesh, publisher: LocalProcess, plu
 
 
 def _print_addresses(mesh: LocalMesh) -> None:
+    keys = [client.headers["Authorization"].removeprefix("Bearer ") for client in mesh.clients]
+    nodes = [{"name": node.name, "url": node.url, "key": key} for node, key in zip(mesh.nodes, keys, strict=True)]
+    publishers = [{"name": publisher.name, "url": publisher.url} for publisher in mesh.publishers]
+    if console.quiet:
+        print(json.dumps({"nodes": nodes, "publishers": publishers}), flush=True)
+        return
     console.print("\nopen one of these; Ctrl-C stops everything")
-    for node, client in zip(mesh.nodes, mesh.clients, strict=True):
-        key = client.headers["Authorization"].removeprefix("Bearer ")
-        console.print(f"  {node.name}  {node.url}  docs {node.url}/docs  key {key}")
-    for publisher in mesh.publishers:
-        console.print(f"  {publisher.name}  {publisher.url}/federation-info")
+    for node in nodes:
+        console.print(f"  {node['name']}  {node['url']}  docs {node['url']}/docs  key {node['key']}")
+    for publisher in publishers:
+        console.print(f"  {publisher['name']}  {publisher['url']}/federation-info")

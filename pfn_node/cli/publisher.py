@@ -7,7 +7,7 @@ from typing import Annotated
 import trio
 import typer
 
-from pfn_node.cli.failing import fail
+from pfn_node.cli.failing import fail, sentences
 from pfn_node.cli.serve import announce_ready, run_until_stopped
 from pfn_node.logs import configure_logs
 from pfn_node.publisher.app import Profile, PublisherError, serve_publisher, sign_zip
@@ -48,7 +48,7 @@ def serve(
     try:
         trio.run(run_until_stopped, run)
     except* (PublisherError, ServerError) as failures:
-        fail("; ".join(str(error) for error in failures.exceptions))
+        fail(sentences(failures))
 
 
 @app.command("sign")

@@ -19,6 +19,7 @@ from pfn_node.cli.client import (
 )
 from pfn_node.cli.failing import fail
 from pfn_node.cli.tables import console, moment, show, show_fields
+from pfn_node.outbound import OutboundError
 
 DOWNLOAD_BYTES_MAX = 512 * 2**20
 DOWNLOAD_SECONDS_MAX = 3600.0
@@ -138,23 +139,24 @@ async def _subscribe(client: NodeClient, source: str, filters: dict[str, list[st
         async def watch() -> None:
             while True:
                 await trio.sleep(SYNC_POLL_SECONDS)
-                found = await client.get("plugins", source=source, limit=1)
-                progress.update(task, description=f"mirroring {source}: {found['total']} plugins here")
+                found = await _quietly(client.get("plugins", source=source, limit=1))
+                if not isinstance(found, Exception):
+                    progress.update(task, description=f"mirroring {source}: {found['total']} plugins here")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
             answer = await _quietly(client.post("subscribe", {"sourceId": source, "filters": filters}))
             nursery.cancel_scope.cancel()
-    if isinstance(answer, ApiError):
+    if isinstance(answer, Exception):
         raise answer
     return answer
 
 
 async def _quietly(call: Any) -> Any:
-    """The answer, or the refusal as a value: raised inside a nursery it would come out wrapped in a group."""
+    """The answer, or what went wrong as a value: raised inside a nursery it would come out wrapped in a group."""
     try:
         return await call
-    except ApiError as error:
+    except (ApiError, OutboundError) as error:
         return error
 
 

@@ -11,7 +11,7 @@ import trio
 import typer
 
 from pfn_node import node
-from pfn_node.cli.failing import WRONG_USAGE, fail
+from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
 from pfn_node.data_folder import DataFolderError
 from pfn_node.logs import configure_logs
 from pfn_node.mesh.joining import parse_join_target
@@ -68,7 +68,7 @@ def serve(
     try:
         trio.run(run_until_stopped, run)
     except* (DataFolderError, ServerError, StoreError) as failures:
-        fail("; ".join(str(error) for error in failures.exceptions))
+        fail(sentences(failures))
 
 
 def allow_many_files() -> None:

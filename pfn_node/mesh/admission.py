@@ -1,10 +1,11 @@
 """Who is heard: the checks that a request of another node passes before the machine sees it.
 
 In this order: its size for its path; its envelope (form, signature, recipient, mesh, path, clock); whether this very
-request was here before; whether its sender is blocked; how much the sender asked lately. Senders
-that this node has nothing to do with cost nothing to invent, so all of them share one allowance; a sender that is
-linked, joined or pinned has its own. A request is valid for at most twice the skew, and its nonce is remembered for
-longer than that, so no request is heard twice; the allowances bound how many nonces there can be.
+request was here before; whether its sender is blocked; how much the sender asked lately. Senders that this node has
+nothing to do with cost nothing to invent, so all of them share one allowance; a sender that is linked, joined or pinned
+has its own. Announcements that are pushed cost the machine a signature check each, whoever signed them; so strangers
+may push only so many, one by one and together. A request is valid for at most twice the skew, and its nonce is
+remembered for longer than that, so no request is heard twice; the allowances bound how many nonces there can be.
 """
 
 from collections import OrderedDict, deque
@@ -26,6 +27,7 @@ from pfn_protocol.limits import (
     view_max,
 )
 from pfn_protocol.message_fields import ReceivedRequest, open_request
+from pfn_protocol.messages import GossipRequest
 from pfn_protocol.peers import RULE_NOT_LISTENED_TO
 
 # All remembered nonces: 100 busy neighbours for five minutes. Beyond it requests are put off, never heard twice.
@@ -37,6 +39,12 @@ KNOWN_BURST = 500.0
 UNKNOWN_PER_SECOND = 30.0
 UNKNOWN_BURST = 150.0
 ALLOWANCES_MAX = 4096
+# Pushed announcements: a tenth of a processor for one stranger, a third for all of them. What a refused push held is
+# offered by id in the next message, and reconciliation finds it in any case.
+PUSHED_PER_SECOND = 500.0
+PUSHED_BURST = 5_000.0
+STRANGERS_PUSHED_PER_SECOND = 2_000.0
+STRANGERS_PUSHED_BURST = 10_000.0
 
 _OVERHEAD_BYTES = 1024  # envelope, recipient, time, nonce, list heads
 _ID_BYTES = digest_bytes + 2
@@ -80,17 +88,25 @@ class _Allowance:
     left: float
     at_ms: int
 
-    def take(self, now_ms: int) -> bool:
+    def has(self, count: int, now_ms: int) -> bool:
+        """Whether so many may be taken now."""
         self.left = min(self.burst, self.left + max(0, now_ms - self.at_ms) / 1000 * self.per_second)
         self.at_ms = now_ms
-        if self.left < 1:
+        return self.left >= count
+
+    def take(self, now_ms: int, count: int = 1) -> bool:
+        if not self.has(count, now_ms):
             return False
-        self.left -= 1
+        self.left -= count
         return True
 
 
 class Admission:
-    """Opens incoming requests. `is_known` tells known senders from newcomers; `is_blocked` whom not to hear."""
+    """Opens incoming requests.
+
+    `is_known` tells known senders from newcomers, `is_trusted` those that the operator joined or pinned; `is_blocked`
+    whom not to hear.
+    """
 
     def __init__(
         self,
@@ -100,13 +116,17 @@ class Admission:
         now_ms: Callable[[], int],
         is_known: Callable[[bytes], bool],
         is_blocked: Callable[[bytes], bool],
+        is_trusted: Callable[[bytes], bool] = lambda node_id: False,
     ) -> None:
         self._me = me
         self._mesh = mesh
         self._now_ms = now_ms
         self._is_known = is_known
         self._is_blocked = is_blocked
+        self._is_trusted = is_trusted
         self._newcomers = _Allowance(UNKNOWN_PER_SECOND, UNKNOWN_BURST, UNKNOWN_BURST, now_ms())
+        self._pushed = _Allowance(STRANGERS_PUSHED_PER_SECOND, STRANGERS_PUSHED_BURST, STRANGERS_PUSHED_BURST, now_ms())
+        self._pushed_by: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._allowances: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._heard: set[tuple[bytes, bytes]] = set()
         self._heard_order: deque[tuple[int, tuple[bytes, bytes]]] = deque()
@@ -128,6 +148,8 @@ class Admission:
         if self._is_blocked(received.sender):
             raise NotHeard(403, RULE_NOT_LISTENED_TO, "This node does not talk to yours.", received.nonce)
         self._check_allowance(received.sender, received.nonce, now_ms)
+        if isinstance(received.message, GossipRequest) and not self._is_trusted(received.sender):
+            self._check_pushed(received.sender, len(received.message.push), received.nonce, now_ms)
         self._heard.add(mark)
         self._heard_order.append((now_ms + nonce_memory_ms, mark))
         return received
@@ -144,6 +166,17 @@ class Admission:
             raise NotHeard(503, BUSY, "Too many requests to remember; try again later.", nonce)
         if not self._allowance_of(sender, now_ms).take(now_ms):
             raise NotHeard(429, BUSY, "Too many requests; wait a little before the next.", nonce)
+
+    def _check_pushed(self, sender: bytes, count: int, nonce: bytes, now_ms: int) -> None:
+        allowance = self._pushed_by.pop(sender, None) or _Allowance(
+            PUSHED_PER_SECOND, PUSHED_BURST, PUSHED_BURST, now_ms
+        )
+        self._pushed_by[sender] = allowance
+        if len(self._pushed_by) > ALLOWANCES_MAX:
+            self._pushed_by.popitem(last=False)
+        if not self._pushed.has(count, now_ms) or not allowance.take(now_ms, count):
+            raise NotHeard(429, BUSY, "Too many announcements at once; wait a little before the next.", nonce)
+        self._pushed.take(now_ms, count)
 
     def _allowance_of(self, sender: bytes, now_ms: int) -> _Allowance:
         if not self._is_known(sender):

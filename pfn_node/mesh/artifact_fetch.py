@@ -3,12 +3,14 @@
 Mirrors are sources of bytes and nothing else: what they send is hashed while it is written, and is kept only if its
 digest and size are the ones that were asked for. Who holds an artifact is asked first, of all candidates at once; then
 the best holder is asked for the bytes, and while nothing comes the next one too. The first complete and true copy
-wins, the others are given up. A holder that sent other bytes than it was asked for is asked last from then on, which
-no other node ever hears of: this is our own experience, not evidence.
+wins, the others are given up. A holder that sent other bytes than it was asked for is asked last from then on, and one
+that promised bytes and did not bring them in time after its equals; no other node ever hears of either: this is our own
+experience, not evidence.
 
 However many ask for a digest at the same time, it is fetched once; and who stops waiting for it stops nothing.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,15 +28,21 @@ log = structlog.get_logger()
 
 CANDIDATES_MAX = 16  # nodes that are asked whether they have it; the best of them by rank
 HOLDERS_MAX = 3  # nodes that are asked for the bytes
-# How long a holder may bring nothing before the next one is asked as well.
+# How long a holder may bring next to nothing before the next one is asked as well: less than 7 KiB/s is a dribble.
 HEDGE_SECONDS = 0.3
+HEDGE_BYTES = 2048
 # When one has said that it has it, how long better ranked ones are still waited for.
 GRACE_SECONDS = 0.3
+# The same for pinned ones: a crowd that says so at once must not keep those from being asked that are far away.
+PINNED_GRACE_SECONDS = 1.5
 # How long is waited for the first to say that it has it.
 HAVE_SECONDS_MAX = 5.0
 FETCHES_MAX = 8  # at the same time; each may have HOLDERS_MAX transfers open
 WAITING_MAX = 512  # fetches begun or waiting for their turn; beyond it the answer is no
 LIARS_MAX = 1024  # whose lies are remembered
+SLOW_MAX = 1024  # likewise of those who brought nothing in time
+# A transfer that runs for longer without bringing the bytes whole counts against its holder.
+SLOW_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +80,13 @@ class _Race:
         self.changed = trio.Event()
 
     async def wait_until_slow(self) -> None:
-        """Return when nothing came for a while, or nobody is running any more, or it is won."""
+        """Return when next to nothing came for a while, or nobody is running any more, or it is won."""
         while self.running and not self.won:
             brought = self.brought
             with trio.move_on_after(HEDGE_SECONDS):
                 await self.changed.wait()
                 continue
-            if self.brought == brought:
+            if self.brought - brought < HEDGE_BYTES:
                 return
 
     async def wait_until_over(self) -> None:
@@ -114,6 +122,7 @@ class ArtifactFetch:
         self._flights: dict[bytes, _Flight] = {}
         self._turns = trio.CapacityLimiter(FETCHES_MAX)
         self._lies: dict[bytes, int] = {}
+        self._slow: OrderedDict[bytes, int] = OrderedDict()
 
     async def fetch(
         self,
@@ -158,10 +167,8 @@ class ArtifactFetch:
             flight.done.set()
 
     async def _holders(self, flight: _Flight) -> list[Peer]:
-        """Those who say that they have it: pinned first, liars last, otherwise as the store ranks them."""
-        candidates = sorted(
-            await flight.find_candidates(), key=lambda peer: (self._lies.get(peer.node_id, 0), not peer.pinned)
-        )[:CANDIDATES_MAX]
+        """Those who say that they have it: pinned first, the slow later, liars last, else as the store ranks them."""
+        candidates = sorted(await flight.find_candidates(), key=self._rank)[:CANDIDATES_MAX]
         answers: list[bool | None] = [None] * len(candidates)
         changed = trio.Event()
 
@@ -175,13 +182,24 @@ class ArtifactFetch:
             for place, peer in enumerate(candidates):
                 nursery.start_soon(ask, place, peer)
             with trio.move_on_after(GRACE_SECONDS):
-                while answers.count(True) < HOLDERS_MAX and None in answers:
+                while not _is_settled(answers):
                     await changed.wait()
-            with trio.move_on_after(HAVE_SECONDS_MAX - GRACE_SECONDS):
-                while True not in answers and None in answers:
+            pinned = sum(peer.pinned and not self._lies.get(peer.node_id) for peer in candidates)
+            with trio.move_on_after(PINNED_GRACE_SECONDS - GRACE_SECONDS):
+                while not _is_settled(answers[:pinned]):
+                    await changed.wait()
+            good = [place for place, peer in enumerate(candidates) if self._has_good_name(peer)]
+            with trio.move_on_after(HAVE_SECONDS_MAX - PINNED_GRACE_SECONDS):
+                while _is_none_yet(answers) or _is_none_yet([answers[place] for place in good]):
                     await changed.wait()
             nursery.cancel_scope.cancel()
         return [peer for peer, answer in zip(candidates, answers, strict=True) if answer]
+
+    def _rank(self, peer: Peer) -> tuple[int, bool, int]:
+        return self._lies.get(peer.node_id, 0), not peer.pinned, self._slow.get(peer.node_id, 0)
+
+    def _has_good_name(self, peer: Peer) -> bool:
+        return not self._lies.get(peer.node_id) and not self._slow.get(peer.node_id)
 
     async def _race(self, flight: _Flight, holders: Sequence[Peer]) -> bool:
         race = _Race()
@@ -197,16 +215,24 @@ class ArtifactFetch:
         return race.won
 
     async def _run(self, race: _Race, flight: _Flight, holder: Peer) -> None:
+        began, brought = trio.current_time(), False
         try:
-            if await self._transfer(race, flight, holder):
-                race.won = True
+            brought = await self._transfer(race, flight, holder)
+            race.won = race.won or brought
         except PeerFailure as failure:
             log.info("a mirror did not bring an artifact", peer=shown(holder.node_id), reason=failure.reason)
         except (ArtifactError, OSError) as error:  # a full disk is the operator's business, not the end of the mesh
             log.error("an artifact could not be written", sha256=flight.wanted.sha256.hex(), error=str(error))
         finally:
+            if not brought and trio.current_time() - began >= SLOW_SECONDS:
+                self._note_slow(holder.node_id)
             race.running -= 1
             race.tell()
+
+    def _note_slow(self, node_id: bytes) -> None:
+        self._slow[node_id] = self._slow.pop(node_id, 0) + 1
+        if len(self._slow) > SLOW_MAX:
+            self._slow.popitem(last=False)
 
     async def _transfer(self, race: _Race, flight: _Flight, holder: Peer) -> bool:
         wanted = flight.wanted
@@ -252,3 +278,14 @@ class ArtifactFetch:
     def lies_of(self, node_id: bytes) -> int:
         """How often this node sent other bytes than it was asked for, since start."""
         return self._lies.get(node_id, 0)
+
+
+def _is_none_yet(answers: Sequence[bool | None]) -> bool:
+    """Whether nobody has said yes, and somebody may."""
+    return True not in answers and None in answers
+
+
+def _is_settled(answers: Sequence[bool | None]) -> bool:
+    """Whether no answer that is still to come can change who is asked for the bytes: they are in the order of rank."""
+    first_open = answers.index(None) if None in answers else len(answers)
+    return None not in answers or answers[:first_open].count(True) >= HOLDERS_MAX

@@ -2,11 +2,12 @@
 
 An announcement alone makes this node fetch no artifact: that happens when somebody wants it. Of the sources that are
 subscribed to here every backed release is wanted. Signed texts are small and decide what a publisher's signature is
-worth, so they are fetched for every version.
+worth, so they are fetched wherever that counts: for sources whose key is known, and for what a pinned node announced.
+Texts are anybody's to name, so they have workers of their own, and authors take turns (text_queue.py).
 
-The queue holds ids of announcements and is bounded. What does not fit, and what could not be had, is found again by a
-sweep over the subscribed sources: it comes an hour after the last one, and when what is backed changed for many
-releases at once.
+The queues hold ids of announcements and are bounded. What does not fit, and what could not be had, is found again by a
+sweep over the subscribed sources and the texts that are missing: it comes an hour after the last one, and when what is
+backed changed for many releases at once.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -16,7 +17,8 @@ import structlog
 import trio
 
 from pfn_node.mesh.bodies import Bodies
-from pfn_node.store import catalogue, subscriptions
+from pfn_node.mesh.text_queue import TextQueue
+from pfn_node.store import catalogue, missing_texts, subscriptions
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Release
 from pfn_protocol.acceptance import accept
@@ -27,10 +29,11 @@ log = structlog.get_logger()
 
 # Ids, so two megabytes: more than twice what an author that has just been pinned may bring along.
 WAITING_MAX = 20_000
-# Announcements whose texts could not be had, and are tried again by the next sweep.
-AGAIN_MAX = 2_000
+# Announcements whose texts are missing and are looked for again by one sweep.
+AGAIN_MAX = 5_000
 # Jobs at a time: few, since consumers who wait use the same lines.
 WORKERS = 2
+TEXT_WORKERS = 2
 SWEEP_SECONDS = 3600.0
 # The first sweep waits for links and for what the neighbours have to tell.
 FIRST_SWEEP_SECONDS = 60.0
@@ -44,8 +47,8 @@ class FetchArtifact(Protocol):
     async def __call__(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> bool: ...
 
 
-# Brings the signed texts that the evidence of an author's statement names, and has them judged; True if all are here.
-FetchTexts = Callable[[bytes, VersionStatement], Awaitable[bool]]
+# Brings the signed texts that the evidence of an author's statement names, and has them judged.
+FetchTexts = Callable[[bytes, VersionStatement], Awaitable[None]]
 
 
 class Backfill:
@@ -68,7 +71,7 @@ class Backfill:
         self._fetch_artifact = fetch_artifact
         self._fetch_texts = fetch_texts
         self._send, self._receive = trio.open_memory_channel[bytes](WAITING_MAX)
-        self._again: dict[bytes, None] = {}
+        self._texts = TextQueue()
         self._sweep_due = trio.Event()
 
     def heard(self, ids: Iterable[bytes]) -> None:
@@ -88,6 +91,8 @@ class Backfill:
         async with trio.open_nursery() as nursery:
             for _ in range(WORKERS):
                 nursery.start_soon(self._work)
+            for _ in range(TEXT_WORKERS):
+                nursery.start_soon(self._bring_texts)
             nursery.start_soon(self._sweep_for_ever)
 
     async def _work(self) -> None:
@@ -95,12 +100,22 @@ class Backfill:
             author, statement = await self._read(announcement_id)
             if not isinstance(statement, VersionStatement):
                 continue
-            texts = any(piece.text_sha256 for piece in statement.evidence)
-            if texts and not await self._fetch_texts(author, statement) and len(self._again) < AGAIN_MAX:
-                self._again[announcement_id] = None
+            if any(piece.text_sha256 for piece in statement.evidence):
+                await self._queue_texts(announcement_id, author, statement.source_id)
             filters = await self._filters(statement.source_id)
             if filters:
                 await self._mirror_version(statement, filters)
+
+    async def _queue_texts(self, announcement_id: bytes, author: bytes, source_id: str) -> None:
+        matter = await self._database.read(lambda db: missing_texts.texts_matter(db, author, source_id))
+        if matter.at_all:
+            self._texts.put(author, announcement_id, pinned=matter.pinned)
+
+    async def _bring_texts(self) -> None:
+        while True:
+            author, statement = await self._read(await self._texts.next())
+            if isinstance(statement, VersionStatement):
+                await self._fetch_texts(author, statement)
 
     async def _read(self, announcement_id: bytes) -> tuple[bytes, object]:
         """Author and statement; no statement if it is gone or expired by now."""
@@ -143,8 +158,10 @@ class Backfill:
             with trio.move_on_after(wait):
                 await self._sweep_due.wait()
             self._sweep_due = trio.Event()
-            again, self._again = self._again, {}
-            self.heard(again)
+            for author, announcement_id, pinned in await self._database.read(
+                lambda db: missing_texts.lacking_text(db, AGAIN_MAX)
+            ):
+                self._texts.put(author, announcement_id, pinned=pinned)
             await self._sweep()
             wait = SWEEP_SECONDS
 

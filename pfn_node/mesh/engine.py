@@ -16,7 +16,7 @@ import sqlite_utils
 import structlog
 import trio
 
-from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.artifacts import Artifacts
 from pfn_node.mesh.admission import Admission
 from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
 from pfn_node.mesh.availability import Availability
@@ -26,8 +26,10 @@ from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.incoming import Incoming
 from pfn_node.mesh.joining import Joining
 from pfn_node.mesh.outgoing import Outgoing
+from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
 from pfn_node.mesh.restoring import blocked, pinned, restore_mesh
+from pfn_node.mesh.signed_texts import SignedTexts
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
@@ -40,7 +42,7 @@ from pfn_protocol.announcements import Kind, MirrorStatement, SourceStatement, V
 from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement
 from pfn_protocol.events import PeerFound, PolicyChanged, ShutdownRequested, StatementMade
 from pfn_protocol.identity import PrivateKey
-from pfn_protocol.limits import evidence_text_bytes_max, read_back_ms_max
+from pfn_protocol.limits import read_back_ms_max
 from pfn_protocol.mesh import Mesh, MeshOptions
 
 log = structlog.get_logger()
@@ -48,8 +50,8 @@ log = structlog.get_logger()
 SOFTWARE = "pfn-node/0.1.0"
 # Waiting answers get this long to leave when the node stops.
 SHUTDOWN_SECONDS_MAX = 0.5
-# A signed text is small: who does not bring it in this time is not the one to wait for.
-TEXT_SECONDS_MAX = 30.0
+# Asking who has an artifact, waiting for a turn, and beginning, before the first byte of it comes.
+FETCH_SECONDS_MIN = 60.0
 # A restarted node first asks its neighbours what it said before: until a first link, and from there on again.
 SILENCE_SECONDS_MAX = 2 * read_back_ms_max / 1000 + 1
 # Links come and go slowly; looking at all of them for every request would cost more than most requests.
@@ -101,6 +103,14 @@ class Engine:
             report_lie=lambda _, sentence: self._alert(sentence),
             in_thread=self._in_thread,
         )
+        self._texts = SignedTexts(
+            database=database,
+            artifacts=artifacts,
+            client=self._client,
+            bytes_per_second_min=settings.transfer_bytes_per_second_min,
+            report_lie=lambda _, sentence: self._alert(sentence),
+            in_thread=self._in_thread,
+        )
         self._backfill = Backfill(
             mesh=settings.mesh,
             database=database,
@@ -128,6 +138,7 @@ class Engine:
             clock=clock,
             report=self._turns.report,
             report_impostor=self._on_impostor,
+            is_trusted=self._is_trusted,
         )
         self._incoming = Incoming(
             key=key,
@@ -138,7 +149,9 @@ class Engine:
                 now_ms=self._now_ms,
                 is_known=self._is_known,
                 is_blocked=self._is_blocked,
+                is_trusted=self._is_trusted,
             ),
+            pages=PageLimits(is_pinned=self._is_pinned, now_ms=self._now_ms),
             bodies=self._bodies,
             artifacts=artifacts,
             traffic=self._traffic,
@@ -232,7 +245,12 @@ class Engine:
         nursery = self._nursery
         if nursery is None or size > self._settings.artifact_bytes_max:
             return False
-        wanted = Wanted(sha256, size, size, self._settings.artifact_seconds_max)
+        seconds_max = self._settings.artifact_seconds_max
+        if self._settings.transfer_bytes_per_second_min:
+            # Nobody who keeps to the minimum rate needs longer; who does not shall not hold a turn for that long.
+            slowest = FETCH_SECONDS_MIN + size / self._settings.transfer_bytes_per_second_min
+            seconds_max = min(seconds_max, slowest)
+        wanted = Wanted(sha256, size, size, seconds_max)
         return await self._fetches.fetch(nursery, wanted, lambda: self._holders(source_id, sha256), cache=cache)
 
     # ---- Other nodes, and the operator's opinion of them.
@@ -324,31 +342,11 @@ class Engine:
         holders = await self._database.read(lambda db: announcements.holders(db, source_id, sha256))
         return [peer for peer in holders if peer.url and not peer.blocked and peer.node_id != self._key.public]
 
-    async def _fetch_texts(self, author: bytes, statement: VersionStatement) -> bool:
+    async def _fetch_texts(self, author: bytes, statement: VersionStatement) -> None:
         """Get the signed texts of a version, from its author or who has its artifact; then it is judged again."""
-        nursery = self._nursery
-        if nursery is None:
-            return False
-
-        async def candidates() -> Sequence[Peer]:
-            holders = await self._holders(statement.source_id, statement.sha256)
-            return sorted(holders, key=lambda peer: peer.node_id != author)
-
-        came: list[bool] = []
-        for sha256 in dict.fromkeys(piece.text_sha256 for piece in statement.evidence if piece.text_sha256):
-            wanted = Wanted(sha256, evidence_text_bytes_max, None, TEXT_SECONDS_MAX)
-            came.append(await self._fetches.fetch(nursery, wanted, candidates, cache=False))
-        if any(came):
-            version = (statement.source_id, statement.plugin_id, statement.version)
-            await self._database.write(lambda db: releases.set_signed(db, *version, self._text))
-        return all(came)
-
-    def _text(self, sha256: bytes) -> bytes | None:
-        """A signed text that is kept here."""
-        try:
-            return self._artifacts.read_text(sha256, evidence_text_bytes_max)
-        except ArtifactError:
-            return None
+        if self._nursery is not None:
+            holders = partial(self._holders, statement.source_id, statement.sha256)
+            await self._texts.bring(self._nursery, author, statement, holders)
 
     def _is_known(self, node_id: bytes) -> bool:
         """Whether a sender has an allowance of its own."""
@@ -356,6 +354,15 @@ class Engine:
             self._linked_until = trio.current_time() + LINKS_LOOK_SECONDS
             self._linked = frozenset(link.peer for link in self._mesh.links() if link.state == "linked")
         return node_id in self._opinions or node_id in self._linked
+
+    def _is_trusted(self, node_id: bytes) -> bool:
+        """Whether the operator joined or pinned it."""
+        opinion = self._opinions.get(node_id)
+        return opinion is not None and not opinion.blocked
+
+    def _is_pinned(self, node_id: bytes) -> bool:
+        opinion = self._opinions.get(node_id)
+        return opinion is not None and opinion.pinned
 
     def _is_blocked(self, node_id: bytes) -> bool:
         opinion = self._opinions.get(node_id)

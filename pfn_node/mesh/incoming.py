@@ -16,6 +16,7 @@ import trio
 from pfn_node.artifacts import Artifacts
 from pfn_node.mesh.admission import BUSY, Admission, NotHeard
 from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import REQUEST_SECONDS_MAX
 from pfn_node.mesh.traffic import Traffic
 from pfn_protocol.effects import SendAnswer
@@ -65,6 +66,7 @@ class Incoming:
         key: PrivateKey,
         mesh: str,
         admission: Admission,
+        pages: PageLimits,
         bodies: Bodies,
         artifacts: Artifacts,
         traffic: Traffic,
@@ -74,6 +76,7 @@ class Incoming:
         self._key = key
         self._mesh = mesh
         self._admission = admission
+        self._pages = pages
         self._bodies = bodies
         self._artifacts = artifacts
         self._traffic = traffic
@@ -88,13 +91,14 @@ class Incoming:
         """The HTTP status and body that answer a request: a signed envelope, or (it begins with `{`) a JSON error."""
         try:
             received = self._admission.open(path, raw)
+            with self._pages.place(received):
+                answer = await self._answer_to(received, len(raw))
         except NotHeard as refused:
             return refused.status, self._refusal(refused.rule, refused.sentence, refused.nonce)
-        try:
-            answer = await self._answer_to(received, len(raw))
         except Busy as busy:
             return STATUS_BUSY, self._refusal(BUSY, str(busy), received.nonce)
         body = self._seal(received.nonce, answer)
+        self._pages.charge(received, len(body))
         self._traffic.record(received.sender, sent=len(body), received=len(raw), at=self._clock())
         return STATUS_OK, body
 

@@ -3,9 +3,15 @@
 The machine never waits for a request, and neither does the engine: `start` takes it on, or reports at once that it
 cannot be sent. A deadline counts from that moment, waiting for a turn included, so the machine can rely on it.
 Requests that hang on purpose (a node without a URL waits for news) have turns of their own and starve nobody.
+
+A neighbour may also hang out of malice. So nodes that the operator joined or pins have turns that no other node can
+take, one stranger has a few at most, and whoever let its last request run out is given little time for the next one.
 """
 
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import structlog
 import trio
@@ -23,14 +29,33 @@ log = structlog.get_logger()
 
 # One client does most requests a second at 16 in flight; more only wait for each other.
 IN_FLIGHT_MAX = 16
+# The same for nodes that the operator has no opinion about; together they leave the way out room for publishers.
+STRANGERS_IN_FLIGHT_MAX = 12
+# Of one stranger: a push, and a question about its set.
+OF_ONE_STRANGER_MAX = 2
+# For whoever let its last request run out; an honest node that was busy answers within this, and has ten again.
+IMPATIENT_SECONDS = 2.0
+# Nodes that are remembered for having let one run out.
+UNANSWERED_MAX = 1024
 # Twice the active view of a large mesh.
 HANGING_MAX = 24
 # Requests taken on and not yet ended; the machine asks for a few per link.
 TAKEN_ON_MAX = 512
 
 
+@dataclass(slots=True)
+class _Line:
+    """The turns of one stranger, and how many tasks use or await one."""
+
+    turns: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(OF_ONE_STRANGER_MAX))
+    users: int = 0
+
+
 class Outgoing:
-    """Performs SendRequest. `report` takes the event that ends it; `report_impostor` hears of wrong keys."""
+    """Performs SendRequest. `report` takes the event that ends it; `report_impostor` hears of wrong keys.
+
+    `is_trusted` tells the nodes that the operator joined or pins from strangers.
+    """
 
     def __init__(
         self,
@@ -41,6 +66,7 @@ class Outgoing:
         clock: Callable[[], float],
         report: Callable[[AnswerReceived | PeerUnreachable], Awaitable[None]],
         report_impostor: Callable[[AnotherKey], Awaitable[None]],
+        is_trusted: Callable[[bytes], bool],
     ) -> None:
         self._client = client
         self._bodies = bodies
@@ -48,8 +74,12 @@ class Outgoing:
         self._clock = clock
         self._report = report
         self._report_impostor = report_impostor
+        self._is_trusted = is_trusted
         self._taken_on = 0
         self._turns = trio.CapacityLimiter(IN_FLIGHT_MAX)
+        self._strangers_turns = trio.CapacityLimiter(STRANGERS_IN_FLIGHT_MAX)
+        self._lines: dict[bytes, _Line] = {}
+        self._unanswered: OrderedDict[bytes, None] = OrderedDict()
         self._hanging_turns = trio.CapacityLimiter(HANGING_MAX)
 
     def start(self, nursery: trio.Nursery, request: SendRequest) -> PeerUnreachable | None:
@@ -65,8 +95,8 @@ class Outgoing:
         event: AnswerReceived | PeerUnreachable
         try:
             with trio.fail_after(REQUEST_SECONDS_MAX + waits):
-                async with self._hanging_turns if waits else self._turns:
-                    event = await self._exchange(request, waits)
+                async with self._turn(request.peer, hangs=waits > 0):
+                    event = await self._answered_in_time(request, waits)
         except trio.TooSlowError:
             event = self._unreachable(request, "no answer in time")
         except AnotherKey as failure:
@@ -80,6 +110,42 @@ class Outgoing:
         finally:
             self._taken_on -= 1
         await self._report(event)
+
+    @asynccontextmanager
+    async def _turn(self, peer: bytes, *, hangs: bool) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it. Of several limits the narrowest is taken first."""
+        if hangs or self._is_trusted(peer):
+            async with self._hanging_turns if hangs else self._turns:
+                yield
+            return
+        line = self._lines.setdefault(peer, _Line())
+        line.users += 1
+        try:
+            async with line.turns, self._strangers_turns:
+                yield
+        finally:
+            line.users -= 1
+            if not line.users:
+                del self._lines[peer]
+
+    async def _answered_in_time(self, request: SendRequest, waits: int) -> AnswerReceived:
+        """Ask, and note whether the node lets the request run out. Raises what `_exchange` does, and TooSlowError."""
+        impatient = request.peer in self._unanswered and not waits
+        began = trio.current_time()
+        try:
+            with trio.fail_after(IMPATIENT_SECONDS if impatient else REQUEST_SECONDS_MAX + waits):
+                answer = await self._exchange(request, waits)
+        except (trio.TooSlowError, trio.Cancelled):
+            if trio.current_time() - began >= IMPATIENT_SECONDS:
+                self._note_unanswered(request.peer)
+            raise
+        self._unanswered.pop(request.peer, None)
+        return answer
+
+    def _note_unanswered(self, peer: bytes) -> None:
+        self._unanswered[peer] = None
+        if len(self._unanswered) > UNANSWERED_MAX:
+            self._unanswered.popitem(last=False)
 
     async def _exchange(self, request: SendRequest, waits: int) -> AnswerReceived:
         message = await self._bodies.into_request(request.message, request.bodies)

@@ -11,16 +11,15 @@ push alone delivered, then every live node compares once with one neighbour. The
 """
 
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from heapq import heappop, heappush
 from random import Random
-from time import perf_counter
+from typing import cast
 
 from pfn_node.simulation.message_bytes import MessageBytes
 from pfn_protocol.announcements import AcceptedAnnouncement, NodeStatement, Statement, VersionStatement
-from pfn_protocol.effects import Effect, KeepAnnouncement, SendAnswer, SendRequest
+from pfn_protocol.effects import SendAnswer, SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import (
     AnswerReceived,
@@ -38,7 +37,6 @@ from pfn_protocol.messages import (
     GossipAnswer,
     GossipRequest,
     PeerAddress,
-    RefusedAnswer,
     Request,
     SnapshotAnswer,
 )
@@ -63,6 +61,8 @@ NEVER_MS = 10**12
 _MASK = (1 << 64) - 1
 
 _REQUEST, _ANSWER, _FAILURE, _WAKE = range(4)
+# What happens, to which node, from which other one, which request, and what is said.
+_Happening = tuple[int, int, int, int, Request | Answer | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class ScaleNetwork:
         self.broadcasts: dict[bytes, _Broadcast] = {}
         self._accepted: dict[bytes, AcceptedAnnouncement] = {}
         self._sizes = MessageBytes()
-        self._buckets: dict[int, list[tuple[object, ...]]] = {}
+        self._buckets: dict[int, list[_Happening]] = {}
         self._moments: list[int] = []
         self._pending: dict[int, _Pending] = {}
         self._last_token = 0
@@ -150,7 +150,7 @@ class ScaleNetwork:
             del buckets[moment]
         self.now_ms = until_ms
 
-    def _at(self, moment: int, event: tuple[object, ...]) -> None:
+    def _at(self, moment: int, event: _Happening) -> None:
         bucket = self._buckets.get(moment)
         if bucket is None:
             self._buckets[moment] = [event]
@@ -208,17 +208,13 @@ class ScaleNetwork:
         options = MeshOptions(node.url, "simulated/1", (), status_every_ms=NEVER_MS)
         rng = Random(f"{self.options.seed} {node.index}")
         restored = Restored((), peers, pins, (), (0, 0))
-        node.mesh = Mesh(
-            key, "main", options, rng, restored, self.now_ms, accept=self._accept, announce=self._announce
-        )
+        node.mesh = Mesh(key, "main", options, rng, restored, self.now_ms, accept=self._accept, announce=self._announce)
         self._wake(node, self.now_ms + self.rng.randrange(1_000))
 
     def _accept(self, raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
         return self._accepted[raw]
 
-    def _announce(
-        self, key: PrivateKey, mesh: str, statement: Statement, epoch: int, seq: int
-    ) -> AcceptedAnnouncement:
+    def _announce(self, key: PrivateKey, mesh: str, statement: Statement, epoch: int, seq: int) -> AcceptedAnnouncement:
         if isinstance(statement, NodeStatement):
             raise Refusal("R0", "nodes do not announce themselves in this simulation")
         announcement_id = sha256(key.public + seq.to_bytes(8, "big")).digest()
@@ -233,46 +229,44 @@ class ScaleNetwork:
 
     # What happens.
 
-    def _happen(self, event: tuple[object, ...], moment: int) -> None:
-        kind, index = event[0], event[1]
+    def _happen(self, event: _Happening, moment: int) -> None:
+        kind, index, other, request_id, message = event
         node = self.nodes[index]
         if kind == _WAKE:
-            if node.wake_ms != moment or not node.alive:
-                return
-            node.wake_ms = None
-            self._note(kind, index, moment)
-            self._report(node, TimePassed())
+            if node.wake_ms == moment and node.alive:
+                node.wake_ms = None
+                self._note(kind, index, moment)
+                self._report(node, TimePassed())
             return
         self._note(kind, index, moment)
         if kind == _REQUEST:
-            self._request_arrives(node, event[2], event[3], event[4])
+            self._request_arrives(node, other, request_id, message)
         elif not node.alive:
             return
         elif kind == _ANSWER:
-            other, request_id, message = event[2], event[3], event[4]
             if type(message) is GossipAnswer:
                 self._bodies_arrive(node, other, message.push)
             elif type(message) is FetchAnswer:
                 self._bodies_arrive(node, other, message.announcements)
-            self._report(node, AnswerReceived(request_id, self.nodes[other].id, message))
+            self._report(node, AnswerReceived(request_id, self.nodes[other].id, cast(Answer, message)))
         else:
-            self._report(node, PeerUnreachable(event[3], self.nodes[event[2]].id, "no answer in time"))
+            self._report(node, PeerUnreachable(request_id, self.nodes[other].id, "no answer in time"))
 
     def _note(self, kind: int, index: int, moment: int) -> None:
         self.events += 1
         self.trace = (self.trace * 1_000_003 ^ moment * 4_294_967_291 ^ index * 4 + kind) & _MASK
 
-    def _request_arrives(self, node: _Node, asker: int, request_id: int, message: Request) -> None:
+    def _request_arrives(self, node: _Node, asker: int, request_id: int, message: Request | Answer | None) -> None:
         delay_ms = self._delay_ms(asker, node.index)
         if not node.alive:
             if request_id:
-                self._at(self.now_ms + TIMEOUT_MS - delay_ms, (_FAILURE, asker, node.index, request_id))
+                self._at(self.now_ms + TIMEOUT_MS - delay_ms, (_FAILURE, asker, node.index, request_id, None))
             return
         if type(message) is GossipRequest:
             self._bodies_arrive(node, asker, message.push)
         self._last_token += 1
         self._pending[self._last_token] = _Pending(asker, node.index, request_id, delay_ms)
-        self._report(node, RequestReceived(self._last_token, self.nodes[asker].id, message))
+        self._report(node, RequestReceived(self._last_token, self.nodes[asker].id, cast(Request, message)))
 
     def _bodies_arrive(self, node: _Node, sender: int, ids: tuple[bytes, ...]) -> None:
         for announcement_id in ids:
@@ -287,10 +281,9 @@ class ScaleNetwork:
         now_ms = self.now_ms
         mesh = node.mesh
         for effect in mesh.handle(event, now_ms):
-            kind = type(effect)
-            if kind is SendRequest:
+            if type(effect) is SendRequest:
                 self._send_request(node, effect)
-            elif kind is SendAnswer:
+            elif type(effect) is SendAnswer:
                 self._send_answer(node, effect)
         wake_at = mesh.wake_at
         if wake_at is not None and (node.wake_ms is None or wake_at < node.wake_ms):
@@ -299,7 +292,7 @@ class ScaleNetwork:
 
     def _wake(self, node: _Node, moment: int) -> None:
         node.wake_ms = moment
-        self._at(moment, (_WAKE, node.index))
+        self._at(moment, (_WAKE, node.index, 0, 0, None))
 
     def _send_request(self, node: _Node, effect: SendRequest) -> None:
         answerer = self._index_of[effect.peer]
@@ -308,12 +301,10 @@ class ScaleNetwork:
             self.control_bytes += self._sizes.of_request(message)
             if effect.bodies:
                 self._check_held(node, effect.bodies)
-                message = GossipRequest(
-                    effect.bodies, message.have, message.status, 0, message.offer, message.graft
-                )
+                message = GossipRequest(effect.bodies, message.have, message.status, 0, message.offer, message.graft)
         delay_ms = self._delay_ms(node.index, answerer)
         if self.loss and self.rng.random() < self.loss:
-            self._at(self.now_ms + TIMEOUT_MS, (_FAILURE, node.index, answerer, effect.request_id))
+            self._at(self.now_ms + TIMEOUT_MS, (_FAILURE, node.index, answerer, effect.request_id, None))
         else:
             self._at(self.now_ms + delay_ms, (_REQUEST, answerer, node.index, effect.request_id, message))
 
@@ -330,11 +321,11 @@ class ScaleNetwork:
                 message = FetchAnswer(effect.bodies, message.missing)
             elif type(message) is SnapshotAnswer:
                 message = SnapshotAnswer(effect.bodies, message.after)
-            else:
+            elif type(message) is GossipAnswer:
                 message = GossipAnswer(effect.bodies, message.want, message.status, message.prune)
         if self.loss and self.rng.random() < self.loss:
             wait_ms = TIMEOUT_MS - pending.delay_ms
-            self._at(self.now_ms + wait_ms, (_FAILURE, pending.asker, pending.answerer, pending.request_id))
+            self._at(self.now_ms + wait_ms, (_FAILURE, pending.asker, pending.answerer, pending.request_id, None))
         else:
             event = (_ANSWER, pending.asker, pending.answerer, pending.request_id, message)
             self._at(self.now_ms + pending.delay_ms, event)

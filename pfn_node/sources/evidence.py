@@ -117,7 +117,7 @@ def check_release(raw: bytes, keybind: bytes | None, source: Source, measured: M
         raise InvalidSignature(f"release_v2 is unusable: {refusal.sentence}") from refusal
     if _source_id(statement.origin, statement.author) != source.id:
         raise InvalidSignature(f"release_v2 is about {statement.author} at {statement.origin}")
-    _check_signer("release_v2", signer, keybind, parse_public_key(source.public_key))
+    _check_signer("release_v2", signer, keybind, parse_public_key(source.public_key), statement.origin)
     if measured is not None and (statement.sha256, statement.size) != (measured.sha256, measured.size):
         raise InvalidSignature(f"release_v2 names sha256 {statement.sha256.hex()}, the zip has {measured.sha256.hex()}")
     return statement
@@ -128,14 +128,16 @@ def _check_head(raw: bytes, keybind: bytes | None, public_key: bytes) -> None:
         _, signer = open_head(raw)
     except Refusal as refusal:
         raise InvalidSignature(f"head_v2 is unusable: {refusal.sentence}") from refusal
-    _check_signer("head_v2", signer, keybind, public_key)
+    _check_signer("head_v2", signer, keybind, public_key, origin=None)
 
 
-def _check_signer(what: str, signer: bytes, keybind: bytes | None, public_key: bytes) -> None:
-    """The signer is the source's own key, or a release key that it bound. Raises InvalidSignature."""
+def _check_signer(what: str, signer: bytes, keybind: bytes | None, public_key: bytes, origin: str | None) -> None:
+    """The signer is the source's own key, or a release key that it bound for this origin. Raises InvalidSignature."""
     bound = _opened_keybind(keybind) if keybind is not None else None
     if bound is not None and bound.identity_key != public_key:
         raise InvalidSignature("keybind_v2 binds another key than the source's")
+    if bound is not None and origin is not None and bound.origin != origin:
+        raise InvalidSignature(f"keybind_v2 binds a key for {bound.origin}, not for {origin}")
     if signer == public_key:
         return
     if bound is None:

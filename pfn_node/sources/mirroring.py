@@ -50,6 +50,9 @@ T = TypeVar("T")
 
 REFUSED_REMEMBERED_MAX: Final = 2_000  # zips at publishers that were judged and not kept
 PUT_OFF_MAX: Final = 2_000
+# Mirrors may be anybody's: for longer than this, and at a lower rate, the publisher is not spared for their sake.
+MESH_SECONDS_MIN: Final = 20.0
+MESH_BYTES_PER_SECOND: Final = 256 * 1024
 LISTS_REMEMBERED_MAX: Final = 256  # author-data with its ETag; the largest has a few megabytes
 UNANSWERED_MAX: Final = 3  # zips in a row that nobody answers for: the publisher is down, and the rest would only wait
 
@@ -164,13 +167,14 @@ class Mirroring:
                 if unanswered >= UNANSWERED_MAX:
                     raise PublisherFailed(f"the sync was given up: {skipped.reason}", answered=False) from skipped
 
-    async def bring(self, source: Source, entry: AuthorEntry, *, cache: bool = False) -> None:
+    async def bring(self, source: Source, entry: AuthorEntry, *, cache: bool = False, ask_mesh: bool = True) -> None:
         """See that the listed version of a plugin is here; raises Skipped, or PublisherFailed if nobody answers at all.
 
-        `cache`: nobody with a key asked for it, so it need not be kept for ever.
+        `cache`: nobody with a key asked for it, so it need not be kept for ever. `ask_mesh`: whether other nodes are
+        asked before the publisher; whoever has done so in vain need not wait for it twice.
         """
         async with self.turn(source.id, entry.slug):
-            await self._bring(source, entry, cache)
+            await self._bring(source, entry, cache, ask_mesh)
 
     @asynccontextmanager
     async def turn(self, source_id: str, plugin_id: str) -> AsyncIterator[None]:
@@ -184,14 +188,14 @@ class Mirroring:
             if not lock.locked():
                 self._one_at_a_time.pop(key, None)
 
-    async def _bring(self, source: Source, entry: AuthorEntry, cache: bool) -> None:
+    async def _bring(self, source: Source, entry: AuthorEntry, cache: bool, ask_mesh: bool) -> None:
         release = await self._database.read(lambda db: catalogue.get_release(db, source.id, entry.slug, entry.version))
         if release is not None and release.backed and release.sha256 is not None:
             if self._artifacts.has(release.sha256):
                 await self._keep_held(release, cache)
                 await self._announcer.untold(source.id, entry.slug, entry.version)
                 return
-            if await self._from_mesh(release, cache):
+            if ask_mesh and await self._from_mesh(release, cache):
                 return
         await self._from_publisher(source, entry, cache)
 
@@ -208,7 +212,10 @@ class Mirroring:
         assert sha256 is not None
         if self._fetch_artifact is None:
             return False
-        if not await self._fetch_artifact(sha256, release.size, release.source_id, cache=cache):
+        found = False
+        with trio.move_on_after(MESH_SECONDS_MIN + release.size / MESH_BYTES_PER_SECOND):
+            found = await self._fetch_artifact(sha256, release.size, release.source_id, cache=cache)
+        if not found:
             return False
         await self._mark(sha256, cached=cache)
         return True
@@ -304,7 +311,7 @@ class Mirroring:
             if signed is not None:
                 text_sha256 = b""
                 if signed.text is not None:
-                    text_sha256 = await self._run_blocking(partial(self._artifacts.put_bytes, signed.text))
+                    text_sha256 = await self._run_blocking(partial(self._put_text, signed.text, cache))
                     texts[text_sha256] = signed.text
                 piece = Evidence(signed.form, signed.signature, text_sha256)
                 observation = _with_evidence(observation, piece)
@@ -313,6 +320,12 @@ class Mirroring:
         observation = fitted(observation)
         await self._database.write(lambda db: _record(db, observation, texts, cache))
         await self._announcer.version(observation)
+
+    def _put_text(self, text: bytes, cache: bool) -> bytes:
+        """Keep a signed text as long as the zip that it describes; its SHA-256."""
+        with self._artifacts.writer() as writer:
+            writer.write(text)
+            return writer.keep(cache=cache)
 
     def _contradicts(self, db: sqlite_utils.Database, observation: Observation) -> bool:
         """Whether this node saw other bytes under this version before."""

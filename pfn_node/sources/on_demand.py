@@ -83,7 +83,8 @@ class OnDemand:
     async def fetch_release(self, source_id: str, plugin_id: str, version: str, *, cache: bool = False) -> bool:
         """Fetch a release from its publisher and observe it; True if its bytes are here now.
 
-        The source is verified first if its key is not known. `cache`: nobody with a key asked, so it is only cached.
+        Other nodes are not asked: whoever calls has done so. The source is verified first if its key is not known.
+        `cache`: nobody with a key asked, so it is only cached.
         """
         wanted = (source_id, plugin_id, version)
         if self._missed.get(wanted, 0.0) + MISSED_SECONDS > self._clock():
@@ -95,7 +96,7 @@ class OnDemand:
             listed = await self._mirroring.author_data(source)
             entry = next((one for one in listed.entries if (one.slug, one.version) == (plugin_id, version)), None)
             if entry is not None:
-                await self._mirroring.bring(source, entry, cache=cache)
+                await self._mirroring.bring(source, entry, cache=cache, ask_mesh=False)
                 return True
         except (PublisherFailed, Skipped):
             pass  # As good as not listed: the caller says what is known of it without the publisher.

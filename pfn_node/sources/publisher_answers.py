@@ -28,7 +28,7 @@ from pfn_protocol.limits import (
     tags_max,
 )
 from pfn_protocol.names import check_slug, check_version, parse_asset_url
-from pfn_protocol.publisher import metadata_message, raw_member
+from pfn_protocol.publisher import metadata_from_author_data, raw_member
 
 AUTHOR_FIELD_CHARS_MAX = 300  # a URL of somebody's home page; it is shown, never fetched
 ICONS_MAX = 4
@@ -230,7 +230,7 @@ def _parse_entry(raw: object, position: int) -> AuthorEntry | SkippedEntry:
         _tags(raw.get("tags")),
         raw["type"] if raw.get("type") in ("plugin", "theme") else None,
         _icons(raw.get("icons")),
-        _metadata(slug, name, version, raw),
+        _metadata(raw),
         rebuildable=shown_name == name and shown_description == description,
         signature=envelopes.found.get("signature"),
         release=envelopes.found.get("release_v2"),
@@ -241,13 +241,10 @@ def _parse_entry(raw: object, position: int) -> AuthorEntry | SkippedEntry:
     )
 
 
-def _metadata(slug: str, name: str, version: str, raw: Mapping[str, object]) -> bytes | None:
+def _metadata(raw: Mapping[str, object]) -> bytes | None:
     """The message of the original's metadata signature; None where a field is not text: that is never guessed."""
-    description = raw.get("short_description")
-    if "short_description" in raw and not isinstance(description, str):
-        return None
     try:
-        return metadata_message(slug, name, version, description if isinstance(description, str) else None)
+        return metadata_from_author_data(raw)
     except Refusal:
         return None
 

@@ -13,8 +13,9 @@ what it amounts to, in the transaction that extended the record:
 So a success clears what it disproves and nothing else: a publisher that answers health checks but cannot sign stays in
 error until it signs.
 
-A discovered source that proves a registered source's key is in conflict alone: anybody can relay a challenge, and an
-outsider must not be able to take the standing away from a source that an admin registered.
+A source that proves the key of one that is relied on here is in conflict alone: anybody can relay a challenge, and an
+outsider must not be able to take the standing away from a source that an admin registered, or, less than that, that is
+subscribed to here or was verified by a node that this one pins.
 """
 
 import json
@@ -167,15 +168,25 @@ def _skipped_fact(source_id: str) -> str:
 
 
 def _in_conflict(db: sqlite_utils.Database, source: Source) -> bool:
-    """Whether another host proved the same key. Authors of one host may share its key, as in the original publisher."""
+    """Whether another host, relied on no less, proved the same key.
+
+    Authors of one host may share its key, as in the original publisher.
+    """
     if source.verified_at is None:
         return False
     return any(
         other.verified_at is not None
         and host_of(other.id) != host_of(source.id)
-        and (other.registered or not source.registered)
+        and _reliance(db, other) >= _reliance(db, source)
         for other in holdings.sources_with_key(db, parse_public_key(source.public_key))
     )
+
+
+def _reliance(db: sqlite_utils.Database, source: Source) -> int:
+    """How much this node relies on a source: 2 registered by an admin, 1 subscribed to or attested, 0 only heard of."""
+    if source.registered:
+        return 2
+    return 1 if source.attested or subscriber_count(db, source.id) else 0
 
 
 def _history(db: sqlite_utils.Database, source: Source, status: str, now: int) -> History:

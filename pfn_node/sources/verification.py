@@ -30,6 +30,7 @@ from pfn_node.sources.publisher_client import PublisherClient
 from pfn_node.sources.standing import NO_PROOF, last_answer, last_verification, settle, settle_sharing
 from pfn_node.store.activity import record_activity
 from pfn_node.store.database import Database
+from pfn_node.store.discovery import disprove
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, record_verification, update_source
 from pfn_protocol.identity import did_key, parse_public_key, verify
@@ -175,7 +176,10 @@ class Verifier:
             source_id=asked.id,
         )
         settle_sharing(db, parse_public_key(asked.public_key), now)
-        return settle(db, asked.id, now)
+        settled = settle(db, asked.id, now)
+        if not proof.success and proof.answered:
+            disprove(db, asked.id, parse_public_key(asked.public_key))
+        return settled
 
     async def _tell(self, source: Source) -> None:
         """Tell the last answer. Where nobody was there to be asked, that is an earlier one, which must not expire."""

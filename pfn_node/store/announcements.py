@@ -17,8 +17,9 @@ import sqlite_utils
 from pfn_node.store import claims
 from pfn_node.store.facts import get_fact, own_id, set_fact
 from pfn_node.store.peers import peer_from
-from pfn_node.store.queries import Row, change, select, select_one, value
+from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_node.store.rows import Peer
+from pfn_node.store.standpoint import pinned_by_pinned
 from pfn_protocol.announcement_fields import decode
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind
 from pfn_protocol.encoding import unpack
@@ -131,8 +132,10 @@ def own_last(db: sqlite_utils.Database, author: bytes) -> tuple[int, int]:
 
 
 def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: int | None = None) -> list[Peer]:
-    """Return nodes that may serve an artifact, pinned ones first, then who observed it, then who mirrors the source.
+    """Return nodes that may serve an artifact: pinned ones first, then those that pinned ones pin, then anybody.
 
+    Among equals who observed it comes before who mirrors the source. Saying either costs a stranger nothing, and ids
+    can be made to order; so strangers come in no order that they could choose, and another time others of them come.
     Nodes without a URL, blocked ones and this one itself are left out. `now` in seconds, the clock's if left out.
     """
     rows = select(
@@ -146,14 +149,16 @@ def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: in
         )
         SELECT c.node_id, coalesce(peers.url, nullif(n.url, '')) AS url, coalesce(peers.joined, 0) AS joined,
                coalesce(peers.pinned, 0) AS pinned, coalesce(peers.provisional, 0) AS provisional, 0 AS blocked,
-               coalesce(peers.unpinned, 0) AS unpinned, peers.last_seen
+               coalesce(peers.unpinned, 0) AS unpinned, peers.last_seen,
+               hex(c.node_id) IN (SELECT upper(value) FROM json_each(:vouched)) AS vouched
         FROM candidates AS c
         LEFT JOIN peers ON peers.node_id = c.node_id
         LEFT JOIN node_claims AS n ON n.node_id = c.node_id
         WHERE c.node_id <> :own AND NOT coalesce(peers.blocked, 0) AND NOT coalesce(n.departed, 0)
           AND coalesce(peers.url, nullif(n.url, '')) IS NOT NULL
         GROUP BY c.node_id
-        ORDER BY pinned DESC, max(c.saw_it) DESC, peers.last_seen DESC, c.node_id
+        ORDER BY pinned DESC, vouched DESC, coalesce(n.admitted, 0) DESC, max(c.saw_it) DESC,
+                 CASE WHEN pinned OR vouched THEN peers.last_seen END DESC, random()
         LIMIT :limit
         """,
         {
@@ -161,6 +166,7 @@ def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: in
             "source": source_id,
             "now": int(time.time()) if now is None else now,
             "own": own_id(db),
+            "vouched": to_json([node.hex() for node in pinned_by_pinned(db)]),
             "limit": HOLDERS_MAX,
         },
     )

@@ -9,11 +9,11 @@ from typing import Any, Final, assert_never
 import sqlite_utils
 
 from pfn_node.store import discovery, releases
-from pfn_node.store.facts import own_id
+from pfn_node.store.facts import own_id, trust_depth
 from pfn_node.store.observations import note_announced, store_observation
 from pfn_node.store.queries import Row, change, select_one, value
 from pfn_node.store.rows import Observation
-from pfn_node.store.standpoint import reached_over
+from pfn_node.store.standpoint import has_standing, reached_over
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
     Kind,
@@ -58,7 +58,7 @@ def affected(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> lis
     """Return what rests on an announcement: source ids, versions, or nodes reached over its author's pins."""
     match Kind(row["kind"]):
         case Kind.NODE:
-            return reached_over(db, row["author"])
+            return reached_over(db, row["author"]) if has_standing(db, row["author"]) else []
         case Kind.SOURCE:
             return [row["subject"]]
         case Kind.VERSION:
@@ -90,7 +90,9 @@ def _keep_node(
 ) -> None:
     pins = b"".join(statement.pins)
     before = select_one(db, _WORD_OF_NODE, (announcement.author,))
-    reached_before = reached_over(db, announcement.author)
+    # A stranger may name anybody in its pins, as often as it likes; nobody's standing rests on that.
+    matters = trust_depth(db) > 1 and has_standing(db, announcement.author)
+    reached_before = reached_over(db, announcement.author) if matters else []
     change(
         db,
         """
@@ -115,13 +117,14 @@ def _keep_node(
         ),
     )
     # Most renewals change nothing that anybody's standing rests on.
-    if before != select_one(db, _WORD_OF_NODE, (announcement.author,)):
+    if matters and before != select_one(db, _WORD_OF_NODE, (announcement.author,)):
         _refresh_reached(db, announcement.author, reached_before)
 
 
 def _refresh_reached(db: sqlite_utils.Database, node: bytes, reached_before: list[bytes]) -> None:
     """Judge again what rests on the word of nodes that are, or were, reached over this one's pins."""
-    for observer in dict.fromkeys([*reached_before, *reached_over(db, node)]):
+    reached_now = reached_over(db, node) if has_standing(db, node) else []
+    for observer in dict.fromkeys([*reached_before, *reached_now]):
         releases.refresh_observer(db, observer)
 
 

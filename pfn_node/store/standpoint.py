@@ -75,6 +75,21 @@ def _pins_of(db: sqlite_utils.Database, node: bytes) -> list[bytes]:
     return [row["pins"][start : start + _KEY_BYTES] for row in rows for start in range(0, len(row["pins"]), _KEY_BYTES)]
 
 
+def pinned_by_pinned(db: sqlite_utils.Database) -> list[bytes]:
+    """Return the nodes that nodes pinned here pin: no word that backs bytes, but no strangers either."""
+    pinned = select(db, "SELECT node_id FROM peers WHERE pinned AND NOT blocked ORDER BY node_id")
+    found = dict.fromkeys(reached for row in pinned for reached in _pins_of(db, row["node_id"]))
+    return list(found)[:_REACHED_MAX]
+
+
+def has_standing(db: sqlite_utils.Database, node: bytes) -> bool:
+    """Whether a node is pinned, or reached over pins within the trust depth: only then its own pins lead anywhere."""
+    if select(db, "SELECT 1 FROM peers WHERE node_id = ? AND pinned AND NOT blocked", (node,)):
+        return True
+    depth = trust_depth(db)
+    return depth > 2 and node in _paths(db, depth - 1)
+
+
 def reached_over(db: sqlite_utils.Database, node: bytes) -> list[bytes]:
     """Return the nodes whose standing may change with that of this one: those it pins, and those that they pin."""
     if trust_depth(db) == 1:

@@ -19,21 +19,18 @@ something to tell, or when its time is over. This node does the same at its neig
 """
 
 from collections.abc import Container, Iterable, Mapping
-from itertools import islice
 from random import Random
 from statistics import median_low
 
 from pfn_protocol.effects import SendAnswer
-from pfn_protocol.gossip_links import Alarms, GossipLink
+from pfn_protocol.gossip_links import Alarms, GossipLink, may_be_told, next_bodies, next_ids, next_offers
 from pfn_protocol.limits import (
     arrivals_remembered_max,
     dial_again_ms_min,
-    gossip_push_max,
     ids_wait_ms,
     misses_before_graft,
     node_change_wait_ms,
     offered_ids_max,
-    push_bytes_max,
     shortcut_hops,
     status_interval_ms,
     wait_seconds_max,
@@ -200,7 +197,7 @@ class Gossip:
         if message.prune:
             link.make_lazy(now_ms + ids_wait_ms)
         for announcement_id in message.want:
-            if self._may_be_told(link, announcement_id):
+            if may_be_told(link, self._registry, announcement_id):
                 link.put_body(announcement_id)
 
     def failed(self, in_flight: InFlight, now_ms: int) -> None:
@@ -233,7 +230,9 @@ class Gossip:
         """Whether this fetch was made here (and not by reconciliation)."""
         return in_flight.request_id in self._fetches
 
-    def pulled(self, in_flight: InFlight, missing: Iterable[bytes], delivered: Mapping[bytes, bool], now_ms: int) -> None:
+    def pulled(
+        self, in_flight: InFlight, missing: Iterable[bytes], delivered: Mapping[bytes, bool], now_ms: int
+    ) -> None:
         """A neighbour answered a pull; what it sent was taken in before."""
         assert isinstance(in_flight.message, FetchRequest)
         self._end_pull(in_flight)
@@ -312,7 +311,7 @@ class Gossip:
         announcement_id, author = entry.id, entry.author
         due_ms = now_ms + ids_wait_ms
         for peer, link in self._links.items():
-            if peer == came_from or peer == author or link.compare_only or peer in holders or author in link.left_out:
+            if peer in (came_from, author) or link.compare_only or peer in holders or author in link.left_out:
                 continue
             if not link.url or (link.eager and not late):
                 link.put_body(announcement_id)
@@ -392,9 +391,9 @@ class Gossip:
         status_is_due = now_ms >= link.status_due_ms
         if not (link.bodies or link.offers or link.graft or ids_are_due or status_is_due):
             return 0
-        bodies = self._next_bodies(link) if link.bodies else ()
-        offers = self._next_offers(link) if link.offers else ()
-        ids = self._next_ids(link, now_ms) if ids_are_due else ()
+        bodies = next_bodies(link, self._registry) if link.bodies else ()
+        offers = next_offers(link, self._registry) if link.offers else ()
+        ids = next_ids(link, self._registry, now_ms) if ids_are_due else ()
         status = None
         if status_is_due:
             status = self._registry.status(link.left_out)
@@ -410,41 +409,11 @@ class Gossip:
         for announcement_id in link.offers:
             link.put_body(announcement_id)
         link.offers.clear()
-        bodies = self._next_bodies(link)
+        bodies = next_bodies(link, self._registry)
         answer = GossipAnswer((), (), self._registry.status(link.left_out))
         self._outgoing.add(SendAnswer(link.waiting_token, answer, bodies))
         link.waiting_token = None
         return len(bodies)
-
-    def _next_bodies(self, link: GossipLink) -> tuple[bytes, ...]:
-        """Take as many as fit into one message; what left the set meanwhile is skipped."""
-        chosen: list[bytes] = []
-        room = push_bytes_max
-        for announcement_id in list(link.bodies):
-            entry = self._registry.find(announcement_id)
-            if entry is not None:
-                room -= entry.size
-                if room < 0 or len(chosen) >= gossip_push_max:
-                    break
-                chosen.append(announcement_id)
-            del link.bodies[announcement_id]
-        return tuple(chosen)
-
-    def _next_offers(self, link: GossipLink) -> tuple[bytes, ...]:
-        taken = list(islice(link.offers, offered_ids_max))
-        for announcement_id in taken:
-            del link.offers[announcement_id]
-        return tuple(one for one in taken if self._may_be_told(link, one))
-
-    def _next_ids(self, link: GossipLink, now_ms: int) -> tuple[bytes, ...]:
-        taken = [one for one, due_ms in islice(link.ids.items(), offered_ids_max) if due_ms <= now_ms]
-        for announcement_id in taken:
-            del link.ids[announcement_id]
-        return tuple(one for one in taken if self._may_be_told(link, one))
-
-    def _may_be_told(self, link: GossipLink, announcement_id: bytes) -> bool:
-        entry = self._registry.find(announcement_id)
-        return entry is not None and entry.author not in link.left_out
 
     def _landed(self, link: GossipLink, in_flight: InFlight) -> bool:
         """Whether this was a message of the link as it is now; then another one may go."""

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import islice
 
-from pfn_protocol.limits import outbox_ids_max
+from pfn_protocol.limits import gossip_push_max, offered_ids_max, outbox_ids_max, push_bytes_max
+from pfn_protocol.registry import Registry
 
 
 @dataclass(slots=True)
@@ -114,3 +116,40 @@ class Alarms:
                 return at_ms
             heappop(agenda)
         return None
+
+
+def next_bodies(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
+    """Take as many as fit into one message; what left the set meanwhile is skipped."""
+    chosen: list[bytes] = []
+    room = push_bytes_max
+    for announcement_id in list(link.bodies):
+        entry = registry.find(announcement_id)
+        if entry is not None:
+            room -= entry.size
+            if room < 0 or len(chosen) >= gossip_push_max:
+                break
+            chosen.append(announcement_id)
+        del link.bodies[announcement_id]
+    return tuple(chosen)
+
+
+def next_offers(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
+    """Take the ids that are to be answered at once, as many as one message has."""
+    taken = list(islice(link.offers, offered_ids_max))
+    for announcement_id in taken:
+        del link.offers[announcement_id]
+    return tuple(one for one in taken if may_be_told(link, registry, one))
+
+
+def next_ids(link: GossipLink, registry: Registry, now_ms: int) -> tuple[bytes, ...]:
+    """Take the ids whose time has come, as many as one message has."""
+    taken = [one for one, due_ms in islice(link.ids.items(), offered_ids_max) if due_ms <= now_ms]
+    for announcement_id in taken:
+        del link.ids[announcement_id]
+    return tuple(one for one in taken if may_be_told(link, registry, one))
+
+
+def may_be_told(link: GossipLink, registry: Registry, announcement_id: bytes) -> bool:
+    """Whether it is still in the set, and of an author whom neither side leaves out."""
+    entry = registry.find(announcement_id)
+    return entry is not None and entry.author not in link.left_out

@@ -144,8 +144,8 @@ parked_max: Final = 4_096
 future_per_author_max: Final = 64
 future_max: Final = 1_024
 
-# Links over which news is pushed, in a mesh of ordinary size and in a large one. With eight neighbours each, and four of
-# them chosen by the node itself, a mesh of thousands stays in one piece when a part of it dies.
+# Links over which news is pushed, in a mesh of ordinary size and in a large one. With eight neighbours each, four of
+# which the node chose itself, a mesh of thousands stays in one piece when a part of it dies.
 links_wanted_max: Final = 8
 links_wanted_large_max: Final = 12
 large_mesh_nodes: Final = 1_000

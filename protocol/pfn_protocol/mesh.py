@@ -8,12 +8,12 @@ and then does no harm.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import assert_never
 
 from pfn_protocol.acceptance import accept, announce
-from pfn_protocol.effects import Effect, RaiseAlert, SendAnswer
+from pfn_protocol.clock_check import ClockCheck
+from pfn_protocol.effects import Effect, SendAnswer
 from pfn_protocol.events import (
     AnswerReceived,
     Event,
@@ -26,9 +26,10 @@ from pfn_protocol.events import (
     TimePassed,
 )
 from pfn_protocol.gossip import Gossip
-from pfn_protocol.identity import PrivateKey, did_key, short_did
+from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Accept, Intake, Taken
-from pfn_protocol.limits import skew_ms_max, slots_pinned_max
+from pfn_protocol.limits import slots_pinned_max
+from pfn_protocol.mesh_status import MeshStatus
 from pfn_protocol.messages import (
     Answer,
     AuthorsAnswer,
@@ -55,19 +56,6 @@ from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
 from pfn_protocol.restoring import Restored, restore
 from pfn_protocol.sponsoring import Sponsoring
-
-
-@dataclass(frozen=True, slots=True)
-class MeshStatus:
-    """The mesh in a few numbers."""
-
-    announcements: int  # in the set
-    digest: bytes  # of the set
-    authors: int  # admitted
-    parked: int
-    links: int
-    last: tuple[int, int]  # (epoch, seq) of the last own announcement
-    muted: bool  # another node uses the same key, so this one is silent
 
 
 class Mesh:
@@ -120,7 +108,7 @@ class Mesh:
             now_ms=now_ms,
             announce=announce,
         )
-        self._clock_alerted = False
+        self._clock_check = ClockCheck(self._outgoing)
         for address in restored.peers:
             self._peers.learn(address.node_id, address.url, reached=True)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
@@ -335,7 +323,8 @@ class Mesh:
         peer.differences_found = self._reconciliation.differences_found(peer.node_id)
 
     def _on_refused(self, peer: Peer, in_flight: InFlight, answer: RefusedAnswer, now_ms: int) -> None:
-        self._check_clock(peer, answer, now_ms)
+        if peer.joined or peer.pinned:
+            self._clock_check.compare(peer.node_id, answer.now_ms, now_ms)
         if self._peers.is_feeler(in_flight):
             return
         unlinked = answer.rule in (RULE_NOT_LINKED, RULE_NOT_LISTENED_TO)
@@ -356,17 +345,6 @@ class Mesh:
             self._own.failed(in_flight)
         if self._peers.request_failed(peer, in_flight, now_ms):
             self._forget_link(peer.node_id)
-
-    def _check_clock(self, peer: Peer, answer: RefusedAnswer, now_ms: int) -> None:
-        """A node that the operator trusts has another time: one of the two clocks is wrong, probably this one."""
-        behind_ms = answer.now_ms - now_ms
-        if self._clock_alerted or not (peer.joined or peer.pinned) or abs(behind_ms) <= skew_ms_max:
-            return
-        self._clock_alerted = True
-        kind, word = ("clock-behind", "behind") if behind_ms > 0 else ("clock-ahead", "ahead of")
-        other = short_did(did_key(peer.node_id))
-        sentence = f"the clock here is {abs(behind_ms) // 1_000} s {word} that of {other}; check both"
-        self._outgoing.add(RaiseAlert(kind, sentence))
 
     # What it comes to.
 
@@ -396,9 +374,7 @@ class Mesh:
 
     def _on_linked(self, peer: Peer, now_ms: int) -> None:
         left_out = self._left_out(peer)
-        self._gossip.open(
-            peer.node_id, peer.url, left_out, now_ms, asked=peer.outbound, compare_only=peer.compare_only
-        )
+        self._gossip.open(peer.node_id, peer.url, left_out, now_ms, asked=peer.outbound, compare_only=peer.compare_only)
         self._reconciliation.open(peer.node_id, peer.url, left_out)
         self._own.linked(peer.node_id, peer.url, now_ms)
 

@@ -137,7 +137,7 @@ class OwnAnnouncements:
 
     def settle(self, now_ms: int, *, links_pending: bool) -> list[Entry]:
         """Do what is due: begin to speak, renew the node announcement. Returns what is to be told."""
-        if self._read_back and not self._read_back_over or self._ready_by_ms is not None:
+        if (self._read_back and not self._read_back_over) or self._ready_by_ms is not None:
             self._end_reading_back(now_ms, links_pending)
         if self._ready_by_ms is not None:
             return []

@@ -36,7 +36,7 @@ def answer_question(
             page, more = registry.summaries(question.after, authors_page_max, left_out)
             return AuthorsAnswer(tuple(page), more), ()
         case IdsRequest():
-            return _ids_page(registry, question), ()
+            return IdsAnswer((), False) if question.author in left_out else _ids_page(registry, question), ()
         case SnapshotRequest():
             bodies, after = _snapshot_page(registry, question, left_out)
             return SnapshotAnswer((), after), bodies

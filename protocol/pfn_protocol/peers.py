@@ -17,12 +17,10 @@ Nothing here looks at every peer for every event: what is due next is computed a
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from random import Random
 
-from pfn_protocol.address_groups import address_group
-from pfn_protocol.effects import ForgetPeer, RememberPeer
+from pfn_protocol.effects import RememberPeer
+from pfn_protocol.known_peers import KnownPeers, LinkState, LinkView, Peer, unlinked
 from pfn_protocol.limits import (
     anchors_max,
     back_off_seconds_max,
@@ -33,7 +31,6 @@ from pfn_protocol.limits import (
     dial_again_ms_min,
     dials_of_hearsay_max,
     large_mesh_nodes,
-    left_out_max,
     link_failures_max,
     link_faults_max,
     link_full_back_off_seconds,
@@ -45,94 +42,21 @@ from pfn_protocol.limits import (
     links_wanted_max,
     passive_max,
     peer_memory_ms,
-    peers_known_max,
     peers_per_group_max,
-    peers_unlinked_max,
     shuffle_ms,
     shunned_ms,
     silent_link_ms_max,
-    view_sample_max,
 )
-from pfn_protocol.messages import FetchRequest, LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
+from pfn_protocol.messages import FetchRequest, LinkAnswer, LinkRequest, RefusedAnswer
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
-
-# Addresses that are remembered for one node: joined, announced, heard.
-_addresses_max = 3
-# The chance in the delay before the next dial, as a part of the delay.
-_jitter = 0.25
 
 # The rules of SPEC.md that a refused request is told.
 RULE_NOT_LISTENED_TO = "R86"
 RULE_NOT_LINKED = "R96"
 
 
-class LinkState(StrEnum):
-    """How things stand with a peer."""
-
-    LINKED = "linked"
-    LINKING = "linking"  # asked, no answer yet
-    KNOWN = "known"  # there is an address, and no link
-    UNREACHABLE = "unreachable"  # the last dial failed
-    BLOCKED = "blocked"  # the operator does not listen to it, or it broke the rules a short time ago
-
-
-_unlinked = (LinkState.KNOWN, LinkState.UNREACHABLE)
-
-
-@dataclass(frozen=True, slots=True)
-class LinkView:
-    """A peer as it is shown."""
-
-    peer: bytes
-    url: str
-    state: str
-    outbound: bool
-    round_trip_ms: int | None
-    last_heard_ms: int | None
-    sent: int  # announcements pushed to it
-    received: int  # announcements that came from it
-    differences_found: int  # announcements that reconciliation with it found missing here
-
-
-@dataclass(slots=True)
-class Peer:
-    """What is known of one other node."""
-
-    node_id: bytes
-    url: str = ""  # in use, or to be tried next; "" = it can only ask
-    addresses: dict[str, None] = field(default_factory=dict)
-    group: str | None = None  # of the first address; None: it is not counted
-    joined: bool = False
-    pinned: bool = False
-    reached: bool = False  # at some URL, since the start or before it
-    state: LinkState = LinkState.KNOWN
-    outbound: bool = False
-    compare_only: bool = False  # of a link: nothing is pushed over it
-    left_out: tuple[bytes, ...] = ()  # authors that it does not want to hear of
-    failures: int = 0  # in a row: of dials, or of requests over the link
-    failing_since_ms: int | None = None  # the first failed dial since it was last heard of
-    faults: int = 0  # announcements over this link that broke a rule
-    opened_after: int = 0  # the last request before the link was made: refusals of older ones say nothing about it
-    next_dial_ms: int = 0
-    shunned_until_ms: int = 0
-    last_heard_ms: int | None = None
-    round_trip_ms: int | None = None
-    sent: int = 0
-    received: int = 0
-    differences_found: int = 0
-
-    @property
-    def linked(self) -> bool:
-        return self.state is LinkState.LINKED
-
-    @property
-    def is_hearsay(self) -> bool:
-        """Whether forgetting it loses nothing but a rumour."""
-        return not (self.joined or self.pinned or self.reached) and self.state in _unlinked
-
-
-class Peers:
-    """All other nodes that this one knows of."""
+class Peers(KnownPeers):
+    """The links to them, and whom to try next."""
 
     def __init__(
         self,
@@ -144,85 +68,17 @@ class Peers:
         allow_private: bool = False,
         mesh_nodes: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._me = me
+        super().__init__(me, rng, outgoing, allow_private=allow_private)
         self._url = url
-        self._rng = rng
-        self._outgoing = outgoing
-        self._peers: dict[bytes, Peer] = {}
-        self._blocked: dict[bytes, None] = {}
-        self._stopped = False
-        self._allow_private = allow_private
         self._mesh_nodes = mesh_nodes
-        self._linked: dict[bytes, Peer] = {}
-        self._linking: dict[bytes, Peer] = {}
-        self._joined: dict[bytes, Peer] = {}
-        self._groups: dict[str, int] = {}  # how many known peers each network has
+        self._stopped = False
         self._feelers: dict[int, None] = {}  # requests that only try an address
         self._fill_ms: int | None = None  # when more links are looked for than must be outbound
         self._shuffle_ms: int | None = None
         self._compare_ms: int | None = None
-        self._changed = True
         self._next_ms: int | None = None
 
-    # What is known.
-
-    @property
-    def blocked(self) -> tuple[bytes, ...]:
-        """Whom the operator does not listen to, as many as a message can name."""
-        return tuple(sorted(self._blocked))[:left_out_max]
-
-    def find(self, node_id: bytes) -> Peer | None:
-        return self._peers.get(node_id)
-
-    def linked(self) -> list[Peer]:
-        return list(self._linked.values())
-
-    def is_linked(self, node_id: bytes) -> bool:
-        return node_id in self._linked
-
-    @property
-    def is_linking(self) -> bool:
-        return bool(self._linking)
-
-    def view(self) -> tuple[LinkView, ...]:
-        """Everyone, as shown to operators."""
-        return tuple(
-            LinkView(
-                peer.node_id,
-                peer.url,
-                LinkState.BLOCKED.value if peer.node_id in self._blocked else peer.state.value,
-                peer.outbound,
-                peer.round_trip_ms,
-                peer.last_heard_ms,
-                peer.sent,
-                peer.received,
-                peer.differences_found,
-            )
-            for peer in self._peers.values()
-        )
-
     # What was heard.
-
-    def learn(self, node_id: bytes, url: str, *, joined: bool = False, reached: bool = False) -> None:
-        """There is said to be a node at this URL."""
-        if node_id == self._me or not url:
-            return
-        peer = self._peers.get(node_id) or self._add(node_id, url, needed=joined or reached)
-        if peer is None:
-            return
-        peer.joined = peer.joined or joined
-        peer.reached = peer.reached or reached
-        if url not in peer.addresses and len(peer.addresses) >= _addresses_max:
-            del peer.addresses[next(reversed(peer.addresses))]
-        peer.addresses[url] = None
-        if joined:
-            peer.addresses = {url: None, **peer.addresses}
-            peer.next_dial_ms = 0
-            self._joined[node_id] = peer
-            self._changed = True
-        if not peer.url or (joined and not peer.linked):
-            peer.url = url
-            self._changed = True
 
     def set_policy(self, pins: Iterable[bytes], blocked: Iterable[bytes], now_ms: int) -> list[bytes]:
         """The operator's word. Returns the links that end by it.
@@ -257,11 +113,12 @@ class Peers:
     def answered(self, peer: Peer, in_flight: InFlight, now_ms: int) -> None:
         """It answered at its URL, so the address is more than hearsay."""
         self.heard(peer, now_ms)
-        if not peer.reached or isinstance(in_flight.message, LinkRequest):
+        is_news = peer.proven != in_flight.url
+        if is_news or isinstance(in_flight.message, LinkRequest):
             if not (peer.reached or peer.linked or self._has_place(peer, now_ms)):
                 self._remove(peer)
                 return
-            peer.reached = True
+            peer.proven = in_flight.url
             self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
         if not getattr(in_flight.message, "wait_seconds", 0):
             peer.round_trip_ms = max(0, now_ms - in_flight.sent_ms)
@@ -273,7 +130,7 @@ class Peers:
         peer = self._peers.get(node_id)
         if node_id == self._me or node_id in self._blocked or (peer and now_ms < peer.shunned_until_ms):
             return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
-        if self._stopped or not (peer and (peer.linked or peer.pinned) or self._has_room(request)):
+        if self._stopped or not ((peer and (peer.linked or peer.pinned)) or self._has_room(request)):
             return LinkAnswer(False, link_full_back_off_seconds, self._sample(node_id), ())
         peer = peer or self._add(node_id, request.url, needed=False, asks=True)
         if peer is None:
@@ -348,13 +205,6 @@ class Peers:
         if shun:
             peer.shunned_until_ms = peer.next_dial_ms = now_ms + shunned_ms
 
-    def forget(self, node_id: bytes) -> None:
-        """It left the mesh, or is too long silent."""
-        peer = self._peers.get(node_id)
-        if peer is not None:
-            self._remove(peer)
-            self._outgoing.add(ForgetPeer(node_id))
-
     def end_links(self, now_ms: int) -> list[bytes]:
         """Close the links to nodes without a URL that stopped asking, and those for comparing when their time is over.
 
@@ -425,9 +275,6 @@ class Peers:
         message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked, peer.compare_only)
         self._outgoing.request(peer.node_id, peer.url, message, now_ms)
 
-    def _is_dialable(self, peer: Peer) -> bool:
-        return peer.state in _unlinked and bool(peer.url) and peer.node_id not in self._blocked
-
     def _is_silent(self, peer: Peer, now_ms: int) -> bool:
         """Whether a node that cannot be asked stopped asking."""
         return not peer.url and peer.last_heard_ms is not None and now_ms - peer.last_heard_ms > silent_link_ms_max
@@ -496,11 +343,8 @@ class Peers:
         """An address does not answer: hearsay is tried a few times more; a proven peer gives way to newer ones."""
         if peer.reached and self._passive() >= passive_max and not (peer.joined or peer.pinned):
             self.forget(peer.node_id)
-        elif peer.state in _unlinked:
+        elif peer.state in unlinked:
             self._dial_failed(peer, now_ms)
-
-    def _passive(self) -> int:
-        return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
 
     def _has_place(self, peer: Peer, now_ms: int) -> bool:
         """Whether an address that was just proven may be remembered. If not, the longest silent one is tested."""
@@ -524,16 +368,6 @@ class Peers:
         taken = sum(bool(peer.url) and not peer.compare_only for peer in self._linked.values())
         return taken < self._wanted + links_spare_max
 
-    def _set_state(self, peer: Peer, state: LinkState) -> None:
-        self._changed = True
-        peer.state = state
-        self._linked.pop(peer.node_id, None)
-        self._linking.pop(peer.node_id, None)
-        if state is LinkState.LINKED:
-            self._linked[peer.node_id] = peer
-        elif state is LinkState.LINKING:
-            self._linking[peer.node_id] = peer
-
     def _open(self, peer: Peer, left_out: tuple[bytes, ...], now_ms: int, *, outbound: bool) -> None:
         self._set_state(peer, LinkState.LINKED)
         peer.outbound = outbound
@@ -556,42 +390,5 @@ class Peers:
         if now_ms - peer.failing_since_ms > peer_memory_ms and not (peer.joined or peer.pinned):
             self.forget(peer.node_id)
 
-    def _with_jitter(self, delay_ms: int) -> int:
-        return delay_ms + int(delay_ms * _jitter * self._rng.random())
 
-    def _sample(self, asker: bytes) -> tuple[PeerAddress, ...]:
-        """Some nodes that were reached from here, for another node to try."""
-        proven = [peer for peer in self._peers.values() if peer.reached and peer.url and peer.node_id != asker]
-        chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
-        return tuple(PeerAddress(peer.node_id, peer.url) for peer in chosen)
-
-    def _add(self, node_id: bytes, url: str, *, needed: bool, asks: bool = False) -> Peer | None:
-        """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limits."""
-        is_hearsay = not needed and not asks
-        if is_hearsay and len(self._peers) - len(self._linked) >= peers_unlinked_max:
-            return None
-        group = self._group_of(url)
-        if is_hearsay and group is not None and self._groups.get(group, 0) >= peers_per_group_max:
-            return None
-        if len(self._peers) >= peers_known_max:
-            hearsay = next((peer for peer in self._peers.values() if peer.is_hearsay), None)
-            if hearsay is not None:
-                self._remove(hearsay)
-            elif not needed:
-                return None
-        peer = self._peers[node_id] = Peer(node_id, group=group)
-        if group is not None:
-            self._groups[group] = self._groups.get(group, 0) + 1
-        self._changed = True
-        return peer
-
-    def _group_of(self, url: str) -> str | None:
-        return address_group(url, allow_private=self._allow_private) if url else None
-
-    def _remove(self, peer: Peer) -> None:
-        self._set_state(peer, LinkState.KNOWN)
-        self._joined.pop(peer.node_id, None)
-        if self._peers.pop(peer.node_id, None) is not None and peer.group is not None:
-            self._groups[peer.group] -= 1
-            if not self._groups[peer.group]:
-                del self._groups[peer.group]
+__all__ = ["RULE_NOT_LINKED", "RULE_NOT_LISTENED_TO", "LinkState", "LinkView", "Peer", "Peers"]

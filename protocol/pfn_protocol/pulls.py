@@ -82,7 +82,8 @@ class Pulls:
             missing.holders = {one: None for one in missing.holders if one in is_free}
             if not missing.holders or missing.tries >= pulls_per_id_max:
                 continue
-            holder = next((one for one in missing.holders if is_free[one] and len(asked.get(one, ())) < fetch_ids_max), None)
+            idle = (one for one in missing.holders if is_free[one] and len(asked.get(one, ())) < fetch_ids_max)
+            holder = next(idle, None)
             if holder is None:
                 self._plan(announcement_id, missing, now_ms + self.hop_delay_ms + 1)
                 continue

@@ -22,12 +22,14 @@ class Door:
         self.now_ms = NOW_MS
         self.known: set[bytes] = set()
         self.blocked: set[bytes] = set()
+        self.trusted: set[bytes] = set()
         self.admission = Admission(
             me=ME.public,
             mesh="main",
             now_ms=lambda: self.now_ms,
             is_known=self.known.__contains__,
             is_blocked=self.blocked.__contains__,
+            is_trusted=self.trusted.__contains__,
         )
         self._nonces = 0
 

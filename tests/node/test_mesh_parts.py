@@ -21,6 +21,7 @@ from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.incoming import Busy, Incoming
 from pfn_node.mesh.outgoing import Outgoing
+from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure, TooMuch
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Stopped, Turns
@@ -286,6 +287,7 @@ class Asking:
             clock=clock,
             report=self._on_event,
             report_impostor=self._on_impostor,
+            is_trusted=lambda node_id: False,
         )
 
     async def _on_event(self, event: AnswerReceived | PeerUnreachable) -> None:
@@ -373,6 +375,7 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
             is_known=lambda node_id: True,
             is_blocked=lambda node_id: False,
         ),
+        pages=PageLimits(is_pinned=lambda node_id: False, now_ms=lambda: NOW * 1000),
         bodies=Bodies(database),
         artifacts=artifacts,
         traffic=Traffic(),

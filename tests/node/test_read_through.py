@@ -36,6 +36,8 @@ class Elsewhere:
 
     async def fetch_release(self, source_id: str, plugin_id: str, version: str, *, cache: bool) -> bool:
         self.asked.append(("publisher", source_id, plugin_id, version, cache))
+        if self.hangs and not self.publisher_has_it:
+            await trio.sleep_forever()
         if self.publisher_has_it:
             await self.database.write(lambda db: World(db=db).fetch())
         return self.publisher_has_it and self._arrives()
@@ -132,6 +134,17 @@ async def test_a_consumer_does_not_wait_for_ever(
 
     assert await read_through(release, anonymous=True) is None
     assert trio.current_time() - started == pytest.approx(WANT_SECONDS_MAX)
+
+
+async def test_holders_that_hang_do_not_keep_a_consumer_from_the_publisher(
+    database: Database, elsewhere: Elsewhere, read_through: ReadThrough, autojump_clock: trio.testing.MockClock
+) -> None:
+    release = await release_in(database, pinned=True)
+    elsewhere.hangs = elsewhere.publisher_has_it = True
+
+    found = await read_through(release, anonymous=True)
+
+    assert found is not None and found.backed_by == "self"
 
 
 async def test_a_release_that_lost_its_backing_meanwhile_is_not_served(

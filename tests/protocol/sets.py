@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
+from pfn_node.simulation.world import MESH, START_MS, key_of, version_statement
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement, Statement
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.registry import Registry
 from pfn_protocol.slots import Entry, entry_of
-from tests.protocol.network import MESH, START_MS, key_of, version_statement
 
 ALICE, BOB, CAROL, DAVE = (key_of(name) for name in ("alice", "bob", "carol", "dave"))
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from pfn_node.simulation.network import Network
+from pfn_node.simulation.world import MESH, START_MS, key_of, version_statement
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement, Statement
 from pfn_protocol.effects import DropAnnouncements, KeepAnnouncement, RaiseAlert
@@ -16,7 +18,6 @@ from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
 from pfn_protocol.restoring import restore
 from pfn_protocol.sponsoring import Sponsoring
-from tests.protocol.network import MESH, START_MS, Network, key_of, version_statement
 
 ALICE, BOB, CAROL = key_of("alice"), key_of("bob"), key_of("carol")
 HOUR_MS = 3_600_000

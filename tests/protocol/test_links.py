@@ -4,6 +4,9 @@ from random import Random
 
 import pytest
 
+from pfn_node.simulation.actor import Node
+from pfn_node.simulation.network import Network
+from pfn_node.simulation.world import MESH, START_MS, key_of, version_statement
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import NodeStatement
 from pfn_protocol.effects import ForgetPeer
@@ -19,7 +22,6 @@ from pfn_protocol.messages import (
 )
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.peers import LinkState, Peers
-from tests.protocol.network import MESH, START_MS, Network, Node, key_of, version_statement
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:
@@ -96,7 +98,7 @@ def test_a_node_looks_for_a_limited_number_of_links(monkeypatch: pytest.MonkeyPa
 
     chosen = [link for link in bob.mesh.links() if link.state == "linked" and link.outbound]
     assert len(chosen) == 4
-    assert all(bob.is_linked(other) for other in others[:3])
+    assert sum(bob.is_linked(other) for other in others[:3]) >= 2  # pinned; not all, or pins would be overrun
 
     bob.join(others[7])
     bob.join(others[6])
@@ -220,7 +222,7 @@ def test_of_many_addresses_of_one_node_the_joined_one_is_never_forgotten() -> No
 
 
 def test_addresses_are_bounded_and_needed_ones_push_out_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.peers.peers_known_max", 3)
+    monkeypatch.setattr("pfn_protocol.known_peers.peers_known_max", 3)
     peers = Peers(key_of("alice").public, "", Random(1), Outgoing())
     names = [key_of(f"node-{number}").public for number in range(6)]
     for number, name in enumerate(names[:3]):
@@ -307,6 +309,25 @@ def test_an_answer_that_comes_after_the_stop_changes_nothing() -> None:
     network.elapse(seconds=5)
 
     assert not alice.is_linked(bob)
+
+
+def test_an_address_is_passed_on_only_if_its_node_proved_its_key_there() -> None:
+    outgoing = Outgoing()
+    peers = Peers(key_of("alice").public, "http://alice.test", Random(1), outgoing)
+    bob, carol = key_of("bob").public, key_of("carol").public
+    peers.learn(bob, "http://bob.test", reached=True)
+    peers.learn(bob, "http://hearsay.test")
+    peer = peers.find(bob)
+    assert peer is not None
+    peers.dial(START_MS)
+    in_flight = outgoing.take(outgoing.last_request_id, bob)
+    assert in_flight is not None
+    peers.request_failed(peer, in_flight, START_MS)
+
+    answer = peers.asked_for_link(carol, LinkRequest("http://carol.test", (), ()), START_MS)
+
+    assert peer.url == "http://hearsay.test"
+    assert isinstance(answer, LinkAnswer) and answer.view == (PeerAddress(bob, "http://bob.test"),)
 
 
 def test_only_a_link_that_was_asked_for_can_be_implied() -> None:

@@ -4,10 +4,13 @@ from itertools import pairwise
 
 import pytest
 
+from pfn_node.simulation.actor import Node
+from pfn_node.simulation.faults import Faults
+from pfn_node.simulation.network import Network
+from pfn_node.simulation.world import START_MS, key_of
 from pfn_protocol.announcements import Kind, NodeStatement, SourceStatement
 from pfn_protocol.events import RequestReceived, StatementMade
 from pfn_protocol.messages import AuthorsRequest, FetchRequest, GossipRequest, IdsRequest, LinkRequest, RefusedAnswer
-from tests.protocol.network import START_MS, Network, Node, key_of
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:
@@ -372,7 +375,7 @@ def test_when_a_node_stops_the_requests_that_hang_at_it_are_answered() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_with_losses_partitions_and_restarts_everyone_agrees_after_the_healing(seed: int) -> None:
-    network = Network(seed, loss=0.1)
+    network = Network(seed, Faults(loss=0.1))
     nodes = [network.node(f"node-{number}", polls=number % 5 == 4) for number in range(8)]
     reachable = [node for node in nodes if node.url]
     for node in nodes:

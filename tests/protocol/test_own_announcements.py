@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from pfn_node.simulation.actor import Node
+from pfn_node.simulation.network import Network
+from pfn_node.simulation.world import MESH, START_MS, key_of, version_statement
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import Kind, MirrorStatement, NodeStatement
 from pfn_protocol.events import PeerUnreachable, RequestReceived, StatementMade
 from pfn_protocol.messages import GossipRequest, LinkRequest, SnapshotRequest
-from tests.protocol.network import MESH, START_MS, Network, Node, key_of, version_statement
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:

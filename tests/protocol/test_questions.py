@@ -2,6 +2,9 @@
 
 import pytest
 
+from pfn_node.simulation.actor import Node
+from pfn_node.simulation.network import Network
+from pfn_node.simulation.world import START_MS, key_of
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
 from pfn_protocol.messages import (
     Answer,
@@ -13,6 +16,7 @@ from pfn_protocol.messages import (
     GossipRequest,
     HaveRequest,
     IdsAnswer,
+    IdsRequest,
     LinkAnswer,
     LinkRequest,
     RefusedAnswer,
@@ -23,7 +27,6 @@ from pfn_protocol.messages import (
 from pfn_protocol.outgoing import InFlight, Outgoing
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
-from tests.protocol.network import START_MS, Network, Node, key_of
 
 
 def linked_pair(network: Network) -> tuple[Node, Node]:
@@ -113,10 +116,12 @@ def test_a_node_that_was_left_out_by_the_other_side_is_not_named_to_it() -> None
     fetched = ask(bob, alice.id, FetchRequest((of_carol,)))[0]
     snapshot = ask(bob, alice.id, SnapshotRequest(b"", b""))[0]
     everything = ask(bob, alice.id, SnapshotRequest(b"", carol.id))[0]
+    ids = ask(bob, alice.id, IdsRequest(carol.id, 5_000, b""))[0]
 
     assert fetched == FetchAnswer((), (of_carol,))
     assert isinstance(snapshot, SnapshotAnswer) and snapshot.announcements
     assert everything == SnapshotAnswer((), b"")
+    assert ids == IdsAnswer((), False)
 
 
 def test_a_fetch_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ from random import Random
 
 import pytest
 
+from pfn_node.simulation.world import START_MS, key_of, version_statement
 from pfn_protocol.announcements import Kind
 from pfn_protocol.limits import parked_max, parked_per_author_max, slots_pinned_max, slots_sponsored_max
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.set_digest import SetDigest
-from tests.protocol.network import START_MS, key_of, version_statement
 from tests.protocol.sets import (
     ALICE,
     BOB,

@@ -2,9 +2,9 @@
 
 from itertools import permutations
 
+from pfn_node.simulation.world import START_MS, version_statement
 from pfn_protocol.announcements import SourceStatement
 from pfn_protocol.registry import Outcome, Verdict
-from tests.protocol.network import START_MS, version_statement
 from tests.protocol.sets import BOB, DAVE, changed, entry, everything, filled
 
 

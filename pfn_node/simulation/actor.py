@@ -1,0 +1,241 @@
+"""One node of a simulated network: its machine, and what its engine, its disk and its operator would do.
+
+Effects are performed as the engine performs them. A crash takes the machine and everything in flight; what was kept
+(`kept`, `peers`, `last`, and the operator's word) is what the next start goes on from.
+"""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, assert_never
+
+from pfn_node.simulation.world import MESH, InvariantBroken, version_statement
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind, Statement, VersionStatement
+from pfn_protocol.effects import (
+    ChangeAdmission,
+    DropAnnouncements,
+    Effect,
+    ForgetPeer,
+    KeepAnnouncement,
+    RaiseAlert,
+    RememberPeer,
+    SendAnswer,
+    SendRequest,
+)
+from pfn_protocol.errors import Refusal, Severity
+from pfn_protocol.events import Event, PeerFound, PolicyChanged, ShutdownRequested, StatementMade, TimePassed
+from pfn_protocol.identity import PrivateKey
+from pfn_protocol.limits import nonce_memory_ms
+from pfn_protocol.mesh import LinkView, Mesh, MeshOptions, Restored
+from pfn_protocol.message_fields import ReceivedRequest, open_request
+from pfn_protocol.messages import PeerAddress, Request
+
+if TYPE_CHECKING:
+    from pfn_node.simulation.network import Network
+
+
+@dataclass(eq=False)
+class Node:
+    """One actor."""
+
+    network: "Network"
+    name: str
+    url: str
+    key: PrivateKey
+    pins: tuple[bytes, ...] = ()
+    blocked: tuple[bytes, ...] = ()
+    joined: dict[bytes, str] = field(default_factory=dict)
+    clock_ahead_ms: int = 0
+    up: bool = False
+    incarnation: int = 0
+    last: tuple[int, int] = (0, 0)
+    kept: dict[bytes, tuple[AcceptedAnnouncement, bool]] = field(default_factory=dict)  # with whether admitted
+    peers: dict[bytes, str] = field(default_factory=dict)
+    alerts: list[RaiseAlert] = field(default_factory=list)
+    sent: list[SendRequest] = field(default_factory=list)
+    answers: list[SendAnswer] = field(default_factory=list)
+    _mesh: Mesh | None = None
+    _wake_at: int | None = None
+    _heard: dict[tuple[bytes, bytes], int] = field(default_factory=dict)  # sender and nonce -> until when
+
+    @property
+    def id(self) -> bytes:
+        return self.key.public
+
+    @property
+    def mesh(self) -> Mesh:
+        assert self._mesh is not None, f"{self.name} was never started"
+        return self._mesh
+
+    @property
+    def now_ms(self) -> int:
+        """The time as this node's clock shows it."""
+        return self.network.now_ms + self.clock_ahead_ms
+
+    # What an operator or a publisher does.
+
+    def start(self) -> None:
+        """Start, or start again with what was kept."""
+        self.up = True
+        self.incarnation += 1
+        self._wake_at = None
+        self._heard.clear()
+        peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
+        restored = Restored(tuple(self.kept.values()), peers, self.pins, self.blocked, self.last)
+        options = MeshOptions(self.url, "test/1", ())
+        rng = Random(f"{self.network.seed} {self.name} {self.incarnation}")
+        self._mesh = Mesh(self.key, MESH, options, rng, restored, self.now_ms)
+        self.report(TimePassed())
+        for node_id, url in self.joined.items():
+            self.report(PeerFound(node_id, url))
+
+    def crash(self) -> None:
+        """Gone at once; whoever waits for an answer waits in vain."""
+        self.up = False
+
+    def shut_down(self) -> None:
+        """Stop as one who is asked to."""
+        self.report(ShutdownRequested())
+
+    def join(self, other: "Node") -> None:
+        self.joined[other.id] = other.url
+        self.report(PeerFound(other.id, other.url))
+
+    def pin(self, *others: "Node") -> None:
+        self.pins = tuple(dict.fromkeys((*self.pins, *(other.id for other in others))))
+        self.report(PolicyChanged(self.pins, self.blocked))
+
+    def unpin(self, other: "Node") -> None:
+        self.pins = tuple(pin for pin in self.pins if pin != other.id)
+        self.report(PolicyChanged(self.pins, self.blocked))
+
+    def block(self, other: "Node") -> None:
+        self.blocked = (*self.blocked, other.id)
+        self.report(PolicyChanged(self.pins, self.blocked))
+
+    def sees(self, slug: str, version: str = "1.0", content: str = "") -> bytes | None:
+        """It saw a release at the publisher. Returns the id of what it announced; None if it does not, or not yet."""
+        statement = version_statement(slug, version, content)
+        self.report(StatementMade(statement))
+        for announcement, _ in reversed(self.kept.values()):
+            said = announcement.statement
+            if announcement.author == self.id and isinstance(said, VersionStatement):
+                return announcement.id if said.sha256 == statement.sha256 else None
+        return None
+
+    def report(self, event: Event) -> None:
+        """Something happened to it; what the machine decides is done."""
+        if self.up:
+            self.perform(self.mesh.handle(event, self.now_ms))
+
+    # What can be seen from outside.
+
+    def announcements(self) -> list[AcceptedAnnouncement]:
+        """What is in its set, as its disk has it."""
+        return [announcement for announcement, admitted in self.kept.values() if admitted]
+
+    def parked(self) -> list[AcceptedAnnouncement]:
+        return [announcement for announcement, admitted in self.kept.values() if not admitted]
+
+    def holds(self, announcement_id: bytes) -> bool:
+        """Whether the announcement is in its set."""
+        return self.kept.get(announcement_id, (None, False))[1]
+
+    def versions(self, author: "Node | None" = None) -> list[VersionStatement]:
+        statements = [one.statement for one in self.announcements() if author is None or one.author == author.id]
+        return [statement for statement in statements if isinstance(statement, VersionStatement)]
+
+    def has_seen(self, slug: str, version: str = "1.0") -> bool:
+        """Whether anybody's word about this release is in its set."""
+        return any((one.plugin_id, one.version) == (slug, version) for one in self.versions())
+
+    def statement_of(self, author: "Node", kind: Kind, subject: str = "") -> Statement | None:
+        for one in self.announcements():
+            if (one.author, one.kind, one.subject) == (author.id, kind, subject):
+                return one.statement
+        return None
+
+    def link(self, other: "Node") -> LinkView | None:
+        return next((view for view in self.mesh.links() if view.peer == other.id), None)
+
+    def is_linked(self, other: "Node") -> bool:
+        view = self.link(other)
+        return view is not None and view.state == "linked"
+
+    def requests(self, kind: type[Request], to: "Node | None" = None) -> list[SendRequest]:
+        return [one for one in self.sent if isinstance(one.message, kind) and (to is None or one.peer == to.id)]
+
+    def alert_kinds(self) -> list[str]:
+        return [alert.kind for alert in self.alerts]
+
+    # What its engine does.
+
+    def open(self, path: str, raw: bytes) -> ReceivedRequest:
+        """The request in these bytes, which is heard once. Raises Refusal."""
+        now_ms = self.now_ms
+        received = open_request(raw, mesh=MESH, path=path, me=self.id, now_ms=now_ms)
+        while self._heard and next(iter(self._heard.values())) <= now_ms:
+            del self._heard[next(iter(self._heard))]
+        mark = (received.sender, received.nonce)
+        if mark in self._heard:
+            raise Refusal("R74", "This request was here before.", Severity.HARMLESS)
+        self._heard[mark] = now_ms + nonce_memory_ms
+        return received
+
+    def bodies(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """What these ids stand for. Nothing is told that was not kept before."""
+        if not all(one in self.kept for one in ids):
+            raise InvariantBroken(f"{self.name} tells what it did not keep")
+        return tuple(self.kept[one][0].raw for one in ids)
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Do what the machine decided, in its order."""
+        for effect in effects:
+            self._perform(effect)
+        self._set_alarm()
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case KeepAnnouncement():
+                self._keep(effect.announcement, effect.admitted)
+            case DropAnnouncements():
+                for announcement_id in effect.ids:
+                    del self.kept[announcement_id]
+            case ChangeAdmission():
+                for announcement_id in effect.admitted:
+                    self.kept[announcement_id] = (self.kept[announcement_id][0], True)
+                for announcement_id in effect.parked:
+                    self.kept[announcement_id] = (self.kept[announcement_id][0], False)
+            case RememberPeer():
+                self.peers[effect.peer] = effect.url
+            case ForgetPeer():
+                self.peers.pop(effect.peer, None)
+            case SendRequest():
+                self.network.carry_request(self, effect)
+            case SendAnswer():
+                self.network.carry_answer(self, effect)
+            case RaiseAlert():
+                self.alerts.append(effect)
+            case _:
+                assert_never(effect)
+
+    def _keep(self, announcement: AcceptedAnnouncement, admitted: bool) -> None:
+        self.kept[announcement.id] = (announcement, admitted)
+        if announcement.author == self.id:
+            self.last = max(self.last, (announcement.epoch, announcement.seq))
+            self.network.check_place(announcement)
+
+    def _set_alarm(self) -> None:
+        wake_at = self.mesh.wake_at
+        if wake_at is None or wake_at == self._wake_at:
+            return
+        if wake_at <= self.now_ms:
+            raise InvariantBroken(f"{self.name} wants to be woken in the past")
+        self._wake_at = wake_at
+        incarnation = self.incarnation
+
+        def ring() -> None:
+            if self.up and self.incarnation == incarnation and self._wake_at == wake_at:
+                self._wake_at = None
+                self.report(TimePassed())
+
+        self.network.later(wake_at - self.now_ms, ring)
