@@ -181,7 +181,8 @@ class Engine:
 
     async def _restore(self) -> Mesh:
         await self._read_opinions()
-        options = MeshOptions(url=self._url or "", software=SOFTWARE)
+        allow_private = self._settings.allow_private_networks
+        options = MeshOptions(url=self._url or "", software=SOFTWARE, allow_private=allow_private)
         mesh, texts_missing = await restore_mesh(
             self._key, self._settings, options, self._database, self._artifacts, self._rng, self._now_ms()
         )
