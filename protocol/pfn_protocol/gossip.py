@@ -103,11 +103,6 @@ class Gossip:
         """The operator's word changed about whom to hear of."""
         self._links[peer].left_out = tuple(left_out)
 
-    def is_eager(self, peer: bytes) -> bool:
-        """Whether bodies are pushed over this link."""
-        link = self._links.get(peer)
-        return link is not None and link.eager and not link.compare_only
-
     def stop(self) -> None:
         """Answer all that hang; whoever stops the machine passes nothing on any more."""
         for link in self._links.values():
@@ -273,12 +268,10 @@ class Gossip:
         """The tree did not bring a body that this neighbour had."""
         self._misses += 1
         link = self._links.get(peer)
-        if link is not None and (self._misses >= misses_before_graft or self._parent is None):
+        if link is not None and not link.compare_only and (self._misses >= misses_before_graft or self._parent is None):
             self._graft(link)
 
     def _graft(self, link: GossipLink) -> None:
-        if link.compare_only:
-            return
         self._misses = 0
         self._parent = link.peer
         link.eager = link.graft = True
@@ -381,7 +374,7 @@ class Gossip:
             if not self._has_url and link.polling is None and now_ms >= link.poll_due_ms:
                 message = GossipRequest((), (), None, wait_seconds_max)
                 link.polling = self._outgoing.request(link.peer, link.url, message, now_ms)
-        elif link.waiting_token is not None and (link.bodies or link.offers or now_ms >= link.waiting_until_ms):
+        elif link.waiting_token is not None and (link.bodies or now_ms >= link.waiting_until_ms):
             count = self._answer_waiting(link)
         return count
 
@@ -404,11 +397,8 @@ class Gossip:
         return len(bodies)
 
     def _answer_waiting(self, link: GossipLink) -> int:
-        """Answer the neighbour's hanging request. Offers go as bodies: an answer has no room for ids."""
+        """Answer the neighbour's hanging request. It has only bodies waiting: an answer has no room for ids."""
         assert link.waiting_token is not None, f"nothing of {link.peer.hex()} hangs here"
-        for announcement_id in link.offers:
-            link.put_body(announcement_id)
-        link.offers.clear()
         bodies = next_bodies(link, self._registry)
         answer = GossipAnswer((), (), self._registry.status(link.left_out))
         self._outgoing.add(SendAnswer(link.waiting_token, answer, bodies))

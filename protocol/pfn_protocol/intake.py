@@ -79,8 +79,6 @@ class Intake:
     def take_due(self, now_ms: int) -> Taken:
         """Take in what lay in the future until now."""
         taken = Taken()
-        if not self._future:
-            return taken
         due = [one for one in self._future.values() if one.seq - future_ms_max <= now_ms]
         for announcement in due:
             del self._future[announcement.id]

@@ -208,7 +208,8 @@ class KnownPeers:
     def _remove(self, peer: Peer) -> None:
         self._set_state(peer, LinkState.KNOWN)
         self._joined.pop(peer.node_id, None)
-        if self._peers.pop(peer.node_id, None) is not None and peer.group is not None:
+        del self._peers[peer.node_id]
+        if peer.group is not None:
             self._groups[peer.group] -= 1
             if not self._groups[peer.group]:
                 del self._groups[peer.group]

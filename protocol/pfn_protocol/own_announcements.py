@@ -142,11 +142,10 @@ class OwnAnnouncements:
         if self._ready_by_ms is not None:
             return []
         told: list[Entry] = []
-        if not self._waiting and (self._node_due_ms is None or now_ms < self._node_due_ms):
-            return told
-        waiting, self._waiting = self._waiting, {}
-        for statement in waiting.values():
-            told += self._announce(statement, now_ms)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for statement in waiting.values():
+                told += self._announce(statement, now_ms)
         if self._node_due_ms is not None and now_ms >= self._node_due_ms:
             self._node_due_ms = now_ms + node_renewal_ms
             told += self._announce(self._node_statement(), now_ms)

@@ -351,8 +351,8 @@ class Peers(KnownPeers):
         if peer.joined or peer.pinned or peer.state is LinkState.LINKING or self._passive() < passive_max:
             return True
         passive = [one for one in self._peers.values() if one.reached and self._is_dialable(one)]
-        if passive:
-            self._feel(min(passive, key=lambda one: one.last_heard_ms or 0), now_ms)
+        for silent in sorted(passive, key=lambda one: one.last_heard_ms or 0)[:1]:
+            self._feel(silent, now_ms)
         return False
 
     def _has_room(self, request: LinkRequest) -> bool:

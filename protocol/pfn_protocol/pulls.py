@@ -62,10 +62,6 @@ class Pulls:
         self._plan(announcement_id, missing, now_ms + self._wait_ms())
         return True
 
-    def find(self, announcement_id: bytes) -> Missing | None:
-        """What is known of an id that is waited for."""
-        return self._missing.get(announcement_id)
-
     def arrived(self, announcement_id: bytes) -> Missing | None:
         """The body is here. Returns what was known of it while it was waited for."""
         return self._missing.pop(announcement_id, None)
@@ -104,10 +100,6 @@ class Pulls:
                 missing.holders.pop(holder, None)
             missing.asked = None
             self._plan(announcement_id, missing, now_ms)
-
-    def give_up(self, announcement_id: bytes) -> None:
-        """It was sent and not taken: its author is too fast, or it is nothing for the set. Reconciliation may judge."""
-        self._missing.pop(announcement_id, None)
 
     @property
     def wake_at(self) -> int | None:

@@ -7,8 +7,14 @@ import pytest
 
 from pfn_node.simulation.network import Network
 from pfn_protocol.address_groups import address_group
+from pfn_protocol.announcements import Kind
+from pfn_protocol.effects import SendRequest
+from pfn_protocol.gossip import Gossip
 from pfn_protocol.gossip_links import GossipLink
+from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.pulls import Pulls
+from pfn_protocol.registry import Registry
+from pfn_protocol.slots import Entry
 
 PEER, OTHER, THIRD = b"p" * 32, b"o" * 32, b"t" * 32
 ONE, TWO = b"1" * 32, b"2" * 32
@@ -112,7 +118,10 @@ def test_addresses_of_one_network_or_domain_are_one_group(url: str, allow_privat
     assert address_group(url, allow_private=allow_private) == group
 
 
-def test_in_a_ring_the_second_copy_is_pruned_and_the_tree_still_reaches_everybody() -> None:
+def test_in_a_ring_the_second_copy_is_pruned_and_the_tree_still_reaches_everybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pfn_protocol.gossip.arrivals_remembered_max", 4)
     network = Network()
     nodes = [network.node(f"node-{number}") for number in range(4)]
     for one, other in pairwise([*nodes, nodes[0]]):
@@ -127,3 +136,31 @@ def test_in_a_ring_the_second_copy_is_pruned_and_the_tree_still_reaches_everybod
     assert all(len(node.versions()) == 6 for node in nodes)
     pruned = [answer for node in nodes for answer in node.answers if getattr(answer.message, "prune", False)]
     assert pruned
+    assert nodes[0].mesh.set_status() == nodes[1].mesh.set_status()
+
+
+def test_what_waits_for_a_neighbour_that_moved_is_sent_to_its_new_address() -> None:
+    registry, outgoing = Registry(PEER), Outgoing()
+    gossip = Gossip(registry, outgoing, Random(1), has_url=True)
+    gossip.open(OTHER, "http://old.test", (), NOW, asked=True)
+    gossip.flush(NOW)
+    gossip.offer(OTHER, [ONE])
+
+    gossip.open(OTHER, "http://new.test", (), NOW + 1, asked=False)
+    gossip.flush(NOW + 1)
+
+    requests = [effect for effect in outgoing.drain() if isinstance(effect, SendRequest)]
+    assert [one.url for one in requests] == ["http://old.test", "http://new.test"]
+
+
+def test_news_that_comes_over_a_link_that_ended_meanwhile_has_no_parent() -> None:
+    registry, outgoing = Registry(PEER), Outgoing()
+    gossip = Gossip(registry, outgoing, Random(1), has_url=True)
+    entry = Entry(ONE, THIRD, Kind.VERSION, "dev@pub.test/hello/1.0", 0, NOW, 400, None)
+    gossip.open(OTHER, "http://other.test", (), NOW, asked=True)
+
+    gossip.tell([entry], THIRD, NOW)
+    gossip.flush(NOW)
+
+    (request,) = [effect for effect in outgoing.drain() if isinstance(effect, SendRequest)]
+    assert request.peer == OTHER

@@ -10,7 +10,7 @@ from pfn_protocol.effects import ForgetPeer, SendRequest
 from pfn_protocol.events import RequestReceived
 from pfn_protocol.messages import FetchRequest, LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
 from pfn_protocol.outgoing import InFlight, Outgoing
-from pfn_protocol.peers import Peers
+from pfn_protocol.peers import LinkState, Peers
 
 MINUTE_MS = 60_000
 
@@ -205,3 +205,47 @@ def test_a_node_that_is_full_still_names_others() -> None:
     assert len(table.peers.linked()) == 12
     assert not isinstance(late, RefusedAnswer) and not late.accepted
     assert all(isinstance(one, PeerAddress) for one in late.view) and late.view
+
+
+def test_a_feeler_that_fails_while_its_node_is_asked_for_a_link_says_nothing_about_that() -> None:
+    table = Table()
+    bob = key_of("bob").public
+    table.peers.learn(bob, "http://bob.test")
+    peer = table.peers.find(bob)
+    assert peer is not None
+    table.peers._feel(peer, START_MS)
+    (feeler,) = table.sent(FetchRequest)
+    table.peers.dial(START_MS)
+    assert peer.state is LinkState.LINKING
+
+    table.peers.request_failed(peer, table.in_flight(feeler), START_MS)
+
+    assert peer.state is LinkState.LINKING
+
+
+def test_forgetting_a_peer_makes_room_for_another_one_of_its_network() -> None:
+    table = Table()
+    first, second, third, poller = (key_of(name).public for name in ("first", "second", "third", "poller"))
+    table.peers.learn(first, "http://203.0.113.1")
+    table.peers.learn(second, "http://203.0.113.2")
+    table.peers.asked_for_link(poller, LinkRequest("", (), ()), START_MS)
+
+    table.peers.forget(first)
+    table.peers.forget(poller)
+    table.peers.learn(third, "http://203.0.113.3")
+
+    assert [view.peer for view in table.peers.view()] == [second, third]
+
+
+def test_in_a_network_a_node_that_was_only_heard_of_is_proven_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.peers.links_wanted_max", 1)
+    monkeypatch.setattr("pfn_protocol.peers.compare_links_max", 0)
+    network = Network()
+    alice, bob, carol = network.node("alice"), network.node("bob"), network.node("carol")
+    carol.join(bob)
+    network.elapse(seconds=5)
+    alice.join(bob)
+    network.elapse(seconds=200)
+
+    assert carol.id in alice.peers
+    assert not alice.is_linked(carol)
