@@ -36,7 +36,6 @@ from pfn_protocol.messages import (
 log = structlog.get_logger()
 
 # What a refused sender is told to wait, in seconds, with 429 and 503.
-RETRY_AFTER_SECONDS = 2
 # Handlers that wait for the machine, those of hanging requests included; and what their requests may take together.
 WAITING_MAX = 512
 WAITING_BYTES_MAX = 32 * 2**20

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 import sqlite_utils
 
 from pfn_node.store.queries import select, value
-
-_KNOWN_SOURCES = """
-    SELECT id FROM known_sources
-    WHERE status NOT IN ('revoked', 'conflict') AND (verified_at IS NOT NULL OR attested)
-"""
+from pfn_node.store.sources import get_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +24,8 @@ class Matter:
 def texts_matter(db: sqlite_utils.Database, author: bytes, source_id: str) -> Matter:
     """Say whether the texts of what a node announces about a source are worth fetching."""
     pinned = value(db, "SELECT 1 FROM peers WHERE node_id = ? AND pinned AND NOT blocked", (author,)) is not None
-    known = value(db, f"SELECT 1 FROM ({_KNOWN_SOURCES}) WHERE id = ?", (source_id,)) is not None  # noqa: S608
-    return Matter(known or pinned, pinned)
+    source = get_source(db, source_id)
+    return Matter(pinned or (source is not None and source.key_known), pinned)
 
 
 def lacking_text(db: sqlite_utils.Database, limit: int) -> list[tuple[bytes, bytes, bool]]:
@@ -39,13 +35,16 @@ def lacking_text(db: sqlite_utils.Database, limit: int) -> list[tuple[bytes, byt
     """
     rows = select(
         db,
-        f"""
+        """
         SELECT observer, announcement_id, coalesce(pinned, 0) AS pinned
         FROM observations LEFT JOIN peers ON node_id = observer
         WHERE signed IS NULL AND admitted AND announcement_id IS NOT NULL AND NOT coalesce(blocked, 0)
-          AND (coalesce(pinned, 0) OR source_id IN ({_KNOWN_SOURCES}))
+          AND (coalesce(pinned, 0) OR source_id IN (
+            SELECT id FROM known_sources
+            WHERE status NOT IN ('revoked', 'conflict') AND (verified_at IS NOT NULL OR attested)
+          ))
         ORDER BY pinned DESC, random() LIMIT ?
-        """,  # noqa: S608
+        """,
         (limit,),
     )
     return [(row["observer"], row["announcement_id"], bool(row["pinned"])) for row in rows]

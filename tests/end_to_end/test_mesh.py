@@ -1,6 +1,7 @@
 """A mesh of real processes: what spreads, what survives, and whose word counts."""
 
 import sqlite3
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,16 +23,13 @@ async def test_a_new_version_is_visible_on_all_nodes_within_two_seconds(mesh: Lo
     source = await follow(a, publisher, "ada")
     await a.post("subscribe", {"sourceId": source})
     for client in (b, c):
-        await eventually(lambda client=client: _lists(client, source, {"night-lamp": "1.0"}))  # type: ignore[misc]
+        await eventually(partial(_lists, client, source, {"night-lamp": "1.0"}))
 
     write_plugin(plugins, "night-lamp", "1.1")
     await eventually(lambda: offers(publisher, a, "ada", {"night-lamp": "1.1"}))
     await a.post("subscribe", {"sourceId": source})
     assert await versions(a, source) == {"night-lamp": "1.1"}
-    waited = [
-        await eventually(lambda client=client: _lists(client, source, {"night-lamp": "1.1"}))  # type: ignore[misc]
-        for client in (b, c)
-    ]
+    waited = [await eventually(partial(_lists, client, source, {"night-lamp": "1.1"})) for client in (b, c)]
 
     assert sum(waited) < 2.0
 

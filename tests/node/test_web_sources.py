@@ -13,32 +13,16 @@ from pfn_node.store.rows import Filters, HealthCheck
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import SourceStatement
 from pfn_protocol.identity import public_key_pem
-from tests.node.web_node import BILBO, NOW, PUBLISHER, STRANGER, URL, WebNode, restarted, web_node
+from tests.node.web_node import BILBO, NOW, PUBLISHER, SOURCE_COLUMNS, STRANGER, URL, WebNode, restarted, web_node
 
 PEM = public_key_pem(PUBLISHER.public)
-TABLE = (
-    "id",
-    "instance_url",
-    "username",
-    "public_key",
-    "status",
-    "trust_score",
-    "created_at",
-    "last_sync",
-    "asset_domain",
-    "asset_naming_scheme",
-)
 # In the original's order of columns, as recorded of it.
-ORIGINAL_ROW = (*TABLE, "subscriber_count", "plugin_count", "last_verification_result", "successful_verifications")
-ACTIVITY_ROW = (
-    "type",
-    "plugin_id",
-    "source_id",
-    "old_version",
-    "new_version",
-    "timestamp",
-    "plugin_name",
-    "source_username",
+ORIGINAL_ROW = (
+    *SOURCE_COLUMNS,
+    "subscriber_count",
+    "plugin_count",
+    "last_verification_result",
+    "successful_verifications",
 )
 
 
@@ -50,15 +34,6 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
 
 def body(**fields: Any) -> dict[str, Any]:
     return {"instance_url": URL, "username": "bilbo", "public_key": PEM} | fields
-
-
-async def record(node: WebNode, count: int, *, type: str = "version_update", **fields: Any) -> None:
-    def write(db: Any) -> None:
-        for number in range(count):
-            given = {"source_id": BILBO, "plugin_id": "hello-signal", "plugin_name": "Hello Signal"} | fields
-            registry.record_activity(db, type, f"message {number}", at=NOW + number, new_version=f"1.{number}", **given)
-
-    await node.services.database.write(write)
 
 
 async def test_adding_a_source_answers_like_the_original(node: WebNode) -> None:
@@ -289,7 +264,7 @@ async def test_verifying_says_how_it_went_also_when_the_publisher_is_down(node: 
 
 @pytest.mark.parametrize("call", ["verify-source", "update-source", "remove-source", "subscribe"])
 async def test_an_unknown_source_is_404_whatever_the_text_of_its_id(node: WebNode, call: str) -> None:
-    for source_id in ("nobody@nowhere.test", "x' OR '1'='1", "'); DROP TABLE sources; --", "\x00"):
+    for source_id in ("nobody@nowhere.test", "x' OR '1'='1", "'); DROP SOURCE_COLUMNS sources; --", "\x00"):
         got = await node.post(f"/federation/{call}", {"sourceId": source_id})
 
         assert got.status == 404
@@ -312,7 +287,7 @@ async def test_updating_answers_with_the_columns_of_the_original(node: WebNode) 
 
     assert got.status == 200
     assert got.json["message"] == "Source asset info updated"
-    assert tuple(got.json["source"]) == TABLE
+    assert tuple(got.json["source"]) == SOURCE_COLUMNS
 
 
 async def test_updating_from_a_dead_publisher_is_502(node: WebNode) -> None:

@@ -10,23 +10,9 @@ from pfn_node.sources.outcomes import AuthorInfo, NotVerified, PublisherFailed, 
 from pfn_node.store import registry
 from pfn_node.store.rows import Filters
 from pfn_protocol.identity import public_key_pem
-from tests.node.web_node import BILBO, NOW, PUBLISHER, URL, WebNode, web_node
+from tests.node.web_node import BILBO, NOW, PUBLISHER, SOURCE_COLUMNS, WebNode, web_node
 
 PEM = public_key_pem(PUBLISHER.public)
-TABLE = (
-    "id",
-    "instance_url",
-    "username",
-    "public_key",
-    "status",
-    "trust_score",
-    "created_at",
-    "last_sync",
-    "asset_domain",
-    "asset_naming_scheme",
-)
-# In the original's order of columns, as recorded of it.
-ORIGINAL_ROW = (*TABLE, "subscriber_count", "plugin_count", "last_verification_result", "successful_verifications")
 ACTIVITY_ROW = (
     "type",
     "plugin_id",
@@ -45,10 +31,6 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
         yield made
 
 
-def body(**fields: Any) -> dict[str, Any]:
-    return {"instance_url": URL, "username": "bilbo", "public_key": PEM} | fields
-
-
 async def record(node: WebNode, count: int, *, type: str = "version_update", **fields: Any) -> None:
     def write(db: Any) -> None:
         for number in range(count):
@@ -65,7 +47,7 @@ async def test_subscribing_answers_like_the_original(node: WebNode) -> None:
 
     assert got.status == 200
     assert got.json["message"] == "Subscription created and initial sync completed"
-    assert tuple(got.json["source"]) == TABLE
+    assert tuple(got.json["source"]) == SOURCE_COLUMNS
     result = got.json["syncResult"]
     assert (result["success"], result["mirroredCount"], result["totalPlugins"]) == (True, 4, 4)
     assert result["authorInfo"] == {

@@ -41,6 +41,19 @@ PUBLISHER = PrivateKey(bytes([2]) * 32)
 STRANGER = PrivateKey(bytes([3]) * 32)
 URL = "https://publisher.test"
 BILBO = "bilbo@publisher.test"
+# The original's columns of `sources`, in its order.
+SOURCE_COLUMNS = (
+    "id",
+    "instance_url",
+    "username",
+    "public_key",
+    "status",
+    "trust_score",
+    "created_at",
+    "last_sync",
+    "asset_domain",
+    "asset_naming_scheme",
+)
 
 
 @dataclass
