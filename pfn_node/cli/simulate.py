@@ -12,8 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pfn_node.cli.failing import FAILED, WRONG_USAGE, fail
 from pfn_node.cli.tables import show_fields
 from pfn_node.simulation.run import Options, Report, run
+from pfn_node.simulation.scale import ScaleOptions
+from pfn_node.simulation.scale_figures import measure
 
 NODES_MAX = 10_000
+# Above this, signatures and envelopes would take most of the time.
+SIGNED_NODES_MAX = 200
 MESSAGES_MAX = 10_000
 # Beyond it hardly any exchange succeeds, and nothing is learned.
 LOSS_MAX = 0.9
@@ -26,12 +30,14 @@ def simulate(
     warmup: Annotated[int, typer.Option(min=0, max=MESSAGES_MAX, help="Releases before that.")] = 30,
     loss: Annotated[float, typer.Option(min=0.0, max=LOSS_MAX, help="Part of requests, and of answers, lost.")] = 0.0,
     churn: Annotated[float, typer.Option(min=0.0, max=0.9, help="Part of the nodes that crashes, once.")] = 0.0,
+    scale: Annotated[bool, typer.Option(help="Without signatures and envelopes; always above 200 nodes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Run a mesh of real machines in virtual time; exit 1 if something happens that must not, or they never agree.
-
-    Push is the simple form: every announcement goes as a body to every neighbour not known to have it.
-    """
+    """Run a mesh of real machines in virtual time; exit 1 if something happens that must not, or they never agree."""
+    if scale or nodes > SIGNED_NODES_MAX:
+        figures = measure(ScaleOptions(nodes, seed, messages, warmup, loss, churn), clock=time.perf_counter)
+        show_fields(figures.as_json(), as_json)
+        raise typer.Exit(FAILED if figures.violations else 0)
     try:
         options = Options(nodes, seed, messages, warmup, loss, churn)
     except ValueError as error:

@@ -89,6 +89,11 @@ class Measures:
         elif isinstance(effect.message, _ROUND_REQUESTS) and key in self._open_rounds:
             self._open_rounds[key].request_id = effect.request_id
 
+    def is_of_round(self, node: "Node", effect: SendRequest) -> bool:
+        """Whether this is the last question of a reconciliation that goes on."""
+        current = self._open_rounds.get((node.name, effect.peer))
+        return current is not None and current.request_id == effect.request_id
+
     def ended(self, node: "Node", effect: SendRequest, now_ms: int, *, answered: bool) -> None:
         """A request has its outcome, and what followed from it was asked."""
         key = (node.name, effect.peer)

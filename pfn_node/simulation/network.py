@@ -273,8 +273,8 @@ class _Exchange:
         except Refusal as refusal:
             self._report(PeerUnreachable(effect.request_id, effect.peer, refusal.sentence))
             return
+        pushed = not self._network.measures.is_of_round(self._sender, effect)  # a pull belongs to the push
         if self._report(AnswerReceived(effect.request_id, effect.peer, answer)):
-            pushed = isinstance(answer, GossipAnswer)
             now_ms = self._network.now_ms
             self._network.measures.carried(receiver, self._sender, bodies, now_ms, pushed=pushed)
 

@@ -7,7 +7,6 @@ hearsay only the latest address counts as its own, so there is always a place fo
 
 from enum import IntEnum
 from operator import itemgetter
-from urllib.parse import urlsplit
 
 # Addresses that are remembered for one node; each of them is dialled in turn.
 _addresses_max = 3
@@ -38,8 +37,3 @@ def address_after(known: dict[str, Source], url: str) -> str:
     addresses = list(known)
     following = addresses.index(url) + 1 if url in known else 0
     return addresses[following % len(addresses)]
-
-
-def host_name(url: str) -> str:
-    """The host of a URL, without its port; empty if there is none."""
-    return urlsplit(url).hostname or ""

@@ -67,7 +67,7 @@ def encode_answer(message: Answer) -> Value:
             left_out, key, nonce = message.left_out, message.key, message.nonce
             return (message.accepted, message.back_off_seconds, view, left_out, key, nonce)
         case GossipAnswer():
-            return (message.push, message.want, encode_status(message.status))
+            return (message.push, message.want, encode_status(message.status), message.prune)
         case FetchAnswer():
             return (message.announcements, message.missing)
         case CellsAnswer():
@@ -104,11 +104,12 @@ def _read_link_answer(content: Value) -> LinkAnswer:
 
 
 def _read_gossip_answer(content: Value) -> GossipAnswer:
-    reader = FieldReader(content, 3, "R77", "a gossip answer")
+    reader = FieldReader(content, 4, "R77", "a gossip answer")
     return GossipAnswer(
         push=read_bodies(reader, "push", gossip_push_max, gossip_bytes_max),
         want=reader.digests("want", gossip_ids_max),
         status=read_status(reader),
+        prune=reader.boolean("prune"),
     )
 
 

@@ -69,6 +69,13 @@ class PrefixBuilt:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparisonWanted:
+    """This node's set is to be compared with a neighbour's now, not only when the next status is due."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The moment that `wake_at` named has come."""
 
@@ -86,6 +93,7 @@ Event = (
     | PeerFound
     | PolicyChanged
     | PrefixBuilt
+    | ComparisonWanted
     | TimePassed
     | ShutdownRequested
 )

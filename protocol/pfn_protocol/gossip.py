@@ -1,248 +1,427 @@
-"""Telling neighbours what is new, at once.
+"""Telling neighbours what is new: a tree that repairs itself softly.
 
-Every neighbour has an outbox. An idle link sends immediately; what arrives while a message is under way is sent
-together in the next one. The outbox is bounded: what overflows, or is lost twice, is found by reconciliation. With
-every message goes how the own set stands, and at least every ten seconds; the answer says how the other one stands.
+Every link is eager or lazy, on each side. New announcements are pushed as bodies over eager links at once, and told
+by id over lazy ones after a moment. A body that comes a second time says that the tree has a circle there: the answer
+says `prune`, and both sides make the link lazy. So the eager links become one tree that all senders share, and a body
+reaches a node about once.
+
+A body of which only the id came is pulled, after a while, once, and the tree stays as it is: most often a message was
+lost, or is late. What was pulled is passed on as offers of ids, since neighbours may have it already. Only the second
+miss in a row, or the loss of the parent (the link that last brought news first), makes the link that had the body a
+branch: `graft` says so. A neighbour that told an id long before the tree brought the body takes the parent's place.
+
+An idle link sends at once; what arrives while a message is under way goes together in the next one. All queues are
+bounded: what overflows, or is lost twice, is found by reconciliation. What was pushed and got no answer is offered by
+id. Every ten seconds the links tell how the sets stand.
 
 A neighbour without a URL cannot be asked. It keeps one request hanging here, which is answered when there is
 something to tell, or when its time is over. This node does the same at its neighbours if it has no URL itself.
-
-What was pushed and got no answer is offered by id in the next message; bodies go again only to those that want them.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Mapping
+from random import Random
+from statistics import median_low
 
 from pfn_protocol.effects import SendAnswer
+from pfn_protocol.gossip_links import Alarms, GossipLink, may_be_told, next_bodies, next_ids, next_offers
 from pfn_protocol.limits import (
+    arrivals_remembered_max,
     dial_again_ms_min,
-    gossip_push_max,
+    ids_wait_ms,
+    misses_before_graft,
+    node_change_wait_ms,
     offered_ids_max,
-    outbox_ids_max,
-    push_bytes_max,
+    shortcut_hops,
     status_interval_ms,
     wait_seconds_max,
 )
-from pfn_protocol.messages import GossipAnswer, GossipRequest, SetStatus
+from pfn_protocol.messages import FetchRequest, GossipAnswer, GossipRequest, SetStatus
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
+from pfn_protocol.pulls import Missing, Pulls
 from pfn_protocol.registry import Registry
 from pfn_protocol.slots import Entry
 
 
-@dataclass(slots=True)
-class _Outbox:
-    """What one neighbour is to be told, and what is under way."""
-
-    url: str
-    left_out: tuple[bytes, ...]
-    bodies: dict[bytes, None] = field(default_factory=dict)
-    offers: dict[bytes, None] = field(default_factory=dict)
-    status_due_ms: int = 0
-    quiet_until_ms: int = 0  # after a failure: do not knock faster than this
-    pushing: int | None = None  # the request under way
-    polling: int | None = None  # the hanging request under way
-    poll_due_ms: int = 0
-    waiting_token: int | None = None  # the neighbour's hanging request
-    waiting_until_ms: int = 0
-
-
 class Gossip:
-    """The outboxes of all neighbours."""
+    """The links of this node, as branches of the tree."""
 
     def __init__(
-        self, registry: Registry, outgoing: Outgoing, link_status: Callable[[bytes], SetStatus], *, has_url: bool
+        self,
+        registry: Registry,
+        outgoing: Outgoing,
+        link_status: Callable[[bytes], SetStatus],
+        rng: Random,
+        *,
+        has_url: bool,
+        status_every_ms: int = status_interval_ms,
     ) -> None:
         self._registry = registry
         self._link_status = link_status
         self._outgoing = outgoing
         self._has_url = has_url
-        self._outboxes: dict[bytes, _Outbox] = {}
+        self._status_every_ms = status_every_ms
+        self._links: dict[bytes, GossipLink] = {}
+        self._pulls = Pulls(rng)
+        self._arrivals: dict[bytes, bool] = {}  # what came lately, and whether another copy is one too many
+        self._parent: bytes | None = None
+        self._misses = 0  # bodies pulled since the tree last brought one
+        self._fetches: dict[int, None] = {}  # the pulls under way
+        self._touched: dict[bytes, None] = {}  # links that may have something to send now
+        self._alarms = Alarms()
 
-    def open(self, peer: bytes, url: str, left_out: Iterable[bytes], now_ms: int) -> None:
-        """There is a link; how the sets stand is asked at once."""
-        former = self._outboxes.get(peer)
+    # Links.
+
+    def open(
+        self, peer: bytes, url: str, left_out: Iterable[bytes], now_ms: int, *, asked: bool, compare_only: bool = False
+    ) -> None:
+        """There is a link; how the sets stand is told at once, by the side that asked first.
+
+        A link beside a tree that stands begins lazy. A node that has no parent wants to be pushed to.
+        """
+        former = self._links.get(peer)
         self.close(peer)
-        outbox = _Outbox(url, tuple(left_out), status_due_ms=now_ms, poll_due_ms=now_ms)
+        orphan = self._parent is None
+        eager = former.eager if former else orphan  # pruned where it closes a circle
+        status_due_ms = now_ms if asked else now_ms + node_change_wait_ms
+        link = GossipLink(
+            peer, url, tuple(left_out), compare_only, eager, orphan and not compare_only, status_due_ms, now_ms
+        )
         if former is not None:
-            outbox.bodies, outbox.offers = former.bodies, former.offers
-        self._outboxes[peer] = outbox
+            link.bodies, link.offers, link.ids = former.bodies, former.offers, former.ids
+        self._links[peer] = link
+        self._touched[peer] = None
 
     def close(self, peer: bytes) -> None:
         """The link is over; a hanging request of the neighbour is answered."""
-        outbox = self._outboxes.pop(peer, None)
-        if outbox is not None and outbox.waiting_token is not None:
-            self._outgoing.add(SendAnswer(outbox.waiting_token, GossipAnswer((), (), None)))
+        link = self._links.pop(peer, None)
+        if link is None:
+            return
+        if peer == self._parent:
+            self._parent = None
+        if link.waiting_token is not None:
+            self._outgoing.add(SendAnswer(link.waiting_token, GossipAnswer((), (), None)))
 
     def leave_out(self, peer: bytes, left_out: Iterable[bytes]) -> None:
         """The operator's word changed about whom to hear of."""
-        self._outboxes[peer].left_out = tuple(left_out)
+        self._links[peer].left_out = tuple(left_out)
 
     def stop(self) -> None:
         """Answer all that hang; whoever stops the machine passes nothing on any more."""
-        for peer, outbox in self._outboxes.items():
-            if outbox.waiting_token is not None:
-                self._answer_waiting(peer, outbox)
+        for link in self._links.values():
+            if link.waiting_token is not None:
+                self._answer_waiting(link)
 
-    def tell(self, entries: Iterable[Entry], came_from: bytes | None) -> None:
-        """These are new: push them to everyone but the one they came from."""
-        for entry in entries:
-            for peer, outbox in self._outboxes.items():
-                if peer not in (came_from, entry.author) and entry.author not in outbox.left_out:
-                    self._put(outbox.bodies, entry.id)
+    # What is new.
 
-    def mention(self, entries: Iterable[Entry], came_from: bytes) -> None:
-        """These were pulled, so others probably have them: offer them by id."""
+    def tell(self, entries: Iterable[Entry], came_from: bytes | None, now_ms: int, *, pulled: bool = False) -> None:
+        """These are new: pass them on. What was pulled goes as offers, for others may have it by now."""
         for entry in entries:
-            for peer, outbox in self._outboxes.items():
-                if peer not in (came_from, entry.author) and entry.author not in outbox.left_out:
-                    self._put(outbox.offers, entry.id)
+            missing = self._pulls.arrived(entry.id)
+            late = pulled
+            if missing is not None and missing.asked is not None and missing.asked == came_from:
+                late = True
+                self._missed(came_from)
+            elif came_from is not None and not pulled:
+                self._came_over_the_tree(came_from, missing, now_ms)
+            self._remember(entry.id, again_is_too_many=not late and (missing is None or missing.tries == 0))
+            self._pass_on(entry, came_from, missing.holders if missing else (), now_ms, late=late)
 
     def offer(self, peer: bytes, ids: Iterable[bytes]) -> None:
         """This neighbour is known to lack these."""
+        link = self._links[peer]
         for announcement_id in ids:
-            self._put(self._outboxes[peer].offers, announcement_id)
+            link.put_offer(announcement_id)
+        self._touched[peer] = None
 
-    def holds(self, peer: bytes, ids: Iterable[bytes]) -> None:
-        """This neighbour sent these itself: nothing of them goes back to it (R101)."""
-        outbox = self._outboxes.get(peer)
-        if outbox is not None:
-            for announcement_id in ids:
-                outbox.bodies.pop(announcement_id, None)
-                outbox.offers.pop(announcement_id, None)
+    def received(self, peer: bytes, delivered: Mapping[bytes, bool]) -> None:
+        """This neighbour sent these itself; of each, whether it was new. What is new in the set is told next."""
+        link = self._links.get(peer)
+        if link is None:
+            return
+        again = fresh = False
+        for announcement_id, is_new in delivered.items():
+            link.holds(announcement_id)
+            fresh = fresh or is_new
+            again = again or (not is_new and self._arrivals.get(announcement_id, False))
+            if not is_new or announcement_id not in self._registry:
+                self._pulls.arrived(announcement_id)
+        link.prunes = again and not fresh
 
     def ask_status(self, now_ms: int) -> None:
-        """Something changed that makes it worth while to compare the sets at once."""
-        for outbox in self._outboxes.values():
-            outbox.status_due_ms = min(outbox.status_due_ms, now_ms)
+        """Something changed that makes it worth while to compare the sets; such changes come in flocks."""
+        for link in self._links.values():
+            link.status_due_ms = min(link.status_due_ms, now_ms + node_change_wait_ms)
+            self._touched[link.peer] = None
+
+    def tell_status(self, peer: bytes, now_ms: int) -> None:
+        """Tell this neighbour, if it is one, how the set stands, with the next message and at once."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.status_due_ms = now_ms
+            self._touched[peer] = None
+
+    # Messages.
 
     def answer(self, peer: bytes, token: int, request: GossipRequest, now_ms: int) -> None:
         """Answer a neighbour's message, now or when there is something to tell; its push was taken in before."""
-        outbox = self._outboxes[peer]
-        if request.status is not None:
-            outbox.status_due_ms = now_ms + status_interval_ms
-        want = tuple(one for one in request.have if not self._registry.knows(one))[:offered_ids_max]
+        link = self._links[peer]
+        if request.graft and not link.compare_only:
+            link.eager = True
+        prune = link.prunes and bool(request.push) and bool(link.url)
+        link.prunes = False
+        if prune:
+            link.make_lazy(now_ms + ids_wait_ms)
+        want = self._wanted(link, request, now_ms) if request.have or request.offer else ()
         if request.wait_seconds == 0 or want:
-            status = self._link_status(peer)
-            self._outgoing.add(SendAnswer(token, GossipAnswer((), want, None if status == request.status else status)))
+            status = None
+            if request.status is not None:
+                mine = self._link_status(peer)
+                status = None if mine == request.status else mine
+                link.status_due_ms = now_ms + self._status_every_ms
+            self._outgoing.add(SendAnswer(token, GossipAnswer((), want, status, prune)))
             return
-        if outbox.waiting_token is not None:
-            self._answer_waiting(peer, outbox)
-        outbox.waiting_token = token
-        outbox.waiting_until_ms = now_ms + 1_000 * min(request.wait_seconds, wait_seconds_max)
+        if link.waiting_token is not None:
+            self._answer_waiting(link)
+        link.waiting_token = token
+        link.waiting_until_ms = now_ms + 1_000 * min(request.wait_seconds, wait_seconds_max)
+        self._touched[peer] = None
 
     def answered(self, in_flight: InFlight, message: GossipAnswer, now_ms: int) -> None:
         """A neighbour answered; its push and status are the business of others."""
-        outbox = self._outboxes.get(in_flight.peer)
-        if outbox is None or not self._landed(outbox, in_flight):
+        link = self._links.get(in_flight.peer)
+        if link is None or not self._landed(link, in_flight):
             return
+        link.failures = 0
         if message.status is not None:
-            outbox.status_due_ms = now_ms + status_interval_ms
-        outbox.poll_due_ms = now_ms if message.push else now_ms + dial_again_ms_min
+            link.status_due_ms = now_ms + self._status_every_ms
+        assert isinstance(in_flight.message, GossipRequest)
+        if in_flight.message.wait_seconds:
+            link.poll_due_ms = now_ms if message.push else now_ms + dial_again_ms_min
+        else:
+            self._measure(link, now_ms - in_flight.sent_ms)
+        if message.prune:
+            link.make_lazy(now_ms + ids_wait_ms)
         for announcement_id in message.want:
-            if self._may_be_told(outbox, announcement_id):
-                self._put(outbox.bodies, announcement_id)
+            if may_be_told(link, self._registry, announcement_id):
+                link.put_body(announcement_id)
 
     def failed(self, in_flight: InFlight, now_ms: int) -> None:
-        """A message came to nothing: its bodies are offered by id, once."""
-        outbox = self._outboxes.get(in_flight.peer)
-        if outbox is None or not self._landed(outbox, in_flight):
+        """A message came to nothing: its bodies are offered by id, once, and its ids told once more."""
+        message = in_flight.message
+        if isinstance(message, FetchRequest) and self.is_pull(in_flight):
+            self._end_pull(in_flight)
+            self._pulls.failed(message.ids, in_flight.peer, now_ms, gone=False)
             return
-        outbox.quiet_until_ms = outbox.poll_due_ms = now_ms + dial_again_ms_min
+        link = self._links.get(in_flight.peer)
+        if link is None or not self._landed(link, in_flight):
+            return
+        assert isinstance(message, GossipRequest)
+        link.failures += 1
+        again_ms = now_ms if link.failures == 1 else now_ms + dial_again_ms_min
+        link.poll_due_ms = now_ms + dial_again_ms_min
+        link.quiet_until_ms = again_ms
+        link.graft = link.graft or message.graft
         for announcement_id in in_flight.bodies:
-            self._put(outbox.offers, announcement_id)
+            link.put_offer(announcement_id)
+        if link.failures == 1:
+            for announcement_id in message.offer:
+                link.put_offer(announcement_id)
+            for announcement_id in message.have:
+                link.put_id(announcement_id, now_ms)
+        if message.status is not None:
+            link.status_due_ms = again_ms
+
+    def is_pull(self, in_flight: InFlight) -> bool:
+        """Whether this fetch was made here (and not by reconciliation)."""
+        return in_flight.request_id in self._fetches
+
+    def pulled(
+        self, in_flight: InFlight, missing: Iterable[bytes], delivered: Mapping[bytes, bool], now_ms: int
+    ) -> None:
+        """A neighbour answered a pull; what it sent was taken in before."""
+        assert isinstance(in_flight.message, FetchRequest)
+        self._end_pull(in_flight)
+        gone = tuple(missing)
+        self._pulls.failed(gone, in_flight.peer, now_ms, gone=True)
+        rest = tuple(one for one in in_flight.message.ids if one not in delivered and one not in gone)
+        self._pulls.failed(rest, in_flight.peer, now_ms, gone=False)
 
     def flush(self, now_ms: int) -> dict[bytes, int]:
         """Send whatever can be sent. Returns how many bodies went to whom."""
         told: dict[bytes, int] = {}
-        for peer, outbox in self._outboxes.items():
-            if outbox.url:
-                told[peer] = self._push(peer, outbox, now_ms)
-            elif outbox.waiting_token is not None and (
-                outbox.bodies or outbox.offers or now_ms >= outbox.waiting_until_ms
-            ):
-                told[peer] = self._answer_waiting(peer, outbox)
-            if outbox.url and not self._has_url:
-                self._poll(peer, outbox, now_ms)
+        links = self._links
+        self._alarms.ring(links, now_ms, self._touched)
+        self._pull(now_ms)
+        if not self._touched:
+            return told
+        touched, self._touched = self._touched, {}
+        for peer in touched:
+            link = links.get(peer)
+            if link is None:
+                continue
+            count = self._send(link, now_ms)
+            if count:
+                told[peer] = count
+            next_ms = link.next_ms(polls=not self._has_url)
+            if next_ms is not None:
+                self._alarms.set(link, next_ms)
         return told
 
     @property
     def wake_at(self) -> int | None:
         """When `flush` has something to do next."""
-        moments: list[int | None] = []
-        for outbox in self._outboxes.values():
-            if outbox.waiting_token is not None:
-                moments.append(outbox.waiting_until_ms)
-            if outbox.url and outbox.pushing is None:
-                moments.append(max(outbox.quiet_until_ms, outbox.status_due_ms))
-                if outbox.bodies or outbox.offers:
-                    moments.append(outbox.quiet_until_ms)
-            if outbox.url and outbox.polling is None and not self._has_url:
-                moments.append(outbox.poll_due_ms)
-        return earliest(*moments)
+        return earliest(self._alarms.next_ms(self._links), self._pulls.wake_at)
 
-    def _push(self, peer: bytes, outbox: _Outbox, now_ms: int) -> int:
-        if outbox.pushing is not None or now_ms < outbox.quiet_until_ms:
+    # The tree.
+
+    def _missed(self, peer: bytes) -> None:
+        """The tree did not bring a body that this neighbour had."""
+        self._misses += 1
+        link = self._links.get(peer)
+        if link is not None and not link.compare_only and (self._misses >= misses_before_graft or self._parent is None):
+            self._graft(link)
+
+    def _graft(self, link: GossipLink) -> None:
+        self._misses = 0
+        self._parent = link.peer
+        link.eager = link.graft = True
+        self._touched[link.peer] = None
+
+    def _came_over_the_tree(self, peer: bytes, missing: Missing | None, now_ms: int) -> None:
+        """News came first from this neighbour: it is the parent, unless another one is clearly nearer."""
+        self._misses = 0
+        link = self._links.get(peer)
+        if link is None or link.compare_only:
+            return
+        nearer = self._nearer(missing, now_ms) if missing is not None else None
+        if nearer is not None and link.url:
+            self._graft(nearer)
+            link.prunes = True
+            return
+        link.eager = True
+        self._parent = peer
+
+    def _nearer(self, missing: Missing, now_ms: int) -> GossipLink | None:
+        """A neighbour beside the tree that told the id long before the body came."""
+        if now_ms - missing.heard_ms + ids_wait_ms < shortcut_hops * self._pulls.hop_delay_ms:
+            return None
+        link = self._links.get(next(iter(missing.holders), b""))
+        return None if link is None or link.eager or not link.url or link.compare_only else link
+
+    def _pass_on(
+        self, entry: Entry, came_from: bytes | None, holders: Container[bytes], now_ms: int, *, late: bool
+    ) -> None:
+        announcement_id, author = entry.id, entry.author
+        due_ms = now_ms + ids_wait_ms
+        for peer, link in self._links.items():
+            if peer in (came_from, author) or link.compare_only or peer in holders or author in link.left_out:
+                continue
+            if not link.url or (link.eager and not late):
+                link.put_body(announcement_id)
+            elif link.eager:
+                link.put_offer(announcement_id)
+            else:
+                link.put_id(announcement_id, due_ms)
+                self._alarms.set(link, due_ms)
+                continue
+            self._touched[peer] = None
+
+    def _remember(self, announcement_id: bytes, *, again_is_too_many: bool) -> None:
+        if len(self._arrivals) >= arrivals_remembered_max:
+            del self._arrivals[next(iter(self._arrivals))]
+        self._arrivals[announcement_id] = again_is_too_many
+
+    def _measure(self, link: GossipLink, round_trip_ms: int) -> None:
+        """Keep the median delay of a hop; small changes of one link are not worth the sorting."""
+        former = link.round_trip_ms
+        if former is not None and abs(round_trip_ms - former) * 4 <= former:
+            return
+        link.round_trip_ms = max(0, round_trip_ms)
+        measured = [one.round_trip_ms for one in self._links.values() if one.round_trip_ms is not None]
+        self._pulls.hop_delay_ms = median_low(measured) // 2
+
+    # Sending.
+
+    def _wanted(self, link: GossipLink, request: GossipRequest, now_ms: int) -> tuple[bytes, ...]:
+        """Which of the ids that a neighbour told it shall send at once; the others are waited for."""
+        want: list[bytes] = []
+        for announcement_id in request.offer:
+            link.holds(announcement_id)
+            if not self._registry.knows(announcement_id) and self._pulls.wants(announcement_id, link.peer, now_ms):
+                want.append(announcement_id)
+        for announcement_id in request.have:
+            link.holds(announcement_id)
+            if self._registry.knows(announcement_id):
+                continue
+            if link.url:
+                self._pulls.heard(announcement_id, link.peer, now_ms)
+            elif len(want) < offered_ids_max and self._pulls.wants(announcement_id, link.peer, now_ms):
+                want.append(announcement_id)
+        return tuple(want)
+
+    def _pull(self, now_ms: int) -> None:
+        due_ms = self._pulls.wake_at
+        if due_ms is None or now_ms < due_ms:
+            return
+        is_free = {peer: link.pulling is None for peer, link in self._links.items() if link.url}
+        for peer, ids in self._pulls.take_due(now_ms, is_free).items():
+            link = self._links[peer]
+            link.pulling = self._outgoing.request(peer, link.url, FetchRequest(tuple(ids)), now_ms)
+            self._fetches[link.pulling] = None
+
+    def _end_pull(self, in_flight: InFlight) -> None:
+        del self._fetches[in_flight.request_id]
+        link = self._links.get(in_flight.peer)
+        if link is not None and link.pulling == in_flight.request_id:
+            link.pulling = None
+
+    def _send(self, link: GossipLink, now_ms: int) -> int:
+        """Send what is due over one link. Returns how many bodies went."""
+        count = 0
+        if link.url:
+            if link.pushing is None and now_ms >= link.quiet_until_ms:
+                count = self._push(link, now_ms)
+            if not self._has_url and link.polling is None and now_ms >= link.poll_due_ms:
+                message = GossipRequest((), (), None, wait_seconds_max)
+                link.polling = self._outgoing.request(link.peer, link.url, message, now_ms)
+        elif link.waiting_token is not None and (link.bodies or now_ms >= link.waiting_until_ms):
+            count = self._answer_waiting(link)
+        return count
+
+    def _push(self, link: GossipLink, now_ms: int) -> int:
+        ids_due_ms = link.ids_due_ms()
+        ids_are_due = ids_due_ms is not None and ids_due_ms <= now_ms
+        status_is_due = now_ms >= link.status_due_ms
+        if not (link.bodies or link.offers or link.graft or ids_are_due or status_is_due):
             return 0
-        if not (outbox.bodies or outbox.offers or now_ms >= outbox.status_due_ms):
-            return 0
-        bodies = self._next_bodies(outbox)
-        offers = [one for one in list(outbox.offers)[:offered_ids_max] if self._may_be_told(outbox, one)]
-        for announcement_id in list(outbox.offers)[:offered_ids_max]:
-            del outbox.offers[announcement_id]
-        status = self._link_status(peer)
-        outbox.status_due_ms = now_ms + status_interval_ms
-        message = GossipRequest((), tuple(offers), status, 0)
-        outbox.pushing = self._outgoing.request(peer, outbox.url, message, now_ms, bodies)
+        bodies = next_bodies(link, self._registry) if link.bodies else ()
+        offers = next_offers(link, self._registry) if link.offers else ()
+        ids = next_ids(link, self._registry, now_ms) if ids_are_due else ()
+        status = None
+        if status_is_due:
+            status = self._link_status(link.peer)
+            link.status_due_ms = now_ms + self._status_every_ms
+        message = GossipRequest((), ids, status, 0, offers, link.graft)
+        link.graft = False
+        link.pushing = self._outgoing.request(link.peer, link.url, message, now_ms, bodies)
         return len(bodies)
 
-    def _poll(self, peer: bytes, outbox: _Outbox, now_ms: int) -> None:
-        if outbox.polling is None and now_ms >= outbox.poll_due_ms:
-            message = GossipRequest((), (), None, wait_seconds_max)
-            outbox.polling = self._outgoing.request(peer, outbox.url, message, now_ms)
-
-    def _answer_waiting(self, peer: bytes, outbox: _Outbox) -> int:
-        """Answer the neighbour's hanging request. Offers go as bodies: an answer has no room for ids."""
-        assert outbox.waiting_token is not None, f"nothing of {peer.hex()} hangs here"
-        for announcement_id in outbox.offers:
-            self._put(outbox.bodies, announcement_id)
-        outbox.offers.clear()
-        bodies = self._next_bodies(outbox)
-        answer = GossipAnswer((), (), self._link_status(peer))
-        self._outgoing.add(SendAnswer(outbox.waiting_token, answer, bodies))
-        outbox.waiting_token = None
+    def _answer_waiting(self, link: GossipLink) -> int:
+        """Answer the neighbour's hanging request. It has only bodies waiting: an answer has no room for ids."""
+        assert link.waiting_token is not None, f"nothing of {link.peer.hex()} hangs here"
+        bodies = next_bodies(link, self._registry)
+        answer = GossipAnswer((), (), self._link_status(link.peer))
+        self._outgoing.add(SendAnswer(link.waiting_token, answer, bodies))
+        link.waiting_token = None
         return len(bodies)
 
-    def _next_bodies(self, outbox: _Outbox) -> tuple[bytes, ...]:
-        """Take as many as fit into one message; what left the set meanwhile is skipped."""
-        chosen: list[bytes] = []
-        room = push_bytes_max
-        for announcement_id in list(outbox.bodies):
-            entry = self._registry.find(announcement_id)
-            if entry is not None:
-                room -= entry.size
-                if room < 0 or len(chosen) >= gossip_push_max:
-                    break
-                chosen.append(announcement_id)
-            del outbox.bodies[announcement_id]
-        return tuple(chosen)
-
-    def _may_be_told(self, outbox: _Outbox, announcement_id: bytes) -> bool:
-        entry = self._registry.find(announcement_id)
-        return entry is not None and entry.author not in outbox.left_out
-
-    @staticmethod
-    def _landed(outbox: _Outbox, in_flight: InFlight) -> bool:
+    def _landed(self, link: GossipLink, in_flight: InFlight) -> bool:
         """Whether this was a message of the link as it is now; then another one may go."""
-        if outbox.pushing == in_flight.request_id:
-            outbox.pushing = None
+        self._touched[link.peer] = None
+        if link.pushing == in_flight.request_id:
+            link.pushing = None
             return True
-        if outbox.polling == in_flight.request_id:
-            outbox.polling = None
+        if link.polling == in_flight.request_id:
+            link.polling = None
             return True
         return False
-
-    @staticmethod
-    def _put(waiting: dict[bytes, None], announcement_id: bytes) -> None:
-        """Reconciliation has what does not fit."""
-        if len(waiting) < outbox_ids_max:
-            waiting[announcement_id] = None

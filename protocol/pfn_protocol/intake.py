@@ -9,6 +9,7 @@ a push, and is found by reconciliation.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Protocol
 
 from pfn_protocol.acceptance import accept
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind
@@ -30,6 +31,12 @@ from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.slots import Entry, entry_of
 
 
+class Accept(Protocol):
+    """`acceptance.accept`, or what a simulator has in its place."""
+
+    def __call__(self, raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement: ...
+
+
 @dataclass(slots=True)
 class Taken:
     """What came of a handful of announcements."""
@@ -47,7 +54,8 @@ class Taken:
 class Intake:
     """The way of an announcement from the wire into the set."""
 
-    def __init__(self, registry: Registry, outgoing: Outgoing, mesh: str) -> None:
+    def __init__(self, registry: Registry, outgoing: Outgoing, mesh: str, accept: Accept = accept) -> None:
+        self._accept_raw = accept
         self._registry = registry
         self._outgoing = outgoing
         self._mesh = mesh
@@ -80,7 +88,7 @@ class Intake:
     @property
     def next_due_ms(self) -> int | None:
         """When `take_due` has something to do next."""
-        return min((one.seq - future_ms_max for one in self._future.values()), default=None)
+        return min(one.seq - future_ms_max for one in self._future.values()) if self._future else None
 
     def expire(self, now_ms: int) -> None:
         """Take out what has outlived its lifetime, and whom only that admitted."""
@@ -113,7 +121,7 @@ class Intake:
             taken.delivered[known] = False
             return None
         try:
-            announcement = accept(raw, mesh=self._mesh, now_ms=now_ms)
+            announcement = self._accept_raw(raw, mesh=self._mesh, now_ms=now_ms)
         except Parked as early:
             self._remember(fingerprint, early.announcement.id)
             self._wait(early.announcement, taken)

@@ -146,10 +146,32 @@ parked_max: Final = 4_096
 future_per_author_max: Final = 64
 future_max: Final = 1_024
 
-# Links that a node looks for itself. With twelve neighbours each, a mesh of thousands stays in one piece.
-links_wanted_max: Final = 12
+# Links over which news is pushed, in a mesh of ordinary size and in a large one. With eight neighbours each, four of
+# which the node chose itself, a mesh of thousands stays in one piece when a part of it dies.
+links_wanted_max: Final = 8
+links_wanted_large_max: Final = 12
+large_mesh_nodes: Final = 1_000
+links_outbound_min: Final = 4
+# Links more than it wants that a node takes from others with a URL: newcomers find a place in a mesh that is full.
+links_spare_max: Final = 4
 # Links that it has in all: nodes without a URL cannot find each other, so those with one take more than they look for.
 links_max: Final = 32
+# A node waits this long for others to ask before it looks for more links than it must choose itself.
+links_fill_ms: Final = 2_000
+# Links that are there to compare sets only: they heal partitions, and an eclipse of all others.
+compare_links_max: Final = 2
+compare_again_ms: Final = 600_000
+compare_first_ms: Final = 60_000
+# The longest proven peers, of which one (or a pin, or a join) is always among those.
+anchors_max: Final = 10
+# Proven peers without a link that are remembered.
+passive_max: Final = 64
+# Peers without a link, proven or from hearsay: what views name beyond that is not noted.
+peers_unlinked_max: Final = 2 * passive_max
+# Of one network (/16, /32, or domain): keys cost nothing, networks do. Two, for an operator moves from one to the next.
+peers_per_group_max: Final = 2
+# Samples of the own view are exchanged, and an address from hearsay is tried, this often.
+shuffle_ms: Final = 60_000
 # Nodes whose address is known; more than a mesh of ordinary size, and a bound to what views can make us remember.
 peers_known_max: Final = 1_024
 # Neighbours named in a link request or answer: enough to find the rest of the mesh from one node.
@@ -169,8 +191,6 @@ link_faults_max: Final = 64
 silent_link_ms_max: Final = 90_000
 # An address that never answered is forgotten after as many dials; hearsay is cheap to hear again.
 dials_of_hearsay_max: Final = 6
-# Nodes at one host that count as reached; keys cost nothing, and hosts do. An operator moves from one key to the next.
-proven_per_host_max: Final = 2
 # A node that was reached once is forgotten after a week of silence, unless it is pinned or was joined.
 peer_memory_ms: Final = 7 * 86_400_000
 # A node that was let in and was not heard of for a day no longer takes one of the places.
@@ -192,8 +212,26 @@ statements_waiting_max: Final = 8_192
 outbox_ids_max: Final = 1_024
 # Bodies in one message; the ids and the envelope come on top of it, up to gossip_bytes_max.
 push_bytes_max: Final = 229_376
-# Ids offered in one message.
+# Ids offered in one message, and ids told in one: with the bodies they fit gossip_bytes_max.
 offered_ids_max: Final = 256
+# Ids wait this long for a message to go with, and for the neighbour to have got the bodies from somebody else.
+ids_wait_ms: Final = 100
+# Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for.
+pulls_waiting_max: Final = 4_096
+pulls_per_id_max: Final = 8
+# An id's body is asked for after as many times the median delay of a hop, at least a second, and up to half as long
+# again: a push that is under way, or is repeated after a loss, comes first.
+pull_hops: Final = 4
+pull_wait_ms_min: Final = 1_000
+pull_jitter: Final = 0.5
+# A hop's delay before any was measured.
+hop_delay_ms_assumed: Final = 50
+# Bodies in a row that had to be pulled before the link that had them becomes a branch of the tree.
+misses_before_graft: Final = 2
+# A neighbour that told an id so many hops before the body came over the tree is nearer: it becomes the branch.
+shortcut_hops: Final = 4
+# Ids remembered with the way their first copy came, to tell a copy too many from one that was asked for.
+arrivals_remembered_max: Final = 4_096
 # Neighbours tell each other how their sets stand.
 status_interval_ms: Final = 10_000
 # New announcements of one author that are passed on at once; the rest is left to reconciliation, never refused.

@@ -7,51 +7,22 @@ they are to be performed: keeping before telling. `wake_at` is the one deadline;
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import assert_never
 
+from pfn_protocol import events, messages
+from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.clock_check import ClockCheck
 from pfn_protocol.effects import Effect, SendAnswer
-from pfn_protocol.events import (
-    AnswerReceived,
-    Event,
-    PeerFound,
-    PeerUnreachable,
-    PolicyChanged,
-    PrefixBuilt,
-    RequestReceived,
-    ShutdownRequested,
-    StatementMade,
-    TimePassed,
-)
 from pfn_protocol.gossip import Gossip
 from pfn_protocol.identity import PrivateKey
-from pfn_protocol.intake import Intake, Taken
+from pfn_protocol.intake import Accept, Intake, Taken
 from pfn_protocol.limits import slots_pinned_max
 from pfn_protocol.link_secrets import LinkSecrets
-from pfn_protocol.messages import (
-    Answer,
-    AuthorsAnswer,
-    AuthorsRequest,
-    CellsAnswer,
-    CellsRequest,
-    FetchAnswer,
-    FetchRequest,
-    GossipAnswer,
-    GossipRequest,
-    HaveRequest,
-    IdsAnswer,
-    IdsRequest,
-    LinkAnswer,
-    LinkRequest,
-    RefusedAnswer,
-    SetStatus,
-    SnapshotAnswer,
-    SnapshotRequest,
-)
+from pfn_protocol.mesh_status import MeshStatus
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
-from pfn_protocol.own_announcements import MeshOptions, OwnAnnouncements
+from pfn_protocol.own_announcements import Announce, MeshOptions, OwnAnnouncements
 from pfn_protocol.pages import answer_question
 from pfn_protocol.peer import LinkState, LinkView, Peer
 from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, Peers
@@ -61,37 +32,45 @@ from pfn_protocol.restoring import Restored, restore
 from pfn_protocol.sponsoring import Sponsoring
 
 
-@dataclass(frozen=True, slots=True)
-class MeshStatus:
-    """The mesh in a few numbers."""
-
-    announcements: int  # in the set
-    digest: bytes  # of the set
-    authors: int  # admitted
-    parked: int
-    links: int
-    last: tuple[int, int]  # (epoch, seq) of the last own announcement
-    muted: bool  # another node uses the same key, so this one is silent
-
-
 class Mesh:
     """One node's part in a mesh."""
 
     def __init__(
-        self, key: PrivateKey, mesh: str, options: MeshOptions, rng: Random, restored: Restored, now_ms: int
+        self,
+        key: PrivateKey,
+        mesh: str,
+        options: MeshOptions,
+        rng: Random,
+        restored: Restored,
+        now_ms: int,
+        *,
+        accept: Accept = accept,
+        announce: Announce = announce,
     ) -> None:
+        """`accept` and `announce` are the two doors to cryptography; a simulator of thousands has others."""
         self._me = key.public
         has_url = bool(options.url)
         self._pins = tuple(pin for pin in restored.pins if pin != self._me)
         self._stopped = False
         self._outgoing = Outgoing()
         self._registry = Registry(self._me, self._pins)
-        self._intake = Intake(self._registry, self._outgoing, mesh)
+        self._intake = Intake(self._registry, self._outgoing, mesh, accept)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
         self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
         self._secrets = secrets = LinkSecrets(rng)
-        self._peers = Peers(self._me, options.url, rng, self._outgoing, secrets, hosts_shared=options.hosts_shared)
-        self._gossip = gossip = Gossip(self._registry, self._outgoing, self._link_status, has_url=has_url)
+        self._peers = Peers(
+            self._me,
+            options.url,
+            rng,
+            self._outgoing,
+            secrets,
+            hosts_shared=options.hosts_shared,
+            mesh_nodes=lambda: self._registry.authors,
+        )
+        every_ms = options.status_every_ms
+        self._gossip = gossip = Gossip(
+            self._registry, self._outgoing, self._link_status, rng, has_url=has_url, status_every_ms=every_ms
+        )
         self._reconciliation = Reconciliation(self._registry, self._outgoing, secrets, gossip.offer, has_url=has_url)
         self._own = OwnAnnouncements(
             key,
@@ -104,6 +83,7 @@ class Mesh:
             last=restored.last,
             expects_peers=bool(restored.peers or self._pins),
             now_ms=now_ms,
+            announce=announce,
         )
         self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
@@ -119,7 +99,7 @@ class Mesh:
 
     @property
     def wake_at(self) -> int | None:
-        """When `TimePassed` is to be reported, in milliseconds since 1970; None: not before the next event."""
+        """When `events.TimePassed` is to be reported, in milliseconds since 1970; None: not before the next event."""
         if self._stopped:
             return None
         return earliest(
@@ -159,26 +139,28 @@ class Mesh:
 
     # What happens.
 
-    def handle(self, event: Event, now_ms: int) -> list[Effect]:
+    def handle(self, event: events.Event, now_ms: int) -> list[Effect]:
         """Something happened at `now_ms` (milliseconds since 1970). Returns what is to be done, in this order."""
         match event:
-            case StatementMade():
-                self._gossip.tell(self._own.say(event.statement, now_ms), None)
-            case RequestReceived():
+            case events.StatementMade():
+                self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
+            case events.RequestReceived():
                 self._on_request_received(event, now_ms)
-            case AnswerReceived():
+            case events.AnswerReceived():
                 self._on_answer_received(event, now_ms)
-            case PeerUnreachable():
+            case events.PeerUnreachable():
                 self._on_peer_unreachable(event, now_ms)
-            case PeerFound():
+            case events.PeerFound():
                 self._peers.learn(event.peer, event.url, joined=True)
-            case PolicyChanged():
+            case events.PolicyChanged():
                 self._on_policy_changed(event, now_ms)
-            case PrefixBuilt():
+            case events.PrefixBuilt():
                 self._reconciliation.built(event.build_id, event.cells, now_ms)
-            case TimePassed():
+            case events.ComparisonWanted():
+                self._gossip.tell_status(event.peer, now_ms)
+            case events.TimePassed():
                 pass  # `_settle` does whatever is due
-            case ShutdownRequested():
+            case events.ShutdownRequested():
                 self._on_shutdown_requested(now_ms)
             case _:
                 assert_never(event)
@@ -188,13 +170,18 @@ class Mesh:
 
     def _settle(self, now_ms: int) -> None:
         """Let every machine do what has become due: what changes the set before what tells of it."""
-        self._intake.expire(now_ms)
+        expiry_ms = self._registry.next_expiry_ms
+        if expiry_ms is not None and expiry_ms <= now_ms:
+            self._intake.expire(now_ms)
         if self._sponsoring.expire(now_ms):
             self._on_relations_changed(now_ms)
-        self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
-        for peer_id in self._peers.silent(now_ms):
+        if self._intake.waiting:
+            self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
+        for peer_id in self._peers.end_links(now_ms):
             self._forget_link(peer_id, now_ms)
-        self._gossip.tell(self._own.settle(now_ms, links_pending=self._peers.is_linking), None)
+        own = self._own.settle(now_ms, links_pending=self._peers.is_linking)
+        if own:
+            self._gossip.tell(own, None, now_ms)
         self._peers.dial(now_ms)
         self._reconciliation.flush(now_ms)
         for peer_id, told in self._gossip.flush(now_ms).items():
@@ -204,8 +191,8 @@ class Mesh:
 
     # Requests of others.
 
-    def _on_request_received(self, event: RequestReceived, now_ms: int) -> None:
-        if isinstance(event.message, LinkRequest):
+    def _on_request_received(self, event: events.RequestReceived, now_ms: int) -> None:
+        if isinstance(event.message, messages.LinkRequest):
             self._on_link_requested(event, event.message, now_ms)
             return
         peer = self._peers.find(event.peer)
@@ -218,30 +205,37 @@ class Mesh:
         self._peers.heard(peer, now_ms)
         self._sponsoring.heard(event.peer, now_ms)
         match event.message:
-            case GossipRequest():
+            case messages.GossipRequest():
                 self._on_gossip_received(peer, event.token, event.message, now_ms)
-            case CellsRequest():
+            case messages.CellsRequest():
                 self._reconciliation.asked_for_cells(event.peer, event.token, event.message, now_ms)
-            case FetchRequest() | AuthorsRequest() | IdsRequest() | SnapshotRequest():
+            case (
+                messages.FetchRequest() | messages.AuthorsRequest() | messages.IdsRequest() | messages.SnapshotRequest()
+            ):
                 self._reconciliation.heard_question(event.peer, event.message)
                 self._answer(event.token, *answer_question(self._registry, event.message, self._left_out(peer)))
-            case HaveRequest():
+            case messages.HaveRequest():
                 sentence = "which artifacts are here is not asked of the mesh machine"
-                self._answer(event.token, RefusedAnswer("R77", sentence, now_ms))
+                self._answer(event.token, messages.RefusedAnswer("R77", sentence, now_ms))
             case _:
                 assert_never(event.message)
 
-    def _on_link_requested(self, event: RequestReceived, request: LinkRequest, now_ms: int) -> None:
+    def _on_link_requested(self, event: events.RequestReceived, request: messages.LinkRequest, now_ms: int) -> None:
+        former = self._peers.find(event.peer)
+        before = (former.linked, former.url, former.compare_only) if former else None
         answer = self._peers.asked_for_link(event.peer, request, now_ms)
         self._answer(event.token, answer)
         peer = self._peers.find(event.peer)
-        if isinstance(answer, LinkAnswer) and answer.accepted and peer is not None:
-            self._on_linked(peer, now_ms)
+        if isinstance(answer, messages.LinkAnswer) and answer.accepted and peer is not None:
+            if before == (True, peer.url, peer.compare_only) and not request.key:
+                self._leave_out(peer)  # it only shows whom it knows
+            else:
+                self._on_linked(peer, now_ms)
             pinned_cap = self._registry.cap(event.peer) >= slots_pinned_max
             if not pinned_cap and self._sponsoring.let_in(event.peer, now_ms, self._peers.is_linked):
                 self._on_relations_changed(now_ms)
 
-    def _on_gossip_received(self, peer: Peer, token: int, request: GossipRequest, now_ms: int) -> None:
+    def _on_gossip_received(self, peer: Peer, token: int, request: messages.GossipRequest, now_ms: int) -> None:
         if not self._take_in(peer, request.push, now_ms):
             self._answer(token, self._refusal(peer.node_id, now_ms))
             return
@@ -249,53 +243,54 @@ class Mesh:
         if request.status is not None:
             self._reconciliation.heard_status(peer.node_id, request.status, now_ms)
 
-    def _refusal(self, peer_id: bytes, now_ms: int) -> RefusedAnswer:
+    def _refusal(self, peer_id: bytes, now_ms: int) -> messages.RefusedAnswer:
         if peer_id in self._peers.blocked:
-            return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
-        return RefusedAnswer(RULE_NOT_LINKED, "there is no link between us; ask for one first", now_ms)
+            return messages.RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
+        return messages.RefusedAnswer(RULE_NOT_LINKED, "there is no link between us; ask for one first", now_ms)
 
-    def _answer(self, token: int, message: Answer, bodies: Sequence[bytes] = ()) -> None:
+    def _answer(self, token: int, message: messages.Answer, bodies: Sequence[bytes] = ()) -> None:
         self._outgoing.add(SendAnswer(token, message, tuple(bodies)))
 
     # Answers of others.
 
-    def _on_answer_received(self, event: AnswerReceived, now_ms: int) -> None:
+    def _on_answer_received(self, event: events.AnswerReceived, now_ms: int) -> None:
         in_flight = self._outgoing.take(event.request_id, event.peer)
         peer = self._peers.find(event.peer)
         if in_flight is None or peer is None or self._stopped:
             return
         self._peers.answered(peer, in_flight, now_ms)
         self._sponsoring.heard(peer.node_id, now_ms)
+        is_honest = True
         match in_flight.message, event.message:
-            case LinkRequest(), LinkAnswer() as answer:
+            case messages.LinkRequest(), messages.LinkAnswer() as answer:
                 self._on_link_answered(peer, in_flight.message, answer, now_ms)
-            case GossipRequest(status=told), GossipAnswer() as answer:
+            case messages.GossipRequest(status=told), messages.GossipAnswer() as answer:
                 self._on_gossip_answered(peer, in_flight, replace(answer, status=answer.status or told), now_ms)
-            case FetchRequest(), FetchAnswer() as answer:
-                delivered = self._pull(peer, answer.announcements, now_ms)
-                self._reconciliation.fetched(in_flight, answer.missing, delivered, now_ms)
-            case AuthorsRequest(), AuthorsAnswer() as answer:
-                if not self._reconciliation.answered_authors(in_flight, answer, now_ms):
-                    self._shun(peer, now_ms)
-            case IdsRequest(), IdsAnswer() as answer:
-                if not self._reconciliation.answered_ids(in_flight, answer, now_ms):
-                    self._shun(peer, now_ms)
-            case CellsRequest(), CellsAnswer() as answer:
+            case messages.FetchRequest(), messages.FetchAnswer() as answer:
+                self._on_fetch_answered(peer, in_flight, answer, now_ms)
+            case messages.AuthorsRequest(), messages.AuthorsAnswer() as answer:
+                is_honest = self._reconciliation.answered_authors(in_flight, answer, now_ms)
+            case messages.IdsRequest(), messages.IdsAnswer() as answer:
+                is_honest = self._reconciliation.answered_ids(in_flight, answer, now_ms)
+            case messages.CellsRequest(), messages.CellsAnswer() as answer:
                 self._reconciliation.answered_cells(in_flight, answer, now_ms)
-            case SnapshotRequest(author=b""), SnapshotAnswer() as answer:
+            case messages.SnapshotRequest(author=b""), messages.SnapshotAnswer() as answer:
                 delivered = self._pull(peer, answer.announcements, now_ms)
-                if not self._reconciliation.answered_snapshot(in_flight, answer.after, delivered, now_ms):
-                    self._shun(peer, now_ms)
-            case SnapshotRequest(), SnapshotAnswer() as answer:
+                is_honest = self._reconciliation.answered_snapshot(in_flight, answer.after, delivered, now_ms)
+            case messages.SnapshotRequest(), messages.SnapshotAnswer() as answer:
                 self._pull(peer, answer.announcements, now_ms)
                 self._own.answered(in_flight, peer.url if peer.linked else "", answer, now_ms)
-            case _, RefusedAnswer() as answer:
+            case _, messages.RefusedAnswer() as answer:
                 self._on_refused(peer, in_flight, answer, now_ms)
             case _:
                 self._on_request_failed(peer, in_flight, now_ms)
+        if not is_honest:
+            self._shun(peer, now_ms)
         peer.differences_found = max(peer.differences_found, self._reconciliation.differences_found(peer.node_id))
 
-    def _on_link_answered(self, peer: Peer, request: LinkRequest, answer: LinkAnswer, now_ms: int) -> None:
+    def _on_link_answered(
+        self, peer: Peer, request: messages.LinkRequest, answer: messages.LinkAnswer, now_ms: int
+    ) -> None:
         was_linked = peer.linked
         if not self._peers.answered_link(peer, answer, now_ms):
             return
@@ -305,19 +300,29 @@ class Mesh:
         else:
             self._on_linked(peer, now_ms)
 
-    def _on_gossip_answered(self, peer: Peer, in_flight: InFlight, answer: GossipAnswer, now_ms: int) -> None:
+    def _on_gossip_answered(self, peer: Peer, in_flight: InFlight, answer: messages.GossipAnswer, now_ms: int) -> None:
         self._gossip.answered(in_flight, answer, now_ms)
         if self._take_in(peer, answer.push, now_ms) and peer.linked and answer.status is not None:
             self._reconciliation.heard_status(peer.node_id, answer.status, now_ms)
 
-    def _on_refused(self, peer: Peer, in_flight: InFlight, answer: RefusedAnswer, now_ms: int) -> None:
+    def _on_fetch_answered(self, peer: Peer, in_flight: InFlight, answer: messages.FetchAnswer, now_ms: int) -> None:
+        is_pull = self._gossip.is_pull(in_flight)
+        delivered = self._pull(peer, answer.announcements, now_ms, limited=is_pull)
+        if is_pull:
+            self._gossip.pulled(in_flight, answer.missing, delivered, now_ms)
+        else:
+            self._reconciliation.fetched(in_flight, answer.missing, delivered, now_ms)
+
+    def _on_refused(self, peer: Peer, in_flight: InFlight, answer: messages.RefusedAnswer, now_ms: int) -> None:
         self._clock.check(peer, answer.now_ms, now_ms)
+        if self._peers.is_feeler(in_flight):
+            return
         unlinked = answer.rule in (RULE_NOT_LINKED, RULE_NOT_LISTENED_TO)
         if unlinked and self._peers.refused_as_unlinked(peer, in_flight, now_ms):
             self._forget_link(peer.node_id, now_ms)  # it was restarted, or has closed the link: it is asked anew
         self._on_request_failed(peer, in_flight, now_ms, answer.rule)
 
-    def _on_peer_unreachable(self, event: PeerUnreachable, now_ms: int) -> None:
+    def _on_peer_unreachable(self, event: events.PeerUnreachable, now_ms: int) -> None:
         in_flight = self._outgoing.take(event.request_id, event.peer)
         peer = self._peers.find(event.peer)
         if in_flight is not None and peer is not None:
@@ -330,16 +335,15 @@ class Mesh:
         if self._peers.request_failed(peer, in_flight, now_ms):
             self._forget_link(peer.node_id, now_ms)
 
-    # What it comes to.
-
     def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> bool:
         """Take in what a peer pushed. Returns whether the link still stands."""
-        self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
+        if raws:
+            self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
         return peer.linked
 
-    def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> dict[bytes, bool]:
-        """Take in what a peer was asked for. Returns of each valid one whether it came into the set."""
-        taken = self._intake.take(raws, now_ms, pushed=False)
+    def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int, *, limited: bool = False) -> dict[bytes, bool]:
+        """Take in what a peer was asked for, `limited` by the rates of R89. Returns of each valid one if it is new."""
+        taken = self._intake.take(raws, now_ms, pushed=limited)
         self._on_taken(taken, peer, now_ms, pulled=True)
         return taken.delivered
 
@@ -350,14 +354,11 @@ class Mesh:
             self._peers.learn(node_id, url, announced=True)
         if peer is not None:
             peer.received += len(taken.delivered)
-            self._gossip.holds(peer.node_id, taken.delivered)
+            self._gossip.received(peer.node_id, taken.delivered)
             if taken.hostile is not None or self._peers.count_faults(peer, taken.faults):
                 self._shun(peer, now_ms)
-        came_from = peer.node_id if peer is not None else None
-        if pulled and came_from is not None:
-            self._gossip.mention(taken.fresh + returned, came_from)
-        else:
-            self._gossip.tell(taken.fresh + returned, came_from)
+        if taken.fresh or returned:
+            self._gossip.tell(taken.fresh + returned, peer.node_id if peer else None, now_ms, pulled=pulled)
         for node_id in taken.left:
             self._on_peer_left(node_id, now_ms)
         if taken.widened:
@@ -366,14 +367,14 @@ class Mesh:
     def _on_linked(self, peer: Peer, now_ms: int) -> None:
         left_out = self._left_out(peer)
         self._reconciliation.open(peer.node_id, peer.url, left_out, now_ms)
-        self._gossip.open(peer.node_id, peer.url, left_out, now_ms)
+        self._gossip.open(peer.node_id, peer.url, left_out, now_ms, asked=peer.outbound, compare_only=peer.compare_only)
         self._own.linked(peer.node_id, peer.url, now_ms)
 
     def _forget_link(self, peer_id: bytes, now_ms: int) -> None:
         self._gossip.close(peer_id)
         self._reconciliation.close(peer_id, now_ms)
 
-    def _link_status(self, peer_id: bytes) -> SetStatus:
+    def _link_status(self, peer_id: bytes) -> messages.SetStatus:
         return self._reconciliation.status(peer_id)
 
     def _shun(self, peer: Peer, now_ms: int) -> None:
@@ -390,7 +391,7 @@ class Mesh:
                 self._forget_link(peer_id, now_ms)
             self._peers.forget(peer_id)
 
-    def _on_policy_changed(self, event: PolicyChanged, now_ms: int) -> None:
+    def _on_policy_changed(self, event: events.PolicyChanged, now_ms: int) -> None:
         before = self._pins, self._sponsoring.nodes
         self._pins = tuple(pin for pin in event.pins if pin != self._me)
         for peer_id in self._peers.set_policy(self._pins, event.blocked, now_ms):

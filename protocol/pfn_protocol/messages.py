@@ -28,7 +28,7 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class LinkRequest:
-    """Let us be neighbours."""
+    """Let us be neighbours. Over a link that stands: here is another sample of whom I know."""
 
     path: ClassVar[str] = "link"
     url: str  # the asker's own; "" = it polls
@@ -36,6 +36,7 @@ class LinkRequest:
     left_out: tuple[bytes, ...]  # authors whose announcements the asker does not want
     key: bytes = b""  # X25519, for the link's secret; b"" = the secret stays as it is, or there shall be none
     nonce: bytes = b""  # 16 bytes beside a key
+    compare_only: bool = False  # nothing is pushed over this link: it is there to compare sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,19 @@ class GossipRequest:
 
     path: ClassVar[str] = "gossip"
     push: tuple[bytes, ...]  # raw announcements
-    have: tuple[bytes, ...]  # ids of announcements that I can send
+    have: tuple[bytes, ...]  # ids that others will probably push to you; if they do not, ask me
     status: SetStatus | None
     wait_seconds: int  # > 0: a node without a URL asks to hold the answer until there is something to say
+    offer: tuple[bytes, ...] = ()  # ids that nobody else may push to you: say at once which you want
+    graft: bool = False  # push to me from now on
 
 
 @dataclass(frozen=True, slots=True)
 class GossipAnswer:
     push: tuple[bytes, ...]  # what the answerer has to push
-    want: tuple[bytes, ...]  # ids out of `have` that the answerer lacks
+    want: tuple[bytes, ...]  # ids out of `offer` (of `have` too, if the asker has no URL) that the answerer lacks
     status: SetStatus | None  # None: as in the request
+    prune: bool = False  # others push to me faster: send me ids only, from now on
 
 
 @dataclass(frozen=True, slots=True)

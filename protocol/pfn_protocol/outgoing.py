@@ -9,7 +9,7 @@ from pfn_protocol.effects import Effect, SendRequest
 from pfn_protocol.messages import Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InFlight:
     """A request whose answer has not come yet."""
 
@@ -61,4 +61,8 @@ class Outgoing:
 
 def earliest(*moments: int | None) -> int | None:
     """The earliest of several moments, of which any may be missing."""
-    return min((moment for moment in moments if moment is not None), default=None)
+    first: int | None = None
+    for moment in moments:
+        if moment is not None and (first is None or moment < first):
+            first = moment
+    return first

@@ -40,6 +40,7 @@ from pfn_protocol.limits import (
     read_back_pages_max,
     read_back_peers_max,
     statements_waiting_max,
+    status_interval_ms,
 )
 from pfn_protocol.messages import SnapshotAnswer, SnapshotRequest
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
@@ -47,6 +48,8 @@ from pfn_protocol.registry import Outcome, Registry, Verdict
 from pfn_protocol.slots import Entry
 
 OwnStatement = SourceStatement | VersionStatement | MirrorStatement
+# `acceptance.announce`, or what a simulator has in its place.
+Announce = Callable[[PrivateKey, str, Statement, int, int], AcceptedAnnouncement]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class MeshOptions:
     software: str
     features: tuple[str, ...] = ()
     hosts_shared: bool = False  # not said, but believed of others: nodes of this mesh share hosts, told apart by port
+    status_every_ms: int = status_interval_ms  # a simulator that measures the push alone lets nobody compare
 
 
 class OwnAnnouncements:
@@ -75,7 +79,9 @@ class OwnAnnouncements:
         last: tuple[int, int],
         expects_peers: bool,
         now_ms: int,
+        announce: Announce = announce,
     ) -> None:
+        self._sign = announce
         self._key = key
         self._mesh = mesh
         self._options = options
@@ -131,13 +137,15 @@ class OwnAnnouncements:
 
     def settle(self, now_ms: int, *, links_pending: bool) -> list[Entry]:
         """Do what is due: begin to speak, renew the node announcement. Returns what is to be told."""
-        self._end_reading_back(now_ms, links_pending)
+        if (self._read_back and not self._read_back_over) or self._ready_by_ms is not None:
+            self._end_reading_back(now_ms, links_pending)
         if self._ready_by_ms is not None:
             return []
         told: list[Entry] = []
-        waiting, self._waiting = self._waiting, {}
-        for statement in waiting.values():
-            told += self._announce(statement, now_ms)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for statement in waiting.values():
+                told += self._announce(statement, now_ms)
         if self._node_due_ms is not None and now_ms >= self._node_due_ms:
             self._node_due_ms = now_ms + node_renewal_ms
             told += self._announce(self._node_statement(), now_ms)
@@ -214,7 +222,7 @@ class OwnAnnouncements:
             return []
         epoch, seq = self._last[0], max(self._last[1] + 1, now_ms)
         try:
-            announcement = announce(self._key, self._mesh, self._naming_first(statement), epoch, seq)
+            announcement = self._sign(self._key, self._mesh, self._naming_first(statement), epoch, seq)
         except Refusal as refusal:
             self._alert(
                 "statement-refused", f"{statement.kind} {statement.subject} is not announced: {refusal.sentence}"

@@ -43,6 +43,8 @@ class Peer:
     proven: str = ""  # the URL at which it last proved its key, since the start or before it
     state: LinkState = LinkState.KNOWN
     outbound: bool = False
+    compare_only: bool = False  # of a link: nothing is pushed over it
+    place: str = ""  # whom its first address is counted with (address_groups.py)
     left_out: tuple[bytes, ...] = ()  # authors that it does not want to hear of
     failures: int = 0  # in a row: of dials, or of requests over the link
     failing_since_ms: int | None = None  # the first failed dial since it was last heard of
@@ -61,6 +63,10 @@ class Peer:
         return self.state is LinkState.LINKED
 
     @property
+    def is_unlinked(self) -> bool:
+        return self.state in (LinkState.KNOWN, LinkState.UNREACHABLE)
+
+    @property
     def reached(self) -> bool:
         """Whether it proved its key somewhere."""
         return self.proven != ""
@@ -68,7 +74,7 @@ class Peer:
     @property
     def may_go(self) -> bool:
         """Whether neither the operator nor a link needs it."""
-        return not (self.joined or self.pinned) and self.state in (LinkState.KNOWN, LinkState.UNREACHABLE)
+        return not (self.joined or self.pinned) and self.is_unlinked
 
     @property
     def is_hearsay(self) -> bool:

@@ -1,52 +1,65 @@
 """Who is known, who is linked, and whom to try next.
 
 A link is an agreement: both sides push to each other and compare their sets. A node looks for links to the nodes that
-its operator joined, then to those it pins, then to others whose address it heard; it takes more links than it looks
-for, because nodes without a URL can only be askers. A failed dial is repeated later and later, with some chance in
+its operator joined, then to those it pins, then to others whose address it heard. Some of its links it always chooses
+itself, since those that others choose may all be one attacker's; it takes more links than it looks for, because nodes
+without a URL can only be askers. Two more links push nothing and only compare sets; they change every ten minutes, and
+one of them leads to a node that was proven long ago. A failed dial is repeated later and later, with some chance in
 it, so that a mesh that comes back does not knock in step. Nodes that were joined or are pinned are never forgotten.
 
 An address is hearsay until a request to it was answered with a signature of the expected key; the engine checks that on
-every answer. Several addresses of one node are tried in turn (addresses.py).
+every answer. Once a minute one such address is tried (a feeler), and a neighbour is sent a sample of whom this node
+knows. Proven peers without a link are the passive view: it is small, has few of one network (address_groups.py), and a
+newcomer does not displace an older one that still answers. Several addresses of one node are tried in turn
+(addresses.py).
+
+Nothing here looks at every peer for every event: what is due next is computed again only after something changed.
 """
 
 from collections.abc import Callable, Iterable
 from random import Random
 
-from pfn_protocol.addresses import Source, address_after, host_name, with_address
-from pfn_protocol.effects import ForgetPeer, RememberPeer
+from pfn_protocol.addresses import address_after
+from pfn_protocol.effects import RememberPeer
+from pfn_protocol.known_peers import KnownPeers
 from pfn_protocol.limits import (
+    anchors_max,
     back_off_seconds_max,
+    compare_again_ms,
+    compare_first_ms,
+    compare_links_max,
     dial_again_ms_max,
     dial_again_ms_min,
     dials_of_hearsay_max,
-    left_out_max,
+    large_mesh_nodes,
     link_failures_max,
     link_faults_max,
     link_full_back_off_seconds,
+    links_fill_ms,
     links_max,
+    links_outbound_min,
+    links_spare_max,
+    links_wanted_large_max,
     links_wanted_max,
+    passive_max,
     peer_memory_ms,
-    peers_known_max,
-    proven_per_host_max,
+    peers_per_group_max,
+    shuffle_ms,
     shunned_ms,
     silent_link_ms_max,
-    view_sample_max,
 )
 from pfn_protocol.link_secrets import LinkSecrets
-from pfn_protocol.messages import CellsRequest, LinkAnswer, LinkRequest, PeerAddress, RefusedAnswer
-from pfn_protocol.outgoing import InFlight, Outgoing
+from pfn_protocol.messages import CellsRequest, FetchRequest, LinkAnswer, LinkRequest, RefusedAnswer
+from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.peer import LinkState, LinkView, Peer
-
-# The chance in the delay before the next dial, as a part of the delay.
-_jitter = 0.25
 
 # The rules of SPEC.md that a refused request is told.
 RULE_NOT_LISTENED_TO = "R86"
 RULE_NOT_LINKED = "R96"
 
 
-class Peers:
-    """All other nodes that this one knows of."""
+class Peers(KnownPeers):
+    """The links to them, and whom to try next."""
 
     def __init__(
         self,
@@ -57,75 +70,20 @@ class Peers:
         secrets: LinkSecrets | None = None,
         *,
         hosts_shared: bool = False,
+        mesh_nodes: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._me = me
+        super().__init__(me, rng, outgoing, hosts_shared=hosts_shared)
         self._url = url
-        self._rng = rng
-        self._outgoing = outgoing
-        self._place_of: Callable[[str], str] = str if hosts_shared else host_name
         self._secrets = secrets or LinkSecrets(rng)
-        self._peers: dict[bytes, Peer] = {}
-        self._blocked: dict[bytes, None] = {}
+        self._mesh_nodes = mesh_nodes
         self._stopped = False
-
-    # What is known.
-
-    @property
-    def blocked(self) -> tuple[bytes, ...]:
-        """Whom the operator does not listen to, as many as a message can name."""
-        return tuple(sorted(self._blocked))[:left_out_max]
-
-    def find(self, node_id: bytes) -> Peer | None:
-        return self._peers.get(node_id)
-
-    def linked(self) -> list[Peer]:
-        return [peer for peer in self._peers.values() if peer.linked]
-
-    def is_linked(self, node_id: bytes) -> bool:
-        peer = self._peers.get(node_id)
-        return peer is not None and peer.linked
-
-    @property
-    def is_linking(self) -> bool:
-        return any(peer.state is LinkState.LINKING for peer in self._peers.values())
-
-    def view(self) -> tuple[LinkView, ...]:
-        """Everyone, as shown to operators."""
-        return tuple(
-            LinkView(
-                peer.node_id,
-                peer.url,
-                LinkState.BLOCKED.value if peer.node_id in self._blocked else peer.state.value,
-                peer.outbound,
-                peer.round_trip_ms,
-                peer.last_heard_ms,
-                peer.sent,
-                peer.received,
-                peer.differences_found,
-            )
-            for peer in self._peers.values()
-        )
+        self._feelers: dict[int, None] = {}  # requests that only try an address
+        self._fill_ms: int | None = None  # when more links are looked for than must be outbound
+        self._shuffle_ms: int | None = None
+        self._compare_ms: int | None = None
+        self._next_ms: int | None = None
 
     # What was heard.
-
-    def learn(
-        self, node_id: bytes, url: str, *, joined: bool = False, announced: bool = False, reached: bool = False
-    ) -> None:
-        """There is said to be a node at this URL: by the operator, by itself, by what was kept, or by others."""
-        if node_id == self._me or not url:
-            return
-        peer = self._peers.get(node_id) or self._add(node_id, needed=joined or reached)
-        if peer is None:
-            return
-        peer.joined = peer.joined or joined
-        source = Source.JOINED if joined else Source.ANNOUNCED if announced else Source.HEARD
-        peer.addresses = with_address(peer.addresses, url, source)
-        if reached:
-            self._prove(peer, url)
-        if joined:
-            peer.next_dial_ms = 0
-        if not peer.linked and (joined or not peer.url or source < peer.addresses.get(peer.url, Source.HEARD)):
-            peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
 
     def set_policy(self, pins: Iterable[bytes], blocked: Iterable[bytes], now_ms: int) -> list[bytes]:
         """The operator's word. Returns the links that end by it.
@@ -135,11 +93,12 @@ class Peers:
         changed = sorted(self._blocked) != sorted(blocked := tuple(blocked))
         self._blocked = dict.fromkeys(blocked)
         pinned = dict.fromkeys(pins)
+        self._changed = True
         for peer in self._peers.values():
             peer.pinned = peer.node_id in pinned
         for node_id in pinned:
             if node_id not in self._peers and node_id != self._me:
-                self._add(node_id, needed=True, pinned=True)
+                self._add(node_id, "", needed=True, pinned=True)
         linked = self.linked()
         ended = [peer for peer in linked if peer.node_id in self._blocked or (changed and not peer.url)]
         for peer in ended:
@@ -159,12 +118,16 @@ class Peers:
     def answered(self, peer: Peer, in_flight: InFlight, now_ms: int) -> None:
         """It answered at its URL, so the address is more than hearsay."""
         self.heard(peer, now_ms)
+        message = in_flight.message
         is_news = peer.proven != in_flight.url
-        if is_news:
-            self._prove(peer, in_flight.url)
-        if is_news or isinstance(in_flight.message, LinkRequest):
+        if is_news or isinstance(message, LinkRequest):
+            if not (peer.reached or peer.linked or self._has_place(peer, now_ms)):
+                self._remove(peer)
+                return
+            if is_news:
+                self._prove(peer, in_flight.url)
             self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
-        if not (getattr(in_flight.message, "wait_seconds", 0) or isinstance(in_flight.message, CellsRequest)):
+        if not (getattr(message, "wait_seconds", 0) or isinstance(message, CellsRequest)):
             peer.round_trip_ms = max(0, now_ms - in_flight.sent_ms)
 
     # Links.
@@ -174,9 +137,12 @@ class Peers:
         peer = self._peers.get(node_id)
         if node_id == self._me or node_id in self._blocked or (peer and now_ms < peer.shunned_until_ms):
             return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
-        peer = peer or self._add(node_id, needed=False)
-        if self._stopped or peer is None or not (peer.linked or peer.pinned or len(self.linked()) < links_max):
+        if self._stopped or not ((peer and (peer.linked or peer.pinned)) or self._has_room(request)):
             return LinkAnswer(False, link_full_back_off_seconds, self._sample(node_id), ())
+        peer = peer or self._add(node_id, request.url, needed=False, asks=True)
+        if peer is None:
+            return LinkAnswer(False, link_full_back_off_seconds, self._sample(node_id), ())
+        peer.compare_only = request.compare_only and (peer.compare_only or not peer.linked)
         # First the link, so that the view cannot push the asker out of a full table.
         self._open(peer, request.left_out, now_ms, outbound=peer.outbound and peer.linked)
         self.learn(node_id, request.url, announced=True)
@@ -201,7 +167,7 @@ class Peers:
             self._open(peer, answer.left_out, now_ms, outbound=True)
             return True
         if not peer.linked:
-            peer.state = LinkState.KNOWN
+            self._set_state(peer, LinkState.KNOWN)
             wait_ms = 1_000 * min(max(answer.back_off_seconds, 1), back_off_seconds_max)
             peer.next_dial_ms = now_ms + self._with_jitter(min(wait_ms, dial_again_ms_max))
         return False
@@ -224,6 +190,8 @@ class Peers:
             self._dial_failed(peer, in_flight.url, now_ms)
             return False
         if not peer.linked:
+            if self.is_feeler(in_flight):
+                self._feeler_failed(peer, in_flight.url, now_ms)
             return False
         peer.failures += 1
         if peer.failures < link_failures_max:
@@ -238,26 +206,24 @@ class Peers:
 
     def close(self, peer: Peer, now_ms: int, *, shun: bool = False) -> None:
         """The link is over; it is tried again soon, or after a while if the peer broke the rules."""
-        peer.state = LinkState.KNOWN
+        self._set_state(peer, LinkState.KNOWN)
+        peer.compare_only = False
         peer.failures = 0
         peer.url = next(iter(peer.addresses), "")
         peer.next_dial_ms = now_ms + self._with_jitter(dial_again_ms_min)
         if shun:
             peer.shunned_until_ms = peer.next_dial_ms = now_ms + shunned_ms
 
-    def forget(self, node_id: bytes) -> None:
-        """It left the mesh, or is too long silent."""
-        if self._peers.pop(node_id, None) is not None:
-            self._outgoing.add(ForgetPeer(node_id))
+    def end_links(self, now_ms: int) -> list[bytes]:
+        """Close the links to nodes without a URL that stopped asking, and those for comparing when their time is over.
 
-    def silent(self, now_ms: int) -> list[bytes]:
-        """Close the links to nodes without a URL that stopped asking; they cannot be asked."""
-        gone = [
-            peer
-            for peer in self._peers.values()
-            if not peer.url and peer.linked and peer.last_heard_ms is not None
-            if now_ms - peer.last_heard_ms > silent_link_ms_max
-        ]
+        Returns whose links ended.
+        """
+        if (wake_at := self.wake_at) is None or now_ms < wake_at:
+            return []
+        gone = [peer for peer in self._linked.values() if self._is_silent(peer, now_ms)]
+        if self._compare_ms is not None and now_ms >= self._compare_ms:
+            gone += [peer for peer in self._linked.values() if peer.compare_only and peer.outbound]
         for peer in gone:
             self.close(peer, now_ms)
         return [peer.node_id for peer in gone]
@@ -267,58 +233,153 @@ class Peers:
         self._stopped = True
 
     def dial(self, now_ms: int) -> None:
-        """Ask for links where some are wanted and the time has come."""
+        """Ask for links where some are wanted and the time has come; try an address, exchange views."""
+        if self._shuffle_ms is None:
+            self._fill_ms = now_ms + (links_fill_ms if self._url else 0)
+            self._shuffle_ms = now_ms + self._with_jitter(shuffle_ms)
+            self._compare_ms = now_ms + self._with_jitter(compare_first_ms)
+        if (wake_at := self.wake_at) is None or now_ms < wake_at:
+            return
+        self._changed = True
         for peer in self._to_dial(now_ms):
-            peer.state = LinkState.LINKING
-            self._ask_for_link(peer, now_ms)
+            self._dial(peer, now_ms)
+        assert self._compare_ms is not None
+        if now_ms >= self._compare_ms:
+            self._compare_ms = now_ms + self._with_jitter(compare_again_ms)
+            for peer in self._to_compare(now_ms):
+                self._dial(peer, now_ms, compare_only=True)
+        if now_ms >= self._shuffle_ms:
+            self._shuffle_ms = now_ms + self._with_jitter(shuffle_ms)
+            self._shuffle(now_ms)
 
     @property
     def wake_at(self) -> int | None:
-        """When `dial` or `silent` has something to do next."""
-        links = 0
-        moments: list[int] = []
-        if_wanted: list[int] = []
-        for peer in self._peers.values():
-            if peer.state is LinkState.LINKED or peer.state is LinkState.LINKING:
-                links += 1
-                if peer.linked and not peer.url and peer.last_heard_ms is not None:
-                    moments.append(peer.last_heard_ms + silent_link_ms_max + 1)
-            elif peer.url and peer.node_id not in self._blocked:
-                (moments if peer.joined else if_wanted).append(peer.next_dial_ms)
-        return min(moments + if_wanted if links < links_wanted_max else moments, default=None)
+        """When `dial` or `end_links` has something to do next."""
+        if self._changed:
+            self._changed = False
+            self._next_ms = self._next()
+        return self._next_ms
+
+    def is_feeler(self, in_flight: InFlight) -> bool:
+        """Whether this request only tried an address: any answer is good."""
+        return in_flight.request_id in self._feelers
+
+    def _next(self) -> int | None:
+        wanted_ms = self._wanted_ms()
+        dials: int | None = None
+        for peer in self._peers.values() if wanted_ms is not None else self._joined.values():
+            if self._is_dialable(peer):
+                due_ms = peer.next_dial_ms if peer.joined else max(peer.next_dial_ms, wanted_ms or 0)
+                dials = due_ms if dials is None else min(dials, due_ms)
+        askers = [one.last_heard_ms for one in self._linked.values() if not one.url and one.last_heard_ms is not None]
+        silence = min(askers) + silent_link_ms_max + 1 if askers else None
+        return earliest(dials, silence, self._shuffle_ms, self._compare_ms)
+
+    def _dial(self, peer: Peer, now_ms: int, *, compare_only: bool = False) -> None:
+        self._set_state(peer, LinkState.LINKING)
+        peer.compare_only = compare_only
+        self._ask_for_link(peer, now_ms)
 
     def _ask_for_link(self, peer: Peer, now_ms: int) -> None:
         key, nonce = self._secrets.offer(peer.node_id, is_linked=peer.linked)
-        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked, key, nonce)
+        message = LinkRequest(self._url, self._sample(peer.node_id), self.blocked, key, nonce, peer.compare_only)
         self._outgoing.request(peer.node_id, peer.url, message, now_ms)
 
-    def _links(self) -> int:
-        return sum(peer.state in (LinkState.LINKED, LinkState.LINKING) for peer in self._peers.values())
+    def _is_silent(self, peer: Peer, now_ms: int) -> bool:
+        """Whether a node that cannot be asked stopped asking."""
+        return not peer.url and peer.last_heard_ms is not None and now_ms - peer.last_heard_ms > silent_link_ms_max
 
-    def _dialable(self) -> list[Peer]:
-        return [
-            peer
-            for peer in self._peers.values()
-            if peer.state in (LinkState.KNOWN, LinkState.UNREACHABLE) and peer.url and peer.node_id not in self._blocked
-        ]
+    @property
+    def _wanted(self) -> int:
+        return links_wanted_large_max if self._mesh_nodes() > large_mesh_nodes else links_wanted_max
+
+    def _active(self) -> tuple[int, int]:
+        """The links over which news goes to and fro, with those asked for: how many, and how many were chosen here."""
+        linked = [peer for peer in self._linked.values() if peer.url and not peer.compare_only]
+        linking = sum(not peer.compare_only for peer in self._linking.values())
+        return len(linked) + linking, sum(peer.outbound for peer in linked) + linking
+
+    def _wanted_ms(self) -> int | None:
+        """When one more link is to be looked for; None: there are enough."""
+        links, outbound = self._active()
+        if outbound < min(links_outbound_min, self._wanted):
+            return 0
+        return self._fill_ms if links < self._wanted else None
 
     def _to_dial(self, now_ms: int) -> list[Peer]:
         """Joined nodes always, pinned ones and then others while more links are wanted."""
-        due = [peer for peer in self._dialable() if peer.next_dial_ms <= now_ms]
-        if not due:
-            return []
+        due = [peer for peer in self._peers.values() if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
         joined = [peer for peer in due if peer.joined]
-        room = links_wanted_max - self._links() - len(joined)
-        if room <= 0:
-            return joined
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
         others = [peer for peer in due if not (peer.pinned or peer.joined)]
-        self._rng.shuffle(others)
-        others.sort(key=lambda peer: not peer.reached)
-        return joined + (pinned + others)[:room]
+        if others:
+            self._rng.shuffle(others)
+            others.sort(key=lambda peer: not peer.reached)
+        links, outbound = self._active()
+        room = min(links_outbound_min, self._wanted) - outbound
+        if self._fill_ms is not None and now_ms >= self._fill_ms:
+            room = max(room, self._wanted - links)
+        room = max(0, room - len(joined))
+        # Whom all pin cannot be everybody's neighbour, and a graph of random links stays in one piece.
+        preferred = pinned[: (room + self._rng.randrange(2)) // 2] if others else pinned
+        return joined + (preferred + others + pinned[len(preferred) :])[:room]
+
+    def _to_compare(self, now_ms: int) -> list[Peer]:
+        """Whom to compare sets with for the next minutes: one that has been known for long, and any other."""
+        proven = [peer for peer in self._peers.values() if peer.reached]
+        oldest = [peer.node_id for peer in proven[:anchors_max]]
+        free = [peer for peer in proven if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
+        anchors = [peer for peer in free if peer.joined or peer.pinned or peer.node_id in oldest]
+        chosen = self._rng.sample(anchors, min(1, len(anchors)))
+        others = [peer for peer in free if peer not in chosen]
+        return chosen + self._rng.sample(others, min(compare_links_max - len(chosen), len(others)))
+
+    def _shuffle(self, now_ms: int) -> None:
+        """Exchange samples with a neighbour, and try an address that was only heard of."""
+        neighbours = [peer for peer in self._linked.values() if peer.url and peer.outbound]
+        if neighbours:
+            self._ask_for_link(self._rng.choice(neighbours), now_ms)
+        hearsay = [one for one in self._peers.values() if one.is_hearsay and one.url and one.next_dial_ms <= now_ms]
+        if hearsay:
+            self._feel(self._rng.choice(hearsay), now_ms)
+
+    def _feel(self, peer: Peer, now_ms: int) -> None:
+        request_id = self._outgoing.request(peer.node_id, peer.url, FetchRequest(()), now_ms)
+        if len(self._feelers) >= passive_max:
+            del self._feelers[next(iter(self._feelers))]
+        self._feelers[request_id] = None
+
+    def _feeler_failed(self, peer: Peer, url: str, now_ms: int) -> None:
+        """An address does not answer: hearsay is tried a few times more; a proven peer gives way to newer ones."""
+        if peer.reached and self._passive() >= passive_max and not (peer.joined or peer.pinned):
+            self.forget(peer.node_id)
+        elif peer.is_unlinked:
+            self._dial_failed(peer, url, now_ms)
+
+    def _has_place(self, peer: Peer, now_ms: int) -> bool:
+        """Whether an address that was just proven may be remembered. If not, the longest silent one is tested."""
+        if peer.joined or peer.pinned or peer.state is LinkState.LINKING or self._passive() < passive_max:
+            return True
+        passive = [one for one in self._peers.values() if one.reached and self._is_dialable(one)]
+        for silent in sorted(passive, key=lambda one: one.last_heard_ms or 0)[:1]:
+            self._feel(silent, now_ms)
+        return False
+
+    def _has_room(self, request: LinkRequest) -> bool:
+        """Whether one more asker is taken: not too many, and not too many of one network."""
+        if len(self._linked) >= links_max:
+            return False
+        if not request.url or request.compare_only:
+            return True
+        place = self._place_of(request.url)
+        of_place = [peer for peer in self._linked.values() if peer.url and self._place_of(peer.url) == place]
+        if sum(not (peer.pinned or peer.joined) for peer in of_place) >= peers_per_group_max:
+            return False
+        taken = sum(bool(peer.url) and not peer.compare_only for peer in self._linked.values())
+        return taken < self._wanted + links_spare_max
 
     def _open(self, peer: Peer, left_out: tuple[bytes, ...], now_ms: int, *, outbound: bool) -> None:
-        peer.state = LinkState.LINKED
+        self._set_state(peer, LinkState.LINKED)
         peer.outbound = outbound
         peer.left_out = left_out
         peer.failures = peer.faults = 0
@@ -326,44 +387,17 @@ class Peers:
         peer.last_heard_ms = now_ms
 
     def _dial_failed(self, peer: Peer, url: str, now_ms: int) -> None:
-        peer.state = LinkState.UNREACHABLE
+        self._set_state(peer, LinkState.UNREACHABLE)
         delay_ms = min(dial_again_ms_max, dial_again_ms_min << min(peer.failures, 16))
         peer.next_dial_ms = now_ms + self._with_jitter(delay_ms)
         peer.failures += 1
         peer.url = address_after(peer.addresses, url)
         if peer.is_hearsay and peer.failures >= dials_of_hearsay_max:
-            del self._peers[peer.node_id]
+            self._remove(peer)
         if peer.failing_since_ms is None:
             peer.failing_since_ms = now_ms
         if now_ms - peer.failing_since_ms > peer_memory_ms and not (peer.joined or peer.pinned):
             self.forget(peer.node_id)
 
-    def _with_jitter(self, delay_ms: int) -> int:
-        return delay_ms + int(delay_ms * _jitter * self._rng.random())
 
-    def _sample(self, asker: bytes) -> tuple[PeerAddress, ...]:
-        """Some nodes that were reached from here, for another node to try: where they proved their key (R98)."""
-        proven = [peer for peer in self._peers.values() if peer.proven and peer.url and peer.node_id != asker]
-        chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
-        return tuple(PeerAddress(peer.node_id, peer.proven) for peer in chosen)
-
-    def _prove(self, peer: Peer, url: str) -> None:
-        """It proved its key there. Of others that did so at the same host only those last heard of stay (R98)."""
-        peer.proven = url
-        peer.addresses = with_address(peer.addresses, url, Source.PROVEN)
-        place = self._place_of(url)
-        others = [one for one in self._peers.values() if one is not peer and self._place_of(one.proven) == place]
-        may_go = sorted((one for one in others if one.may_go), key=lambda one: one.last_heard_ms or 0)
-        for one in may_go[: max(0, len(others) + 1 - proven_per_host_max)]:
-            self.forget(one.node_id)
-
-    def _add(self, node_id: bytes, *, needed: bool, pinned: bool = False) -> Peer | None:
-        """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limit."""
-        if len(self._peers) >= peers_known_max:
-            hearsay = next((peer.node_id for peer in self._peers.values() if peer.is_hearsay), None)
-            if hearsay is not None:
-                del self._peers[hearsay]
-            elif not needed:
-                return None
-        peer = self._peers[node_id] = Peer(node_id, pinned=pinned)
-        return peer
+__all__ = ["RULE_NOT_LINKED", "RULE_NOT_LISTENED_TO", "LinkState", "LinkView", "Peer", "Peers"]

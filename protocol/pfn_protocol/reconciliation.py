@@ -72,6 +72,7 @@ class Reconciliation:
         self._serving = CellsServing(registry, outgoing, self._prefixes, secrets)
         self._comparisons: dict[bytes, Comparison] = {}
         self._snapshot = Snapshot()
+        self._next_ms: int | None = None  # not later than the first of their due times
 
     # Links, and how the sets stand.
 
@@ -125,20 +126,24 @@ class Reconciliation:
             if self._has_url and comparison.url and peer < self._registry.me:
                 wait_ms += reconciliation_second_ms  # the other side begins: one round repairs both
             comparison.look_after(wait_ms, now_ms)
+            self._next_ms = earliest(self._next_ms, comparison.due_ms)
 
     def flush(self, now_ms: int) -> None:
         """Begin the rounds whose time has come."""
+        if self._next_ms is None or now_ms < self._next_ms:
+            return
         for peer, comparison in self._comparisons.items():
             if comparison.due_ms is None or now_ms < comparison.due_ms:
                 continue
             comparison.due_ms = None
             if comparison.url and comparison.round is None and not comparison.agrees(self._registry, now_ms):
                 self._begin(peer, comparison, now_ms)
+        self._next_ms = earliest(*(comparison.due_ms for comparison in self._comparisons.values()))
 
     @property
     def wake_at(self) -> int | None:
         """When `flush` has something to do next."""
-        return earliest(*(comparison.due_ms for comparison in self._comparisons.values()))
+        return self._next_ms
 
     @property
     def sketch_memory_bytes(self) -> int:
@@ -180,6 +185,7 @@ class Reconciliation:
         if is_nearly_empty(comparison):
             if self._snapshot.is_under_way:
                 comparison.round, comparison.due_ms = None, now_ms + reconciliation_wait_ms
+                self._next_ms = earliest(self._next_ms, comparison.due_ms)
             else:
                 comparison.snapshot_taken = True
                 self._ask(peer, comparison, self._snapshot.begin(peer), now_ms)
@@ -351,7 +357,7 @@ class Reconciliation:
             self._ask(in_flight.peer, comparison, following, now_ms)
             return True
         self._end(in_flight.peer, comparison, round_, now_ms)
-        comparison.due_ms = now_ms  # what came meanwhile, and what others have
+        comparison.due_ms = self._next_ms = now_ms  # what came meanwhile, and what others have
         return True
 
     def failed(self, in_flight: InFlight, rule: str, now_ms: int) -> None:

@@ -13,6 +13,7 @@ from pfn_protocol.limits import (
     gossip_push_max,
     have_max,
     left_out_max,
+    offered_ids_max,
     salt_name_bytes,
     scope_bytes,
     sketch_batch_max,
@@ -47,9 +48,11 @@ from pfn_protocol.messages import (
 def encode_request(message: Request) -> Value:
     match message:
         case LinkRequest():
-            return (message.url, encode_view(message.view), message.left_out, message.key, message.nonce)
+            view, key, nonce = encode_view(message.view), message.key, message.nonce
+            return (message.url, view, message.left_out, key, nonce, message.compare_only)
         case GossipRequest():
-            return (message.push, message.have, encode_status(message.status), message.wait_seconds)
+            status = encode_status(message.status)
+            return (message.push, message.have, status, message.wait_seconds, message.offer, message.graft)
         case FetchRequest():
             return (message.ids,)
         case AuthorsRequest():
@@ -74,23 +77,26 @@ def read_request(path: str, content: Value) -> Request:
 
 
 def _read_link_request(content: Value) -> LinkRequest:
-    reader = FieldReader(content, 5, "R77", "a link request")
+    reader = FieldReader(content, 6, "R77", "a link request")
     url = reader.text("url", url_chars_max)
     return LinkRequest(
         url and read_url(reader, url),
         read_view(reader),
         reader.sorted_digests("left_out", left_out_max),
         *read_key(reader),
+        compare_only=reader.boolean("compare_only"),
     )
 
 
 def _read_gossip_request(content: Value) -> GossipRequest:
-    reader = FieldReader(content, 4, "R77", "a gossip request")
+    reader = FieldReader(content, 6, "R77", "a gossip request")
     return GossipRequest(
         push=read_bodies(reader, "push", gossip_push_max, gossip_bytes_max),
         have=reader.digests("have", gossip_ids_max),
         status=read_status(reader),
         wait_seconds=reader.integer("wait_seconds", 0, wait_seconds_max),
+        offer=reader.digests("offer", offered_ids_max),
+        graft=reader.boolean("graft"),
     )
 
 

@@ -8,6 +8,7 @@ part can be left out exactly. It says that two sets differ, never where.
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 _SUM_BYTES: Final = 384
@@ -78,5 +79,7 @@ class SetDigest:
         return restored
 
 
+# An id is counted in its author's sum and in the whole, and often soon taken out again.
+@lru_cache(maxsize=256)
 def _number_of(item: bytes) -> int:
     return int.from_bytes(hashlib.shake_128(item).digest(_SUM_BYTES), "big")

@@ -15,6 +15,7 @@ class Sponsoring:
 
     def __init__(self, sponsored: Iterable[bytes], now_ms: int) -> None:
         self._heard_ms: dict[bytes, int] = dict.fromkeys(sponsored, now_ms)
+        self._next_ms: int | None = self._first_expiry()  # not later than the first expiry
 
     @property
     def nodes(self) -> tuple[bytes, ...]:
@@ -32,6 +33,7 @@ class Sponsoring:
                 return False
             del self._heard_ms[min(absent, key=lambda one: self._heard_ms[one])]
         self._heard_ms[node_id] = now_ms
+        self._next_ms = self._first_expiry()
         return True
 
     def heard(self, node_id: bytes, now_ms: int) -> None:
@@ -44,13 +46,22 @@ class Sponsoring:
         leaving = [one for one in dict.fromkeys(node_ids) if one in self._heard_ms]
         for one in leaving:
             del self._heard_ms[one]
+        if leaving:
+            self._next_ms = self._first_expiry()
         return bool(leaving)
 
     def expire(self, now_ms: int) -> bool:
         """Free the places of those that were not heard of for a day. Returns whether the sponsored nodes changed."""
-        return self.remove([one for one, heard in self._heard_ms.items() if now_ms - heard > sponsored_memory_ms])
+        if self._next_ms is None or now_ms < self._next_ms:
+            return False
+        changed = self.remove([one for one, heard in self._heard_ms.items() if now_ms - heard > sponsored_memory_ms])
+        self._next_ms = self._first_expiry()  # most were heard of since
+        return changed
 
     @property
     def next_expiry_ms(self) -> int | None:
         """When `expire` may have something to do next."""
+        return self._next_ms
+
+    def _first_expiry(self) -> int | None:
         return min(self._heard_ms.values()) + sponsored_memory_ms + 1 if self._heard_ms else None

@@ -31,6 +31,7 @@ from pfn_protocol.effects import (
 )
 from pfn_protocol.events import (
     AnswerReceived,
+    ComparisonWanted,
     Event,
     PeerFound,
     PeerUnreachable,
@@ -94,9 +95,11 @@ TINY_LIMITS = {
     "admission.admitted_authors_max": 5,
     "admission.slots_pinned_max": 3,
     "admission.slots_sponsored_max": 2,
-    "gossip.gossip_push_max": 2,
+    "gossip.arrivals_remembered_max": 3,
     "gossip.offered_ids_max": 2,
-    "gossip.outbox_ids_max": 3,
+    "gossip_links.gossip_push_max": 2,
+    "gossip_links.offered_ids_max": 2,
+    "gossip_links.outbox_ids_max": 3,
     "intake.alerts_remembered_max": 1,
     "intake.author_burst_max": 5,
     "intake.author_rates_max": 3,
@@ -117,7 +120,16 @@ TINY_LIMITS = {
     "peers.link_faults_max": 3,
     "peers.links_max": 3,
     "peers.links_wanted_max": 2,
-    "peers.peers_known_max": 5,
+    "known_peers.peers_known_max": 5,
+    "known_peers.peers_unlinked_max": 4,
+    "known_peers.peers_per_group_max": 2,
+    "peers.compare_links_max": 1,
+    "peers.links_outbound_min": 1,
+    "peers.links_spare_max": 1,
+    "peers.passive_max": 2,
+    "pulls.fetch_ids_max": 2,
+    "pulls.pulls_per_id_max": 2,
+    "pulls.pulls_waiting_max": 3,
     "reconciliation.authors_pages_max": 2,
     "reconciliation.fetch_ids_max": 2,
     "reconciliation.ids_pages_max": 2,
@@ -230,10 +242,14 @@ class Attack:
         author = rng.choice([*OTHERS, ME]).public
         makers: list[Callable[[], Request]] = [
             lambda: LinkRequest(
-                rng.choice(["", f"http://q{rng.randrange(6)}.test"]), self.view(), self.some_keys(3), *self.link_key()
+                rng.choice(["", f"http://q{rng.randrange(6)}.test"]),
+                self.view(),
+                self.some_keys(3),
+                *self.link_key(),
+                compare_only=self.chance(0.2),
             ),
             lambda: GossipRequest(self.announcements(6), self.ids(5), self.status(), rng.choice([0, 0, 25])),
-            lambda: GossipRequest(self.announcements(6), self.ids(5), self.status(), 0),
+            lambda: GossipRequest(self.announcements(6), self.ids(5), None, 0, self.ids(5), self.chance(0.3)),
             lambda: FetchRequest(self.ids(6)),
             lambda: AuthorsRequest(
                 self.after(),
@@ -270,7 +286,7 @@ class Attack:
                 rng.choice([0, 3, 5_000]),
                 rng.randbytes(32),
             ),
-            GossipRequest: lambda: GossipAnswer(self.announcements(5), self.ids(5), self.status()),
+            GossipRequest: lambda: GossipAnswer(self.announcements(5), self.ids(5), self.status(), self.chance(0.3)),
             FetchRequest: lambda: FetchAnswer(self.announcements(8), self.ids(4)),
             AuthorsRequest: lambda: AuthorsAnswer(self.authors(), self.chance(0.5)),
             IdsRequest: lambda: IdsAnswer(tuple(sorted(set(self.ids(8)))), self.chance(0.5)),
@@ -289,7 +305,7 @@ class Attack:
 
     def event(self) -> Event:
         rng = self.rng
-        match rng.choices(range(8), (35, 40, 3, 3, 5, 6, 8, 8))[0]:
+        match rng.choices(range(9), (35, 40, 3, 3, 5, 6, 8, 8, 2))[0]:
             case 0:
                 sender = ME if self.chance(0.05) else rng.choice(OTHERS)
                 return RequestReceived(rng.randrange(10**9), sender.public, self.request())
@@ -307,6 +323,8 @@ class Attack:
                     return StatementMade(statement)
             case 7 if self.builds:
                 return self.built(rng.choice(self.builds))
+            case 8:
+                return ComparisonWanted(rng.choice([*OTHERS, ME]).public)
         return TimePassed()
 
     def built(self, build: BuildPrefix) -> PrefixBuilt:

@@ -17,7 +17,7 @@ from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable, PolicyCh
 from pfn_protocol.limits import (
     links_max,
     peers_known_max,
-    proven_per_host_max,
+    peers_per_group_max,
     reconciliation_second_ms,
     reconciliation_wait_ms,
     silent_link_ms_max,
@@ -96,7 +96,8 @@ def test_a_view_full_of_strangers_does_not_push_out_the_asker() -> None:
     def ask_with(sender: bytes, url: str, view: tuple[PeerAddress, ...]) -> None:
         effects = ask(mesh, sender, LinkRequest(url, view, ()))
         while effects:  # whom the node dials does not answer
-            failed: list[Event] = [PeerUnreachable(one.request_id, one.peer, "") for one in requests(effects)]
+            dials = [one for one in requests(effects) if isinstance(one.message, LinkRequest)]
+            failed: list[Event] = [PeerUnreachable(one.request_id, one.peer, "") for one in dials]
             effects = [effect for event in failed for effect in mesh.handle(event, START_MS)]
 
     # Mallory's id is the oldest hearsay, and the table is filled behind it up to four places.
@@ -115,7 +116,7 @@ def test_a_view_full_of_strangers_does_not_push_out_the_asker() -> None:
 
 
 def test_of_many_pinned_at_once_none_pushes_out_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.peers.peers_known_max", 2)
+    monkeypatch.setattr("pfn_protocol.known_peers.peers_known_max", 2)
     peers = Peers(ALICE.public, "", Random(1), Outgoing())
     peers.learn(BOB.public, "http://bob.test")
 
@@ -137,7 +138,7 @@ def prove_many(mesh: Mesh, keys: list[bytes], url: str) -> None:
 
 
 def test_many_keys_at_one_host_do_not_keep_newcomers_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.peers.peers_known_max", 20)
+    monkeypatch.setattr("pfn_protocol.known_peers.peers_known_max", 20)
     mesh = machine()
     keys = [sha256(b"%d" % number).digest() for number in range(30)]
     for number, key in enumerate(keys):
@@ -151,7 +152,7 @@ def test_many_keys_at_one_host_do_not_keep_newcomers_out(monkeypatch: pytest.Mon
 
     assert isinstance(answers[0], LinkAnswer) and answers[0].accepted
     known = [link.peer for link in mesh.links()]
-    assert len([key for key in keys if key in known]) <= proven_per_host_max
+    assert len([key for key in keys if key in known]) <= peers_per_group_max
 
 
 def test_pinned_nodes_of_one_host_keep_their_addresses_over_a_restart() -> None:
@@ -172,8 +173,8 @@ def test_where_hosts_are_shared_only_the_same_url_counts() -> None:
     together = tuple(PeerAddress(one, "http://127.0.0.1:9000") for one in nodes)
 
     assert len(machine(peers=apart, hosts_shared=True).links()) == 5
-    assert len(machine(peers=apart).links()) == proven_per_host_max
-    assert len(machine(peers=together, hosts_shared=True).links()) == proven_per_host_max
+    assert len(machine(peers=apart).links()) == peers_per_group_max
+    assert len(machine(peers=together, hosts_shared=True).links()) == peers_per_group_max
 
 
 def test_a_node_that_is_pinned_and_blocked_at_once_is_no_error() -> None:

@@ -97,8 +97,9 @@ def test_a_node_looks_for_a_limited_number_of_links(monkeypatch: pytest.MonkeyPa
     bob.start()
     network.elapse(seconds=10)
 
-    assert bob.mesh.status().links == 4
-    assert all(bob.is_linked(other) for other in others[:3])
+    chosen = [link for link in bob.mesh.links() if link.state == "linked" and link.outbound]
+    assert len(chosen) == 4
+    assert sum(bob.is_linked(other) for other in others[:3]) >= 2  # pinned; not all, or pins would be overrun
 
     bob.join(others[7])
     bob.join(others[6])
@@ -222,11 +223,11 @@ def test_of_many_addresses_of_one_node_the_joined_one_is_never_forgotten() -> No
 
 
 def test_addresses_are_bounded_and_needed_ones_push_out_hearsay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.peers.peers_known_max", 3)
+    monkeypatch.setattr("pfn_protocol.known_peers.peers_known_max", 3)
     peers = Peers(key_of("alice").public, "", Random(1), Outgoing())
     names = [key_of(f"node-{number}").public for number in range(6)]
-    for name in names[:3]:
-        peers.learn(name, "http://hearsay.test")
+    for number, name in enumerate(names[:3]):
+        peers.learn(name, f"http://hearsay-{number}.test")
 
     peers.learn(names[3], "http://needed.test", joined=True)
     assert peers.find(names[0]) is None and peers.find(names[3]) is not None

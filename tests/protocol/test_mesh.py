@@ -235,7 +235,7 @@ def test_sets_that_cannot_agree_are_compared_once_and_not_for_ever() -> None:
     stranger.join(bob)
     alice.join(bob)  # she pins nobody: what bob and the stranger say is not in her set
     stranger.sees("hello")
-    network.elapse(seconds=60)
+    network.elapse(seconds=120)
 
     before = len(alice.requests(AuthorsRequest)), len(alice.requests(FetchRequest))
     network.elapse(seconds=600)

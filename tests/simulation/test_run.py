@@ -43,7 +43,7 @@ def test_a_fifth_of_everything_lost_and_a_fifth_of_the_nodes_dead_still_ends_in_
 
 
 def test_what_is_not_delivered_by_push_is_not_counted_as_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.gossip.outbox_ids_max", 0)  # nothing is ever told, only compared
+    monkeypatch.setattr("pfn_protocol.gossip_links.outbox_ids_max", 0)  # nothing is ever told, only compared
 
     report = played(SMALL)
 

@@ -1,0 +1,155 @@
+"""One neighbour as gossip sees it: what it is to be told, what is under way, and when to look at it again."""
+
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import islice
+
+from pfn_protocol.limits import gossip_push_max, offered_ids_max, outbox_ids_max, push_bytes_max
+from pfn_protocol.registry import Registry
+
+
+@dataclass(slots=True)
+class GossipLink:
+    """A link's place in the tree, its bounded queues, and its one message under way."""
+
+    peer: bytes
+    url: str  # "" = it cannot be asked, and keeps a request hanging here
+    left_out: tuple[bytes, ...]
+    compare_only: bool
+    eager: bool  # bodies go there; otherwise ids
+    graft: bool  # it is yet to be told that it shall push to us
+    status_due_ms: int
+    poll_due_ms: int
+    bodies: dict[bytes, None] = field(default_factory=dict)
+    offers: dict[bytes, None] = field(default_factory=dict)
+    ids: dict[bytes, int] = field(default_factory=dict)  # and when each is to be told, the earliest first
+    quiet_until_ms: int = 0  # after failures: do not knock faster than this
+    failures: int = 0  # in a row
+    round_trip_ms: int | None = None
+    prunes: bool = False  # the message that is being taken in brought only what came before
+    pushing: int | None = None  # the request under way
+    pulling: int | None = None  # the fetch under way
+    polling: int | None = None  # the hanging request under way
+    waiting_token: int | None = None  # the neighbour's hanging request
+    waiting_until_ms: int = 0
+    alarm_ms: int | None = None  # when it is looked at again
+
+    def holds(self, announcement_id: bytes) -> None:
+        """It has this one: nothing of it goes there (R101)."""
+        if self.bodies:
+            self.bodies.pop(announcement_id, None)
+        if self.offers:
+            self.offers.pop(announcement_id, None)
+        if self.ids:
+            self.ids.pop(announcement_id, None)
+
+    def put_body(self, announcement_id: bytes) -> None:
+        """Reconciliation has what does not fit, here as in the other queues."""
+        if len(self.bodies) < outbox_ids_max:
+            self.bodies[announcement_id] = None
+
+    def put_offer(self, announcement_id: bytes) -> None:
+        if len(self.offers) < outbox_ids_max:
+            self.offers[announcement_id] = None
+
+    def put_id(self, announcement_id: bytes, due_ms: int) -> None:
+        if len(self.ids) < outbox_ids_max:
+            self.ids[announcement_id] = due_ms
+
+    def ids_due_ms(self) -> int | None:
+        """When the next id is to be told."""
+        return next(iter(self.ids.values())) if self.ids else None
+
+    def make_lazy(self, due_ms: int) -> None:
+        """The other side gets bodies from elsewhere: what waits goes as ids."""
+        self.eager = False
+        for announcement_id in self.bodies:
+            self.put_id(announcement_id, due_ms)
+        self.bodies.clear()
+
+    def next_ms(self, *, polls: bool) -> int | None:
+        """When there is something to do here next, if nothing happens before."""
+        if not self.url:
+            return self.waiting_until_ms if self.waiting_token is not None else None
+        moment: int | None = None
+        if self.pushing is None:
+            moment = self.status_due_ms
+            if self.bodies or self.offers or self.graft:
+                moment = 0
+            elif self.ids:
+                moment = min(moment, next(iter(self.ids.values())))
+            moment = max(moment, self.quiet_until_ms)
+        if polls and self.polling is None:
+            moment = self.poll_due_ms if moment is None else min(moment, self.poll_due_ms)
+        return moment
+
+
+class Alarms:
+    """When which link is to be looked at. A link has one alarm that counts; earlier ones may ring in vain."""
+
+    def __init__(self) -> None:
+        self._agenda: list[tuple[int, bytes]] = []
+
+    def set(self, link: GossipLink, at_ms: int) -> None:
+        """Look at the link then, or before."""
+        if link.alarm_ms is None or at_ms < link.alarm_ms:
+            link.alarm_ms = at_ms
+            heappush(self._agenda, (at_ms, link.peer))
+
+    def ring(self, links: dict[bytes, GossipLink], now_ms: int, due: dict[bytes, None]) -> None:
+        """Add the neighbours whose alarm has come to `due`."""
+        agenda = self._agenda
+        while agenda and agenda[0][0] <= now_ms:
+            at_ms, peer = heappop(agenda)
+            link = links.get(peer)
+            if link is not None and link.alarm_ms == at_ms:
+                link.alarm_ms = None
+                due[peer] = None
+
+    def next_ms(self, links: dict[bytes, GossipLink]) -> int | None:
+        """The earliest alarm that counts."""
+        agenda = self._agenda
+        while agenda:
+            at_ms, peer = agenda[0]
+            link = links.get(peer)
+            if link is not None and link.alarm_ms == at_ms:
+                return at_ms
+            heappop(agenda)
+        return None
+
+
+def next_bodies(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
+    """Take as many as fit into one message; what left the set meanwhile is skipped."""
+    chosen: list[bytes] = []
+    room = push_bytes_max
+    for announcement_id in list(link.bodies):
+        entry = registry.find(announcement_id)
+        if entry is not None:
+            room -= entry.size
+            if room < 0 or len(chosen) >= gossip_push_max:
+                break
+            chosen.append(announcement_id)
+        del link.bodies[announcement_id]
+    return tuple(chosen)
+
+
+def next_offers(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
+    """Take the ids that are to be answered at once, as many as one message has."""
+    taken = list(islice(link.offers, offered_ids_max))
+    for announcement_id in taken:
+        del link.offers[announcement_id]
+    return tuple(one for one in taken if may_be_told(link, registry, one))
+
+
+def next_ids(link: GossipLink, registry: Registry, now_ms: int) -> tuple[bytes, ...]:
+    """Take the ids whose time has come, as many as one message has."""
+    taken = [one for one, due_ms in islice(link.ids.items(), offered_ids_max) if due_ms <= now_ms]
+    for announcement_id in taken:
+        del link.ids[announcement_id]
+    return tuple(one for one in taken if may_be_told(link, registry, one))
+
+
+def may_be_told(link: GossipLink, registry: Registry, announcement_id: bytes) -> bool:
+    """Whether it is still in the set, and of an author whom neither side leaves out."""
+    entry = registry.find(announcement_id)
+    return entry is not None and entry.author not in link.left_out

@@ -1,0 +1,169 @@
+"""Who is known: every other node that this one heard of, bounded, and the views of it.
+
+An address is hearsay until its node proved its key there. Hearsay is bounded by number and by network; proven peers
+push it out. Links are kept here by state, so that nobody has to look through all peers for them.
+"""
+
+from random import Random
+
+from pfn_protocol.address_groups import address_group
+from pfn_protocol.addresses import Source, with_address
+from pfn_protocol.effects import ForgetPeer
+from pfn_protocol.limits import left_out_max, peers_known_max, peers_per_group_max, peers_unlinked_max, view_sample_max
+from pfn_protocol.messages import PeerAddress
+from pfn_protocol.outgoing import Outgoing
+from pfn_protocol.peer import LinkState, LinkView, Peer
+
+# The chance in the delay before the next dial, as a part of the delay.
+_jitter = 0.25
+
+
+class KnownPeers:
+    """All other nodes that this one knows of."""
+
+    def __init__(self, me: bytes, rng: Random, outgoing: Outgoing, *, hosts_shared: bool) -> None:
+        self._me = me
+        self._rng = rng
+        self._outgoing = outgoing
+        self._hosts_shared = hosts_shared
+        self._peers: dict[bytes, Peer] = {}
+        self._blocked: dict[bytes, None] = {}
+        self._linked: dict[bytes, Peer] = {}
+        self._linking: dict[bytes, Peer] = {}
+        self._joined: dict[bytes, Peer] = {}
+        self._hearsay_at: dict[str, int] = {}  # how many known peers were first heard of at each place
+        self._changed = True  # what is due next is to be computed again
+
+    @property
+    def blocked(self) -> tuple[bytes, ...]:
+        """Whom the operator does not listen to, as many as a message can name."""
+        return tuple(sorted(self._blocked))[:left_out_max]
+
+    def find(self, node_id: bytes) -> Peer | None:
+        return self._peers.get(node_id)
+
+    def linked(self) -> list[Peer]:
+        return list(self._linked.values())
+
+    def is_linked(self, node_id: bytes) -> bool:
+        return node_id in self._linked
+
+    @property
+    def is_linking(self) -> bool:
+        return bool(self._linking)
+
+    def view(self) -> tuple[LinkView, ...]:
+        """Everyone, as shown to operators."""
+        return tuple(
+            LinkView(
+                peer.node_id,
+                peer.url,
+                LinkState.BLOCKED.value if peer.node_id in self._blocked else peer.state.value,
+                peer.outbound,
+                peer.round_trip_ms,
+                peer.last_heard_ms,
+                peer.sent,
+                peer.received,
+                peer.differences_found,
+            )
+            for peer in self._peers.values()
+        )
+
+    def learn(
+        self, node_id: bytes, url: str, *, joined: bool = False, announced: bool = False, reached: bool = False
+    ) -> None:
+        """There is said to be a node at this URL: by the operator, by itself, by what was kept, or by others."""
+        if node_id == self._me or not url:
+            return
+        peer = self._peers.get(node_id) or self._add(node_id, url, needed=joined or reached)
+        if peer is None:
+            return
+        peer.joined = peer.joined or joined
+        source = Source.JOINED if joined else Source.ANNOUNCED if announced else Source.HEARD
+        peer.addresses = with_address(peer.addresses, url, source)
+        if reached:
+            self._prove(peer, url)
+        if joined:
+            peer.next_dial_ms = 0
+            self._joined[node_id] = peer
+        if not peer.linked and (joined or not peer.url or source < peer.addresses.get(peer.url, Source.HEARD)):
+            peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
+        self._changed = True
+
+    def forget(self, node_id: bytes) -> None:
+        """It left the mesh, or is too long silent."""
+        peer = self._peers.get(node_id)
+        if peer is not None:
+            self._remove(peer)
+            self._outgoing.add(ForgetPeer(node_id))
+
+    def _prove(self, peer: Peer, url: str) -> None:
+        """It proved its key there. Of others that did so at the same place only those last heard of stay (R132)."""
+        peer.proven = url
+        peer.addresses = with_address(peer.addresses, url, Source.PROVEN)
+        place = self._place_of(url)
+        others = [
+            one
+            for one in self._peers.values()
+            if one is not peer and one.proven and self._place_of(one.proven) == place
+        ]
+        may_go = sorted((one for one in others if one.may_go), key=lambda one: one.last_heard_ms or 0)
+        for one in may_go[: max(0, len(others) + 1 - peers_per_group_max)]:
+            self.forget(one.node_id)
+
+    def _passive(self) -> int:
+        return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
+
+    def _set_state(self, peer: Peer, state: LinkState) -> None:
+        self._changed = True
+        peer.state = state
+        self._linked.pop(peer.node_id, None)
+        self._linking.pop(peer.node_id, None)
+        if state is LinkState.LINKED:
+            self._linked[peer.node_id] = peer
+        elif state is LinkState.LINKING:
+            self._linking[peer.node_id] = peer
+
+    def _sample(self, asker: bytes) -> tuple[PeerAddress, ...]:
+        """Some nodes that were reached from here, for another node to try: where they proved their key (R98)."""
+        proven = [peer for peer in self._peers.values() if peer.proven and peer.url and peer.node_id != asker]
+        chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
+        return tuple(PeerAddress(peer.node_id, peer.proven) for peer in chosen)
+
+    def _add(self, node_id: bytes, url: str, *, needed: bool, asks: bool = False, pinned: bool = False) -> Peer | None:
+        """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limits."""
+        place = self._place_of(url) if url else ""
+        if not (needed or asks):
+            if len(self._peers) - len(self._linked) >= peers_unlinked_max:
+                return None
+            if self._hearsay_at.get(place, 0) >= peers_per_group_max:
+                return None
+        if len(self._peers) >= peers_known_max:
+            hearsay = next((peer for peer in self._peers.values() if peer.is_hearsay), None)
+            if hearsay is not None:
+                self._remove(hearsay)
+            elif not needed:
+                return None
+        peer = self._peers[node_id] = Peer(node_id, pinned=pinned, place=place)
+        if place:
+            self._hearsay_at[place] = self._hearsay_at.get(place, 0) + 1
+        self._changed = True
+        return peer
+
+    def _place_of(self, url: str) -> str:
+        return address_group(url, hosts_shared=self._hosts_shared)
+
+    def _remove(self, peer: Peer) -> None:
+        self._set_state(peer, LinkState.KNOWN)
+        self._joined.pop(peer.node_id, None)
+        del self._peers[peer.node_id]
+        if peer.place:
+            self._hearsay_at[peer.place] -= 1
+            if not self._hearsay_at[peer.place]:
+                del self._hearsay_at[peer.place]
+
+    def _is_dialable(self, peer: Peer) -> bool:
+        return peer.is_unlinked and bool(peer.url) and peer.node_id not in self._blocked
+
+    def _with_jitter(self, delay_ms: int) -> int:
+        return delay_ms + int(delay_ms * _jitter * self._rng.random())

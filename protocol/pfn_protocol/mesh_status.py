@@ -1,0 +1,16 @@
+"""The mesh as it is shown in numbers."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MeshStatus:
+    """The mesh in a few numbers."""
+
+    announcements: int  # in the set
+    digest: bytes  # of the set
+    authors: int  # admitted
+    parked: int
+    links: int
+    last: tuple[int, int]  # (epoch, seq) of the last own announcement
+    muted: bool  # another node uses the same key, so this one is silent

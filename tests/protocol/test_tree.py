@@ -1,0 +1,168 @@
+"""The tree of pushes: what is pruned, pulled, offered and grafted, and what is left to reconciliation."""
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from pfn_node.simulation.network import Network
+from pfn_protocol.address_groups import address_group
+from pfn_protocol.announcements import Kind
+from pfn_protocol.effects import SendRequest
+from pfn_protocol.gossip import Gossip
+from pfn_protocol.gossip_links import GossipLink
+from pfn_protocol.messages import SetStatus
+from pfn_protocol.outgoing import Outgoing
+from pfn_protocol.pulls import Pulls
+from pfn_protocol.registry import Registry
+from pfn_protocol.slots import Entry
+
+PEER, OTHER, THIRD = b"p" * 32, b"o" * 32, b"t" * 32
+ONE, TWO = b"1" * 32, b"2" * 32
+NOW = 1_000_000
+EMPTY = SetStatus(0, bytes(32), bytes(8))
+
+
+def test_an_id_that_was_told_is_asked_for_after_a_second_or_more_and_then_of_the_next_one() -> None:
+    pulls = Pulls(Random(1))
+    pulls.heard(ONE, PEER, NOW)
+    pulls.heard(ONE, OTHER, NOW + 10)
+    due_ms = pulls.wake_at
+    assert due_ms is not None and NOW + 1_000 <= due_ms <= NOW + 1_500
+
+    assert pulls.take_due(due_ms - 1, {PEER: True, OTHER: True}) == {}
+    assert pulls.take_due(due_ms, {PEER: True, OTHER: True}) == {PEER: [ONE]}
+    assert pulls.wake_at is None
+    pulls.failed((ONE, TWO), PEER, due_ms, gone=False)
+    assert pulls.take_due(due_ms, {PEER: True, OTHER: True}) == {OTHER: [ONE]}
+    pulls.failed((ONE,), PEER, due_ms, gone=False)  # it is not the one that was asked
+    pulls.failed((ONE,), OTHER, due_ms, gone=True)
+    assert pulls.take_due(due_ms, {PEER: True, OTHER: True}) == {PEER: [ONE]}
+    assert pulls.arrived(ONE) is not None and pulls.arrived(ONE) is None
+
+
+def test_when_nobody_is_left_to_ask_the_next_one_that_tells_it_is_asked_at_once() -> None:
+    pulls = Pulls(Random(1))
+    pulls.heard(ONE, PEER, NOW)
+    pulls.take_due(NOW + 1_500, {PEER: True})
+    pulls.failed((ONE,), PEER, NOW + 1_500, gone=True)
+    assert pulls.take_due(NOW + 1_500, {}) == {}
+
+    pulls.heard(ONE, OTHER, NOW + 1_600)
+
+    assert pulls.take_due(NOW + 1_600, {OTHER: True}) == {OTHER: [ONE]}
+
+
+def test_a_busy_neighbour_is_asked_a_little_later() -> None:
+    pulls = Pulls(Random(1))
+    pulls.heard(ONE, PEER, NOW)
+
+    assert pulls.take_due(NOW + 1_500, {PEER: False}) == {}
+    assert pulls.take_due(NOW + 1_551, {PEER: True}) == {PEER: [ONE]}
+
+
+def test_after_some_attempts_an_id_is_left_to_reconciliation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.pulls.pulls_per_id_max", 2)
+    pulls = Pulls(Random(1))
+    assert pulls.wants(ONE, PEER, NOW)
+    assert not pulls.wants(ONE, OTHER, NOW)
+    assert pulls.take_due(NOW + 1_500, {PEER: True})
+    pulls.failed((ONE,), PEER, NOW + 1_500, gone=False)
+
+    assert pulls.take_due(NOW + 1_500, {PEER: True}) == {}
+    pulls.heard(ONE, OTHER, NOW + 1_600)
+    assert not pulls.wants(ONE, OTHER, NOW + 1_600)
+    assert pulls.wake_at is None
+
+
+def test_only_so_many_ids_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.pulls.pulls_waiting_max", 1)
+    pulls = Pulls(Random(1))
+    for number in range(8):
+        pulls.heard(bytes([number]) * 32, PEER, NOW)
+
+    assert pulls.take_due(NOW + 1_500, {PEER: True}) == {PEER: [bytes([7]) * 32]}
+
+
+def test_queues_of_a_link_are_bounded_and_what_waits_when_it_is_pruned_goes_as_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pfn_protocol.gossip_links.outbox_ids_max", 1)
+    link = GossipLink(PEER, "http://peer.test", (), False, True, False, NOW, NOW)
+    for announcement_id in (ONE, TWO):
+        link.put_body(announcement_id)
+        link.put_offer(announcement_id)
+
+    link.make_lazy(NOW + 100)
+    link.put_id(TWO, NOW)
+
+    assert not link.eager and not link.bodies
+    assert link.offers == {ONE: None} and link.ids == {ONE: NOW + 100}
+    link.holds(ONE)
+    assert not link.offers and not link.ids
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts_shared", "group"),
+    [
+        ("https://203.0.113.7:444", False, "203.0.0.0/16"),
+        ("https://[2001:db8:1::7]", False, "2001:db8::/32"),
+        ("http://127.0.0.1:8000", True, "http://127.0.0.1:8000"),
+        ("http://10.1.2.3", False, "10.1.0.0/16"),
+        ("http://localhost", True, "http://localhost"),
+        ("http://node.local", True, "http://node.local"),
+        ("http://localhost", False, "localhost"),
+        ("https://a.b.example.org", True, "example.org"),
+        ("https://a.plugins.co.uk", False, "plugins.co.uk"),
+    ],
+)
+def test_addresses_of_one_network_or_domain_are_one_group(url: str, hosts_shared: bool, group: str) -> None:
+    assert address_group(url, hosts_shared=hosts_shared) == group
+
+
+def test_in_a_ring_the_second_copy_is_pruned_and_the_tree_still_reaches_everybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pfn_protocol.gossip.arrivals_remembered_max", 4)
+    network = Network()
+    nodes = [network.node(f"node-{number}") for number in range(4)]
+    for one, other in pairwise([*nodes, nodes[0]]):
+        one.pin(other)
+        other.pin(one)
+        one.join(other)
+    network.elapse(seconds=10)
+    for number in range(6):
+        nodes[number % 4].sees(f"plugin-{number}")
+        network.elapse(seconds=2)
+
+    assert all(len(node.versions()) == 6 for node in nodes)
+    pruned = [answer for node in nodes for answer in node.answers if getattr(answer.message, "prune", False)]
+    assert pruned
+    assert nodes[0].mesh.status().digest == nodes[1].mesh.status().digest
+
+
+def test_what_waits_for_a_neighbour_that_moved_is_sent_to_its_new_address() -> None:
+    registry, outgoing = Registry(PEER), Outgoing()
+    gossip = Gossip(registry, outgoing, lambda peer: EMPTY, Random(1), has_url=True)
+    gossip.open(OTHER, "http://old.test", (), NOW, asked=True)
+    gossip.flush(NOW)
+    gossip.offer(OTHER, [ONE])
+
+    gossip.open(OTHER, "http://new.test", (), NOW + 1, asked=False)
+    gossip.flush(NOW + 1)
+
+    requests = [effect for effect in outgoing.drain() if isinstance(effect, SendRequest)]
+    assert [one.url for one in requests] == ["http://old.test", "http://new.test"]
+
+
+def test_news_that_comes_over_a_link_that_ended_meanwhile_has_no_parent() -> None:
+    registry, outgoing = Registry(PEER), Outgoing()
+    gossip = Gossip(registry, outgoing, lambda peer: EMPTY, Random(1), has_url=True)
+    entry = Entry(ONE, THIRD, Kind.VERSION, "dev@pub.test/hello/1.0", 0, NOW, 400, None)
+    gossip.open(OTHER, "http://other.test", (), NOW, asked=True)
+
+    gossip.tell([entry], THIRD, NOW)
+    gossip.flush(NOW)
+
+    (request,) = [effect for effect in outgoing.drain() if isinstance(effect, SendRequest)]
+    assert request.peer == OTHER
