@@ -57,8 +57,6 @@ COMPARING_MS = 30_000
 ADDRESSES_KNOWN = 16
 # Nodes that broadcast; all others pin them, so that what they say belongs to everybody's set.
 SENDERS_MAX = 64
-# Nobody compares sets while the push is measured.
-NEVER_MS = 10**12
 _MASK = (1 << 64) - 1
 
 _REQUEST, _ANSWER, _FAILURE, _WAKE = range(4)
@@ -204,7 +202,7 @@ class ScaleNetwork:
             if index != node.index:
                 known[index] = None
         peers = tuple(PeerAddress(self.nodes[index].id, self.nodes[index].url) for index in known)
-        options = MeshOptions(node.url, "simulated/1", (), status_every_ms=NEVER_MS)
+        options = MeshOptions(node.url, "simulated/1", (), status_every_ms=None)
         rng = Random(f"{self.options.seed} {node.index}")
         restored = Restored((), peers, pins, (), (0, 0))
         node.mesh = Mesh(key, "main", options, rng, restored, self.now_ms, accept=self._accept, announce=self._announce)

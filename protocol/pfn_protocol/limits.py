@@ -214,11 +214,14 @@ outbox_ids_max: Final = 1_024
 push_bytes_max: Final = 229_376
 # Ids offered in one message, and ids told in one: with the bodies they fit gossip_bytes_max.
 offered_ids_max: Final = 256
-# Ids wait this long for a message to go with, and for the neighbour to have got the bodies from somebody else.
-ids_wait_ms: Final = 100
-# Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for.
+# Ids wait for a message to go with, and for the neighbour to tell them first: as long as chance says between these two.
+# Neighbours get news within one hop's delay of each other, so if they waited equally long both would tell, in vain.
+ids_wait_ms_min: Final = 100
+ids_wait_ms_max: Final = 600
+# Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for. If a fifth
+# of all requests and of all answers is lost, twelve attempts fail once in 200,000 times.
 pulls_waiting_max: Final = 4_096
-pulls_per_id_max: Final = 8
+pulls_per_id_max: Final = 12
 # An id's body is asked for after as many times the median delay of a hop, at least a second, and up to half as long
 # again: a push that is under way, or is repeated after a loss, comes first.
 pull_hops: Final = 4

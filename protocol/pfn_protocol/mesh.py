@@ -7,7 +7,6 @@ they are to be performed: keeping before telling. `wake_at` is the one deadline;
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import assert_never
 
@@ -56,7 +55,6 @@ class Mesh:
         self._registry = Registry(self._me, self._pins)
         self._intake = Intake(self._registry, self._outgoing, mesh, accept)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
-        self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
         self._secrets = secrets = LinkSecrets(rng)
         self._peers = Peers(
             self._me,
@@ -67,6 +65,8 @@ class Mesh:
             hosts_shared=options.hosts_shared,
             mesh_nodes=lambda: self._registry.authors,
         )
+        sponsored = own_node.sponsored if own_node else ()
+        self._sponsoring = Sponsoring(sponsored, self._peers.last_heard_ms, now_ms)
         every_ms = options.status_every_ms
         self._gossip = gossip = Gossip(
             self._registry, self._outgoing, self._link_status, rng, has_url=has_url, status_every_ms=every_ms
@@ -94,23 +94,15 @@ class Mesh:
             if said is not None and not said.left:
                 self._peers.learn(view.peer, said.url, announced=True)
         self._sponsoring.remove((*self._pins, *restored.blocked))
+        self._only_gossip = False  # whether the event that is handled concerns nothing but the gossip
+        self._due_ms = self._next_due_ms()  # of everything but the gossip
 
     # What is shown.
 
     @property
     def wake_at(self) -> int | None:
         """When `events.TimePassed` is to be reported, in milliseconds since 1970; None: not before the next event."""
-        if self._stopped:
-            return None
-        return earliest(
-            self._registry.next_expiry_ms,
-            self._intake.next_due_ms,
-            self._sponsoring.next_expiry_ms,
-            self._own.wake_at,
-            self._peers.wake_at,
-            self._gossip.wake_at,
-            self._reconciliation.wake_at,
-        )
+        return None if self._stopped else earliest(self._due_ms, self._gossip.wake_at)
 
     def links(self) -> tuple[LinkView, ...]:
         """Every known peer, as shown to operators."""
@@ -141,6 +133,7 @@ class Mesh:
 
     def handle(self, event: events.Event, now_ms: int) -> list[Effect]:
         """Something happened at `now_ms` (milliseconds since 1970). Returns what is to be done, in this order."""
+        self._only_gossip = False
         match event:
             case events.StatementMade():
                 self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
@@ -165,7 +158,9 @@ class Mesh:
             case _:
                 assert_never(event)
         if not self._stopped:
-            self._settle(now_ms)
+            if not self._only_gossip or (self._due_ms is not None and now_ms >= self._due_ms):
+                self._settle(now_ms)
+            self._flush(now_ms)
         return self._outgoing.drain()
 
     def _settle(self, now_ms: int) -> None:
@@ -184,6 +179,19 @@ class Mesh:
             self._gossip.tell(own, None, now_ms)
         self._peers.dial(now_ms)
         self._reconciliation.flush(now_ms)
+        self._due_ms = self._next_due_ms()
+
+    def _next_due_ms(self) -> int | None:
+        return earliest(
+            self._registry.next_expiry_ms,
+            self._intake.next_due_ms,
+            self._sponsoring.next_expiry_ms,
+            self._own.wake_at,
+            self._peers.wake_at,
+            self._reconciliation.wake_at,
+        )
+
+    def _flush(self, now_ms: int) -> None:
         for peer_id, told in self._gossip.flush(now_ms).items():
             peer = self._peers.find(peer_id)
             assert peer is not None, "an outbox belongs to a link"
@@ -203,7 +211,6 @@ class Mesh:
             self._answer(event.token, self._refusal(event.peer, now_ms))
             return
         self._peers.heard(peer, now_ms)
-        self._sponsoring.heard(event.peer, now_ms)
         match event.message:
             case messages.GossipRequest():
                 self._on_gossip_received(peer, event.token, event.message, now_ms)
@@ -236,10 +243,11 @@ class Mesh:
                 self._on_relations_changed(now_ms)
 
     def _on_gossip_received(self, peer: Peer, token: int, request: messages.GossipRequest, now_ms: int) -> None:
-        if not self._take_in(peer, request.push, now_ms):
+        if request.push and not self._take_in(peer, request.push, now_ms):
             self._answer(token, self._refusal(peer.node_id, now_ms))
             return
         self._gossip.answer(peer.node_id, token, request, now_ms)
+        self._only_gossip = not request.push and request.status is None and not self._peers.has_changed
         if request.status is not None:
             self._reconciliation.heard_status(peer.node_id, request.status, now_ms)
 
@@ -259,13 +267,12 @@ class Mesh:
         if in_flight is None or peer is None or self._stopped:
             return
         self._peers.answered(peer, in_flight, now_ms)
-        self._sponsoring.heard(peer.node_id, now_ms)
         is_honest = True
         match in_flight.message, event.message:
             case messages.LinkRequest(), messages.LinkAnswer() as answer:
                 self._on_link_answered(peer, in_flight.message, answer, now_ms)
             case messages.GossipRequest(status=told), messages.GossipAnswer() as answer:
-                self._on_gossip_answered(peer, in_flight, replace(answer, status=answer.status or told), now_ms)
+                self._on_gossip_answered(peer, in_flight, answer, answer.status or told, now_ms)
             case messages.FetchRequest(), messages.FetchAnswer() as answer:
                 self._on_fetch_answered(peer, in_flight, answer, now_ms)
             case messages.AuthorsRequest(), messages.AuthorsAnswer() as answer:
@@ -300,10 +307,20 @@ class Mesh:
         else:
             self._on_linked(peer, now_ms)
 
-    def _on_gossip_answered(self, peer: Peer, in_flight: InFlight, answer: messages.GossipAnswer, now_ms: int) -> None:
+    def _on_gossip_answered(
+        self,
+        peer: Peer,
+        in_flight: InFlight,
+        answer: messages.GossipAnswer,
+        status: messages.SetStatus | None,
+        now_ms: int,
+    ) -> None:
         self._gossip.answered(in_flight, answer, now_ms)
-        if self._take_in(peer, answer.push, now_ms) and peer.linked and answer.status is not None:
-            self._reconciliation.heard_status(peer.node_id, answer.status, now_ms)
+        self._only_gossip = not answer.push and status is None and not self._peers.has_changed
+        if answer.push:
+            self._take_in(peer, answer.push, now_ms)
+        if peer.linked and status is not None:
+            self._reconciliation.heard_status(peer.node_id, status, now_ms)
 
     def _on_fetch_answered(self, peer: Peer, in_flight: InFlight, answer: messages.FetchAnswer, now_ms: int) -> None:
         is_pull = self._gossip.is_pull(in_flight)
@@ -337,8 +354,7 @@ class Mesh:
 
     def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> bool:
         """Take in what a peer pushed. Returns whether the link still stands."""
-        if raws:
-            self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
+        self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
         return peer.linked
 
     def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int, *, limited: bool = False) -> dict[bytes, bool]:

@@ -83,7 +83,7 @@ class Reconciliation:
         link_set.leave_out(left_out)
         self._comparisons[peer] = Comparison(url, link_set)
         self._snapshot.stop(peer)
-        self._prefixes.keep_only(peer, self._secrets.salts(peer))
+        self._prefixes.keep_only(peer, self._secrets.salts)
         self._serving.open(peer, now_ms)
 
     def close(self, peer: bytes, now_ms: int) -> None:
@@ -92,7 +92,7 @@ class Reconciliation:
         self._snapshot.stop(peer)
         self._serving.close(peer, now_ms)
         self._secrets.forget(peer)
-        self._prefixes.keep_only(peer, [])
+        self._prefixes.keep_only(peer, self._secrets.salts)
 
     def stop(self, now_ms: int) -> None:
         """Answer all that wait for cells, and do nothing any more."""
@@ -225,7 +225,7 @@ class Reconciliation:
             return
         comparison = self._comparisons.get(peer)
         if comparison is None:
-            self._prefixes.keep_only(peer, [])
+            self._prefixes.keep_only(peer, self._secrets.salts)
             return
         self._serving.built(peer, comparison.link_set, now_ms)
         round_ = comparison.round

@@ -19,7 +19,7 @@ from pfn_protocol.admission import admitted_authors, trusted_via
 from pfn_protocol.announcements import Kind, NodeStatement
 from pfn_protocol.author_share import AuthorShare
 from pfn_protocol.changes import ChangeLog
-from pfn_protocol.limits import sketch_id_bytes
+from pfn_protocol.limits import admitted_authors_max, sketch_id_bytes, slots_sponsored_max
 from pfn_protocol.messages import AuthorSummary
 from pfn_protocol.parking import Parking
 from pfn_protocol.set_digest import SetDigest
@@ -206,8 +206,20 @@ class Registry:
 
     def set_policy(self, pins: Iterable[bytes], sponsored: Iterable[bytes]) -> AdmissionChange:
         """This node pins and sponsors these from now on."""
+        former_pins, former_sponsored = self._pins, self._sponsored
         self._pins, self._sponsored = tuple(pins), tuple(sponsored)
+        newcomers = [one for one in self._sponsored if one not in self._caps]
+        has_room = len(self._caps) + len(newcomers) <= admitted_authors_max
+        if self._pins == former_pins and has_room and set(former_sponsored) <= set(self._sponsored):
+            return self._sponsor(newcomers)
         return self.readmit()
+
+    def _sponsor(self, newcomers: list[bytes]) -> AdmissionChange:
+        """Only these are let in, and whom a newcomer pins or sponsors admits nobody: the graph stays as it is."""
+        self._caps.update(dict.fromkeys(newcomers, slots_sponsored_max))
+        self.admission_version += bool(newcomers)
+        admitted, superseded = self._let_in(newcomers)
+        return AdmissionChange(admitted, (), superseded, bool(newcomers))
 
     def readmit(self) -> AdmissionChange:
         """Judge again who is admitted, after pins or sponsored nodes changed somewhere."""

@@ -95,7 +95,7 @@ TINY_LIMITS = {
     "admission.admitted_authors_max": 5,
     "admission.slots_pinned_max": 3,
     "admission.slots_sponsored_max": 2,
-    "gossip.arrivals_remembered_max": 3,
+    "tree.arrivals_remembered_max": 3,
     "gossip.offered_ids_max": 2,
     "gossip_links.gossip_push_max": 2,
     "gossip_links.offered_ids_max": 2,
