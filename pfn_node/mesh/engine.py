@@ -28,9 +28,9 @@ from pfn_node.mesh.joining import Joining
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
-from pfn_node.mesh.prefix_builds import PrefixBuilds
 from pfn_node.mesh.restoring import blocked, pinned, restore_mesh
 from pfn_node.mesh.signed_texts import SignedTexts
+from pfn_node.mesh.sketch_work import SketchWork
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
@@ -85,7 +85,7 @@ class Engine:
         self._rng = rng
         self._clock = clock
         self._in_thread = in_thread or worker_threads()
-        build_in_thread = in_thread or worker_threads(1, abandon=True)
+        sketch_in_thread = in_thread or worker_threads(1, abandon=True)
         self._mesh: Mesh | None = None
         self._nursery: trio.Nursery | None = None
         self._opinions: dict[bytes, Peer] = {}  # of the operator: nodes joined, pinned or blocked
@@ -102,7 +102,7 @@ class Engine:
         self._backfill = self._new_backfill()
         self._joining = self._new_joining()
         self._outgoing = self._new_outgoing()
-        self._builds = PrefixBuilds(in_thread=build_in_thread, report=self._turns.report)
+        self._sketches = SketchWork(in_thread=sketch_in_thread, report=self._turns.report)
         self._incoming = self._new_incoming()
 
     # ---- The parts, and what each is told of the others.
@@ -195,7 +195,7 @@ class Engine:
                     ask=partial(self._outgoing.start, nursery),
                     answer=self._incoming.deliver,
                     follow_up=self._follow_up,
-                    build=partial(self._builds.start, nursery),
+                    sketch=partial(self._sketches.start, nursery),
                 )
                 nursery.start_soon(self._turns.run, mesh, doers)
                 await nursery.start(self._joining.run, self._settings.join)

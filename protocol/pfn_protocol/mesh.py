@@ -6,7 +6,6 @@ intake.py), then `_settle` lets each of them do what has become due, and the eff
 they are to be performed: keeping before telling. `wake_at` is the one deadline; `TimePassed` may come early or late.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import assert_never
@@ -15,6 +14,7 @@ from pfn_protocol.clock_check import ClockCheck
 from pfn_protocol.effects import Effect, SendAnswer
 from pfn_protocol.events import (
     AnswerReceived,
+    CellsDecoded,
     Event,
     PeerFound,
     PeerUnreachable,
@@ -52,12 +52,12 @@ from pfn_protocol.messages import (
 )
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.own_announcements import MeshOptions, OwnAnnouncements
-from pfn_protocol.pages import answer_question
 from pfn_protocol.peer import LinkState, LinkView, Peer
 from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, Peers
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
 from pfn_protocol.restoring import Restored, restore
+from pfn_protocol.snapshot import SnapshotProgress
 from pfn_protocol.sponsoring import Sponsoring
 
 
@@ -72,6 +72,7 @@ class MeshStatus:
     links: int
     last: tuple[int, int]  # (epoch, seq) of the last own announcement
     muted: bool  # another node uses the same key, so this one is silent
+    snapshot: SnapshotProgress | None  # while this node is filled by its neighbours
 
 
 class Mesh:
@@ -155,6 +156,7 @@ class Mesh:
             links=len(self._peers.linked()),
             last=self._own.last,
             muted=self._own.is_muted,
+            snapshot=self._reconciliation.snapshot_progress,
         )
 
     # What happens.
@@ -174,8 +176,8 @@ class Mesh:
                 self._peers.learn(event.peer, event.url, joined=True)
             case PolicyChanged():
                 self._on_policy_changed(event, now_ms)
-            case PrefixBuilt():
-                self._reconciliation.built(event.build_id, event.cells, now_ms)
+            case PrefixBuilt() | CellsDecoded():
+                self._reconciliation.computed(event, now_ms)
             case TimePassed():
                 pass  # `_settle` does whatever is due
             case ShutdownRequested():
@@ -223,11 +225,9 @@ class Mesh:
             case CellsRequest():
                 self._reconciliation.asked_for_cells(event.peer, event.token, event.message, now_ms)
             case FetchRequest() | AuthorsRequest() | IdsRequest() | SnapshotRequest():
-                self._reconciliation.heard_question(event.peer, event.message)
-                self._answer(event.token, *answer_question(self._registry, event.message, self._left_out(peer)))
+                self._answer(event.token, *self._reconciliation.asked(event.peer, event.message, self._left_out(peer)))
             case HaveRequest():
-                sentence = "which artifacts are here is not asked of the mesh machine"
-                self._answer(event.token, RefusedAnswer("R77", sentence, now_ms))
+                self._answer(event.token, RefusedAnswer("R77", "the mesh machine knows no artifacts", now_ms))
             case _:
                 assert_never(event.message)
 
@@ -254,8 +254,8 @@ class Mesh:
             return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
         return RefusedAnswer(RULE_NOT_LINKED, "there is no link between us; ask for one first", now_ms)
 
-    def _answer(self, token: int, message: Answer, bodies: Sequence[bytes] = ()) -> None:
-        self._outgoing.add(SendAnswer(token, message, tuple(bodies)))
+    def _answer(self, token: int, message: Answer, bodies: tuple[bytes, ...] = ()) -> None:
+        self._outgoing.add(SendAnswer(token, message, bodies))
 
     # Answers of others.
 
@@ -332,12 +332,12 @@ class Mesh:
 
     # What it comes to.
 
-    def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> bool:
+    def _take_in(self, peer: Peer, raws: tuple[bytes, ...], now_ms: int) -> bool:
         """Take in what a peer pushed. Returns whether the link still stands."""
         self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
         return peer.linked
 
-    def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> dict[bytes, bool]:
+    def _pull(self, peer: Peer, raws: tuple[bytes, ...], now_ms: int) -> dict[bytes, bool]:
         """Take in what a peer was asked for. Returns of each valid one whether it came into the set."""
         taken = self._intake.take(raws, now_ms, pushed=False)
         self._on_taken(taken, peer, now_ms, pulled=True)
