@@ -23,8 +23,10 @@ from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.backfill import Backfill
 from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.filling_report import FillingReport
 from pfn_node.mesh.incoming import Incoming
 from pfn_node.mesh.joining import Joining
+from pfn_node.mesh.mirror_sets import MirrorSets
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
@@ -97,6 +99,8 @@ class Engine:
         self._bodies = Bodies(database)
         self._client = PeerClient(outbound, key, settings.mesh, self._now_ms)
         self._turns = Turns(database=database, bodies=self._bodies, clock=clock)
+        self._availability = Availability(self._client)
+        self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
         self._texts = self._new_texts()
         self._backfill = self._new_backfill()
@@ -111,11 +115,22 @@ class Engine:
         return ArtifactFetch(
             artifacts=self._artifacts,
             client=self._client,
-            availability=Availability(self._client),
+            availability=self._availability,
             bytes_per_second_min=self._settings.transfer_bytes_per_second_min,
             report_kept=self._record_mirrored,
             report_lie=lambda _, sentence: self._alert(sentence),
             in_thread=self._in_thread,
+        )
+
+    def _new_mirror_sets(self) -> MirrorSets:
+        return MirrorSets(
+            client=self._client,
+            database=self._database,
+            availability=self._availability,
+            secrets=lambda: self._mesh.secrets if self._mesh is not None else None,
+            is_pinned=self._is_pinned,
+            in_thread=self._in_thread,
+            now_ms=self._now_ms,
         )
 
     def _new_texts(self) -> SignedTexts:
@@ -135,6 +150,7 @@ class Engine:
             bodies=self._bodies,
             clock=self._clock,
             fetch_artifact=self.fetch_artifact,
+            survey=self._survey,
             fetch_texts=self._fetch_texts,
         )
 
@@ -177,6 +193,7 @@ class Engine:
             pages=PageLimits(is_pinned=self._is_pinned, now_ms=self._now_ms),
             bodies=self._bodies,
             artifacts=self._artifacts,
+            mirror_cells=self._mirror_sets.answer,
             traffic=self._traffic,
             clock=self._clock,
             submit=self._turns.submit,
@@ -200,6 +217,7 @@ class Engine:
                 nursery.start_soon(self._turns.run, mesh, doers)
                 await nursery.start(self._joining.run, self._settings.join)
                 nursery.start_soon(self._backfill.run)
+                nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
                 task_status.started()
         except Exception as error:
             log.critical("the mesh cannot go on; the node ends", error=repr(error))
@@ -363,6 +381,11 @@ class Engine:
         log.warning("security", sentence=sentence)
         await self._database.write(lambda db: activity.record_activity(db, "security", sentence, at=at))
 
+    async def _record(self, sentence: str) -> None:
+        """Show in the activity what is nobody's fault."""
+        at = int(self._clock())
+        await self._database.write(lambda db: activity.record_activity(db, "federation_event", sentence, at=at))
+
     async def _record_mirrored(self, sha256: bytes, cache: bool) -> None:
         at = int(self._clock())
         await self._database.write(lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
@@ -370,6 +393,10 @@ class Engine:
     async def _holders(self, source_id: str, sha256: bytes) -> Sequence[Peer]:
         holders = await self._database.read(lambda db: announcements.holders(db, source_id, sha256))
         return [peer for peer in holders if peer.url and not peer.blocked and peer.node_id != self._key.public]
+
+    async def _survey(self, source_id: str) -> None:
+        """Learn what the mirrors of a source have of it, before much of it is fetched."""
+        await self._mirror_sets.survey(source_id, await self._holders(source_id, b""))
 
     async def _fetch_texts(self, author: bytes, statement: VersionStatement) -> None:
         """Get the signed texts of a version, from its author or who has its artifact; then it is judged again."""

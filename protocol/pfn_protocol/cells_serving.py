@@ -67,7 +67,7 @@ class CellsServing:
             asker.served, asker.since_ms = 0, now_ms
         salt = self._secrets.salt_named(peer, request.salt)
         if request.set_name:
-            self._refuse(token, RULE_NO_SUCH_SET, "only the set of announcements is compared here", now_ms)
+            self._refuse(token, RULE_NO_SUCH_SET, "which artifacts are here the mesh machine does not know", now_ms)
         elif salt is None:
             self._refuse(token, RULE_NO_SUCH_SALT, "this link has no such salt; use pages of ids", now_ms)
         elif request.start + request.count > sketch_cells_max:

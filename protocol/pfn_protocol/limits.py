@@ -263,6 +263,9 @@ sketch_small_set_max: Final = 4_096
 sketch_builds_waiting_max: Final = 2
 # Cells served over one link in an hour: twice the longest prefix, 11 MB.
 sketch_cells_per_hour_max: Final = 524_288
+# Artifacts of one source whose mirrors are compared by cells: made in 60 ms. Sources that release more are rare.
+mirror_set_max: Final = 16_384
+mirror_cells_max: Final = 32_768
 # A link's secret, and what of it a request for cells names.
 salt_bytes: Final = 32
 salt_name_bytes: Final = 4
@@ -288,6 +291,8 @@ snapshot_page_ms_max: Final = 15_000
 snapshot_part_ms_max: Final = 30_000
 # How long a neighbour that gave its part back is left in peace.
 snapshot_rest_ms: Final = 10_000
+# If nobody brought anything for so long, rounds take over: they need less of a neighbour at once.
+snapshot_idle_ms_max: Final = 120_000
 # A part that should have so many announcements has half of them, unless something is withheld: ids are spread evenly.
 snapshot_withheld_min: Final = 64
 # Pages of one snapshot: over two million announcements. What is left after that, rounds find.

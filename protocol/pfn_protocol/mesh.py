@@ -90,7 +90,7 @@ class Mesh:
         self._intake = Intake(self._registry, self._outgoing, mesh)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
         self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
-        self._secrets = secrets = LinkSecrets(rng)
+        self.secrets = secrets = LinkSecrets(rng)  # of the links: mirror sets are compared under them too
         self._peers = Peers(self._me, options.url, rng, self._outgoing, secrets, hosts_shared=options.hosts_shared)
         self._gossip = gossip = Gossip(self._registry, self._outgoing, self._link_status, has_url=has_url)
         self._reconciliation = Reconciliation(self._registry, self._outgoing, secrets, gossip.offer, has_url=has_url)
@@ -299,7 +299,7 @@ class Mesh:
         was_linked = peer.linked
         if not self._peers.answered_link(peer, answer, now_ms):
             return
-        self._secrets.answered(peer.node_id, request, answer)
+        self.secrets.answered(peer.node_id, request, answer)
         if was_linked:
             self._leave_out(peer)
         else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pfn_protocol.comparison import Comparison, Round, goes_on
 from pfn_protocol.limits import (
     digest_bytes,
+    snapshot_idle_ms_max,
     snapshot_page_ms_max,
     snapshot_pages_max,
     snapshot_part_min,
@@ -74,6 +75,7 @@ class Snapshot:
         self._received = 0
         self._gained = 0
         self._pages = 0
+        self._brought_ms = 0  # when a page brought something, or the first neighbour came
 
     @property
     def progress(self) -> SnapshotProgress | None:
@@ -109,6 +111,8 @@ class Snapshot:
         if not self._is_under_way:
             self._begin(comparison.link_set.status().count, status.count)
         comparison.round = None
+        if not self._givers:
+            self._brought_ms = now_ms
         self._givers.setdefault(peer, _Giver())
         self.flush(now_ms)
         return True
@@ -128,6 +132,7 @@ class Snapshot:
         part = giver.part
         self._pages += 1
         self._received += len(delivered)
+        self._brought_ms = now_ms if delivered else self._brought_ms
         self._gained += sum(came and one in self._registry for one, came in delivered.items())
         part.received += len(delivered)
         if self._pages >= snapshot_pages_max:
@@ -168,7 +173,8 @@ class Snapshot:
                 giver.part, giver.since_ms = self._waiting.popleft(), now_ms
                 comparison.round, comparison.due_ms = Round(now_ms), None
                 comparison.ask(self._outgoing, peer, _request(giver.part), now_ms)
-        if self._is_under_way and self._givers and not any(map(self._may_give, self._givers.values())):
+        is_idle = now_ms - self._brought_ms >= snapshot_idle_ms_max
+        if self._givers and (is_idle or not any(map(self._may_give, self._givers.values()))):
             self._end(now_ms)
 
     def _is_free(self, peer: bytes, giver: _Giver) -> bool:

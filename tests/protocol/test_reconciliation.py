@@ -683,12 +683,12 @@ def test_a_list_of_authors_that_costs_too_much_is_not_asked_for(monkeypatch: pyt
 def test_cells_come_in_as_many_answers_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pfn_protocol.cells_round.sketch_batch_max", 500)
     alice, bob = pair(4_000)
-    lacking(alice, bob, 2_000)
+    lacking(alice, bob, 1_500)
 
     alice.compare(bob, START_MS)
 
     assert alice.agrees_with(bob)
-    assert len(alice.requests(CellsRequest)) >= 6
+    assert len(alice.requests(CellsRequest)) >= 5
     assert len(alice.builds) == 1
 
 
