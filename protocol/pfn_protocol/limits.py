@@ -249,7 +249,7 @@ sketch_difference_max: Final = 175_000
 sketch_inline_cells_max: Final = 8_192
 # A difference up to this is added up to verify the round (40 ms); of a larger one the next status says it.
 sketch_verified_max: Final = 10_000
-# The state that a round began with stands for this long; a round takes a few round trips.
+# The state that a round began with stands for this long after every answer: a megabyte of cells on a slow line.
 sketch_frozen_ms: Final = 30_000
 # A prefix is kept up to date by the log of changes, so that age does no harm; a day bounds what a mistake could do.
 sketch_prefix_ms_max: Final = 86_400_000

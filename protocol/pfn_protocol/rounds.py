@@ -19,6 +19,7 @@ from pfn_protocol.limits import (
     authors_pages_max,
     ids_pages_max,
     round_fetches_max,
+    sketch_frozen_ms,
     sketch_id_bytes,
     sketch_inline_cells_max,
 )
@@ -148,6 +149,7 @@ class Rounds:
             if not self._prefixes.want(peer, comparison.link_set, cells.salt.key, cells.goal, now_ms):
                 self._climb(peer, comparison, round_, now_ms, to=Rung.PAGES)
             return
+        prefix.own_until_ms = now_ms + sketch_frozen_ms
         outcome: Cells | Difference | RoundEnd | None = cells.take(prefix.cells)
         if isinstance(outcome, Cells):
             if len(outcome) > sketch_inline_cells_max:

@@ -460,9 +460,9 @@ def test_cells_are_served_of_a_set_that_stands_still_while_a_round_lasts() -> No
     assert (first.count, first.digest) == (second.count, second.digest) == (60, second.digest)
     assert len(second.cells) == 2_100
 
-    late = alice.ask(bob, cells_request(alice, bob, 132, 100), START_MS + sketch_frozen_ms)
+    late = alice.ask(bob, cells_request(alice, bob, 132, 100), START_MS + 1_000 + sketch_frozen_ms)
     assert rule_of(late) == "R115"
-    anew = alice.ask(bob, cells_request(alice, bob), START_MS + sketch_frozen_ms)
+    anew = alice.ask(bob, cells_request(alice, bob), START_MS + 1_000 + sketch_frozen_ms)
     assert isinstance(anew, CellsAnswer) and anew.count == 65
 
 
