@@ -5,7 +5,8 @@ from heapq import heappop, heappush
 from itertools import count
 
 from pfn_node.simulation.world import START_MS
-from pfn_protocol.effects import BuildPrefix, SendAnswer, SendRequest
+from pfn_protocol.effects import BuildPrefix, DecodeCells, SendAnswer, SendRequest
+from pfn_protocol.events import CellsDecoded
 from pfn_protocol.messages import Answer, FetchAnswer, LinkAnswer, LinkRequest, RefusedAnswer, Request, SnapshotAnswer
 from tests.protocol.parties import Party
 
@@ -92,6 +93,10 @@ class Neighbourhood:
                 self._carry(effect)
             elif isinstance(effect, BuildPrefix):
                 self.asker.build(effect, self.now_ms)
+                self._settle()
+            elif isinstance(effect, DecodeCells):
+                decoded = CellsDecoded(effect.decode_id, effect.cells.decode(effect.salt))
+                self.asker.machine.computed(decoded, self.now_ms)
                 self._settle()
 
     def _at(self, delay_ms: int, what: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from pfn_node.simulation.world import key_of
-from pfn_protocol.limits import snapshot_part_ms_max, snapshot_parts_max
+from pfn_protocol.limits import snapshot_idle_ms_max, snapshot_part_ms_max, snapshot_parts_max, snapshot_rest_ms
 from pfn_protocol.messages import Answer, FetchRequest, IdsRequest, Request, SnapshotAnswer, SnapshotRequest
 from tests.protocol.neighbours import Manner, Neighbourhood, busy, honest, silent, trickling, withholding
 from tests.protocol.parties import Party
@@ -112,6 +112,17 @@ def test_if_all_neighbours_withhold_the_snapshot_is_over_and_an_honest_one_that_
     neighbourhood.link(dave)
 
     assert neighbourhood.run(60, lambda: alice.agrees_with(dave))
+
+
+def test_a_neighbour_that_is_always_busy_for_snapshots_fills_the_node_by_rounds_in_the_end() -> None:
+    def no_snapshots(request: Request, answer: Answer) -> tuple[Answer, int]:
+        return busy(request, answer) if isinstance(request, SnapshotRequest) else (answer, 50)
+
+    neighbourhood, alice, (bob,) = room(6_000, no_snapshots)
+
+    assert neighbourhood.run(2 * snapshot_idle_ms_max / 1_000, lambda: alice.agrees_with(bob))
+
+    assert len(snapshots(alice)) <= snapshot_idle_ms_max / snapshot_rest_ms
 
 
 def test_parts_wait_while_there_is_no_link_and_go_on_where_they_stopped() -> None:
