@@ -216,6 +216,8 @@ ids_pages_max: Final = 8
 round_fetches_max: Final = 4_096
 # Bodies in one answer to fetch or snapshot; ids and the envelope come on top of it.
 page_bytes_max: Final = 1_024_000
+# What was asked for over one link is not asked for over another for so long; who is slow shall not keep it from others.
+fetch_shared_ms_max: Final = 3_000
 # A round that takes longer ends; what is left is found by the next one, perhaps with another neighbour.
 round_ms_max: Final = 600_000
 # How long the answer to one request of a round is waited for: an engine says within some ten seconds that none came.

@@ -17,6 +17,7 @@ from pfn_protocol.comparison import Comparison, Round, Rung, goes_on
 from pfn_protocol.effects import DecodeCells
 from pfn_protocol.limits import (
     authors_pages_max,
+    fetch_shared_ms_max,
     ids_pages_max,
     round_fetches_max,
     sketch_frozen_ms,
@@ -314,9 +315,7 @@ class Rounds:
     def _go_on(self, peer: bytes, comparison: Comparison, round_: Round, now_ms: int) -> None:
         """Fetch what is lacking, then compare the next author, then rest."""
         may_fetch = round_.fetches < round_fetches_max
-        others = (one.round for one in self._comparisons.values() if one.round is not None and one.round is not round_)
-        elsewhere = {announcement_id for other in others for announcement_id in other.fetching}
-        if may_fetch and (batch := round_.next_batch(elsewhere, self._registry)):
+        if may_fetch and (batch := round_.next_batch(self._on_their_way(round_, now_ms), self._registry)):
             round_.fetches += 1
             comparison.ask(self._outgoing, peer, FetchRequest(batch), now_ms)
         elif round_.to_compare and may_fetch:
@@ -325,6 +324,12 @@ class Rounds:
             comparison.ask(self._outgoing, peer, IdsRequest(author, cap, b""), now_ms)
         else:
             self._end(peer, comparison, round_, now_ms)
+
+    def _on_their_way(self, round_: Round, now_ms: int) -> set[bytes]:
+        """Ids that other rounds asked for just now; who lets them wait keeps nobody else from asking."""
+        young = [one for one in self._comparisons.values() if now_ms - one.asked_ms < fetch_shared_ms_max]
+        others = [one.round for one in young if one.round is not None and one.round is not round_]
+        return {announcement_id for other in others for announcement_id in other.fetching}
 
     def _end(self, peer: bytes, comparison: Comparison, round_: Round, now_ms: int) -> None:
         """Everything was asked for. What this came to decides how the next difference is looked into."""
@@ -340,7 +345,8 @@ class Rounds:
         comparison.rung = Rung.FIRST_SALT
         self._release(peer, round_, now_ms)
         comparison.round = None
-        comparison.count_fruit(round_.gained, now_ms)
+        if round_.gained or not round_.left_to_others:  # else it is not known what it would have brought
+            comparison.count_fruit(round_.gained, now_ms)
 
     def _climb(self, peer: bytes, comparison: Comparison, round_: Round, now_ms: int, *, to: Rung) -> None:
         """This did not help: the next rung of the ladder, at once."""

@@ -82,7 +82,7 @@ def knows_the_difference(node: Node, other: Node) -> bool:
     return comparison.agrees(node.mesh._registry, now_ms) or comparison.settled == comparison.digests()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 def test_two_honest_nodes_agree_or_know_their_difference_and_come_to_rest(world: tuple[Operator, Operator]) -> None:
     with (

@@ -35,7 +35,7 @@ from pfn_protocol.messages import (
 )
 from pfn_protocol.prefixes import Prefixes
 from pfn_protocol.sketch import Cells
-from tests.protocol.neighbours import Neighbourhood
+from tests.protocol.neighbours import Neighbourhood, honest
 from tests.protocol.parties import Lie, Party, pair
 from tests.protocol.sets import ALICE, BOB, CAROL, fake_versions
 
@@ -772,3 +772,19 @@ def test_rounds_over_two_links_share_the_work() -> None:
     bodies = [one for of_one in neighbourhood.bodies.values() for one in of_one]
     assert all(len(of_one) > 500 for of_one in neighbourhood.bodies.values())
     assert len({*bodies}) == 2_000 and len(bodies) <= 2_300
+
+
+def test_who_never_brings_what_it_was_asked_for_keeps_nobody_else_from_bringing_it() -> None:
+    def hangs(request: Request, answer: Answer) -> tuple[Answer, int] | None:
+        return None if isinstance(request, FetchRequest) else (answer, 10)
+
+    alice, bob, dave = Party(ALICE), Party(BOB), Party(CAROL)
+    neighbourhood = Neighbourhood(alice)
+    for party in (alice, bob, dave):
+        party.hold(fake_versions(BOB.public, 60))
+    for party, manner in ((bob, hangs), (dave, honest)):
+        party.hold(fake_versions(CAROL.public, 5))
+        neighbourhood.link(party, manner)
+
+    assert neighbourhood.run(30, lambda: alice.agrees_with(dave))
+    assert not neighbourhood.bodies[bob.id]
