@@ -6,7 +6,6 @@ intake.py), then `_settle` lets each of them do what has become due, and the eff
 they are to be performed: keeping before telling. `wake_at` is the one deadline; `TimePassed` may come early or late.
 """
 
-from collections.abc import Sequence
 from random import Random
 from typing import assert_never
 
@@ -22,7 +21,6 @@ from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.mesh_status import MeshStatus
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.own_announcements import Announce, MeshOptions, OwnAnnouncements
-from pfn_protocol.pages import answer_question
 from pfn_protocol.peer import LinkState, LinkView, Peer
 from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, Peers
 from pfn_protocol.reconciliation import Reconciliation
@@ -55,7 +53,7 @@ class Mesh:
         self._registry = Registry(self._me, self._pins)
         self._intake = Intake(self._registry, self._outgoing, mesh, accept)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
-        self._secrets = secrets = LinkSecrets(rng)
+        self.secrets = secrets = LinkSecrets(rng)  # of the links: mirror sets are compared under them too
         self._peers = Peers(
             self._me,
             options.url,
@@ -127,6 +125,7 @@ class Mesh:
             links=len(self._peers.linked()),
             last=self._own.last,
             muted=self._own.is_muted,
+            snapshot=self._reconciliation.snapshot_progress,
         )
 
     # What happens.
@@ -147,8 +146,8 @@ class Mesh:
                 self._peers.learn(event.peer, event.url, joined=True)
             case events.PolicyChanged():
                 self._on_policy_changed(event, now_ms)
-            case events.PrefixBuilt():
-                self._reconciliation.built(event.build_id, event.cells, now_ms)
+            case events.PrefixBuilt() | events.CellsDecoded():
+                self._reconciliation.computed(event, now_ms)
             case events.ComparisonWanted():
                 self._gossip.tell_status(event.peer, now_ms)
             case events.TimePassed():
@@ -219,11 +218,9 @@ class Mesh:
             case (
                 messages.FetchRequest() | messages.AuthorsRequest() | messages.IdsRequest() | messages.SnapshotRequest()
             ):
-                self._reconciliation.heard_question(event.peer, event.message)
-                self._answer(event.token, *answer_question(self._registry, event.message, self._left_out(peer)))
+                self._answer(event.token, *self._reconciliation.asked(event.peer, event.message, self._left_out(peer)))
             case messages.HaveRequest():
-                sentence = "which artifacts are here is not asked of the mesh machine"
-                self._answer(event.token, messages.RefusedAnswer("R77", sentence, now_ms))
+                self._answer(event.token, messages.RefusedAnswer("R77", "the mesh machine knows no artifacts", now_ms))
             case _:
                 assert_never(event.message)
 
@@ -256,8 +253,8 @@ class Mesh:
             return messages.RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
         return messages.RefusedAnswer(RULE_NOT_LINKED, "there is no link between us; ask for one first", now_ms)
 
-    def _answer(self, token: int, message: messages.Answer, bodies: Sequence[bytes] = ()) -> None:
-        self._outgoing.add(SendAnswer(token, message, tuple(bodies)))
+    def _answer(self, token: int, message: messages.Answer, bodies: tuple[bytes, ...] = ()) -> None:
+        self._outgoing.add(SendAnswer(token, message, bodies))
 
     # Answers of others.
 
@@ -301,7 +298,7 @@ class Mesh:
         was_linked = peer.linked
         if not self._peers.answered_link(peer, answer, now_ms):
             return
-        self._secrets.answered(peer.node_id, request, answer)
+        self.secrets.answered(peer.node_id, request, answer)
         if was_linked:
             self._leave_out(peer)
         else:
@@ -352,12 +349,14 @@ class Mesh:
         if self._peers.request_failed(peer, in_flight, now_ms):
             self._forget_link(peer.node_id, now_ms)
 
-    def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> bool:
+    # What it comes to.
+
+    def _take_in(self, peer: Peer, raws: tuple[bytes, ...], now_ms: int) -> bool:
         """Take in what a peer pushed. Returns whether the link still stands."""
         self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
         return peer.linked
 
-    def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int, *, limited: bool = False) -> dict[bytes, bool]:
+    def _pull(self, peer: Peer, raws: tuple[bytes, ...], now_ms: int, *, limited: bool = False) -> dict[bytes, bool]:
         """Take in what a peer was asked for, `limited` by the rates of R89. Returns of each valid one if it is new."""
         taken = self._intake.take(raws, now_ms, pushed=limited)
         self._on_taken(taken, peer, now_ms, pulled=True)

@@ -10,7 +10,7 @@ The registry holds ids and places, never bodies, and decides nothing about links
 subtracted from the digest, author by author.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heappop, heappush
@@ -24,6 +24,7 @@ from pfn_protocol.messages import AuthorSummary
 from pfn_protocol.parking import Parking
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import Entry, Ruling, Slot
+from pfn_protocol.sorted_ids import SortedIds
 
 
 class Verdict(Enum):
@@ -73,6 +74,7 @@ class Registry:
         self.admission_version = 0  # grows whenever somebody is admitted, put out, or gets another cap
         self._by_id: dict[bytes, Entry] = {}
         self._by_short_id: dict[bytes, bytes] = {}
+        self._sorted_ids = SortedIds()
         self._total = SetDigest()
         self._expiries: list[tuple[int, bytes]] = []
         self._caps: dict[bytes, int] = {}
@@ -166,9 +168,14 @@ class Registry:
         """Every id of the set, in no order that means anything."""
         return tuple(self._by_id)
 
+    def ids_between(self, after: bytes, until: bytes) -> Iterator[bytes]:
+        """The ids of the set after one and up to another one, ascending; empty: from the start, to the end."""
+        self._sorted_ids.update(self._by_id, self.changes)
+        return self._sorted_ids.between(after, until)
+
     def all_ids(self) -> list[bytes]:
         """Every id of the set, sorted."""
-        return sorted(self._by_id)
+        return list(self.ids_between(b"", b""))
 
     def node_statement(self, author: bytes) -> NodeStatement | None:
         """The author's node announcement, in the set or parked."""
