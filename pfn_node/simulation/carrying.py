@@ -153,6 +153,11 @@ def with_bodies(message: Request, bodies: tuple[bytes, ...]) -> Request:
     return GossipRequest(bodies, message.have, message.status, message.wait_seconds, message.offer, message.graft)
 
 
+def without_status(message: GossipRequest) -> GossipRequest:
+    """The request without how the sender's set stands; then its answer does not say it either."""
+    return GossipRequest(message.push, message.have, None, message.wait_seconds, message.offer, message.graft)
+
+
 def answer_with_bodies(message: Answer, bodies: tuple[bytes, ...]) -> Answer:
     """The answer with the announcements that it shall carry."""
     if type(message) is GossipAnswer:

@@ -26,7 +26,7 @@ from random import Random
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.agenda import Agenda
-from pfn_node.simulation.carrying import Carrying, Exchange, Plain, Sealed, answer_with_bodies, with_bodies
+from pfn_node.simulation.carrying import Carrying, Exchange, Plain, Sealed, answer_with_bodies, with_bodies, without_status
 from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.measuring import Measures
 from pfn_node.simulation.trace import Trace
@@ -82,6 +82,8 @@ class Network:
         self.trace = Trace()
         self.nodes: dict[str, Node] = {}
         self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each sealed request to a node
+        # Otherwise nobody looks into others' sets: statuses are left out of what is carried, and who asks is put off.
+        self.comparing = True
         self.records = True  # whether nodes remember what they sent; long runs need the memory for themselves
         self._by_url: dict[str, Node] = {}
         self._numbers = count(1)
@@ -196,11 +198,14 @@ class Network:
         message = effect.message
         receiver = self._at(effect.url)
         exchange = Exchange(next(self._numbers), sender, receiver, effect)
+        patience_ms = self.answer_ms_max
         if type(message) is not GossipRequest:
             exchange.of_round = self.measures.is_of_round(effect, sender.answering)
-        patience_ms = self.answer_ms_max
-        if type(message) is GossipRequest and message.wait_seconds:
-            patience_ms = HANGING_ANSWER_MS_MAX
+        else:
+            if message.wait_seconds:
+                patience_ms = HANGING_ANSWER_MS_MAX
+            if message.status is not None and not self.comparing:
+                message = without_status(message)
         if effect.bodies:
             message = with_bodies(message, sender.bodies(effect.bodies))
         size = self.carrying.send_request(exchange, message)
@@ -234,9 +239,8 @@ class Network:
             self._fail_unconnected(exchange)
             return
         wait_ms = receiver.queue.enter(self.agenda.now_ms)
-        if wait_ms is None:
-            refused = RefusedAnswer(_BUSY, "This node has too many requests to answer; try again later.", receiver.now_ms)
-            self._answer(exchange, refused, ())
+        if wait_ms is None or (exchange.of_round and not self.comparing):
+            self._answer(exchange, RefusedAnswer(_BUSY, "Too many requests; try again later.", receiver.now_ms), ())
         elif wait_ms:
             self._watch(exchange)
             self.agenda.put(self.agenda.now_ms + wait_ms, self._take_turn, (exchange, receiver.incarnation))
