@@ -50,32 +50,6 @@ BUILD_MS = 20
 _TIME_PASSED = TimePassed()
 
 
-# How many events a production node deals with in a millisecond, and how many requests may wait for that.
-EVENTS_PER_MS = 2
-REQUESTS_WAITING_MAX = 1_024
-
-
-class TurnQueue:
-    """The requests that wait for a node: their machine takes one after the other."""
-
-    __slots__ = ("_looked_ms", "_waiting")
-
-    def __init__(self) -> None:
-        self._waiting = 0
-        self._looked_ms = 0
-
-    def enter(self, now_ms: int) -> int | None:
-        """Queue a request; the milliseconds that it waits, or None if too many wait."""
-        waiting = self._waiting
-        if waiting:
-            waiting = max(0, waiting - (now_ms - self._looked_ms) * EVENTS_PER_MS)
-            if waiting >= REQUESTS_WAITING_MAX:
-                self._waiting, self._looked_ms = waiting, now_ms
-                return None
-        self._waiting, self._looked_ms = waiting + 1, now_ms
-        return waiting // EVENTS_PER_MS
-
-
 @dataclass(eq=False)
 class Node:
     """One actor."""
@@ -98,7 +72,7 @@ class Node:
     sent: list[SendRequest] = field(default_factory=list)
     answers: list[SendAnswer] = field(default_factory=list)
     builds: list[BuildPrefix] = field(default_factory=list)
-    queue: TurnQueue = field(default_factory=TurnQueue)
+    next_turn: int = 0  # the first turn of its machine that no request has taken
     answering: "Exchange | None" = None  # whose answer it deals with just now
     id: bytes = field(init=False)
     number: int = field(init=False)  # the how-manieth of the network
@@ -129,7 +103,7 @@ class Node:
         self.up = True
         self.incarnation += 1
         self._wake_ms = None
-        self.queue = TurnQueue()
+        self.next_turn = 0
         self._heard.clear()
         peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
         restored = Restored(tuple(self.kept.values()), peers, self.pins, self.blocked, self.last)
@@ -185,7 +159,8 @@ class Node:
     def report(self, event: Event) -> None:
         """Something happened to it; what the machine decides is done."""
         if self.up:
-            self.perform(self.mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms))
+            assert self._mesh is not None, "who is up was started"
+            self.perform(self._mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms))
 
     # What can be seen from outside.
 
@@ -314,7 +289,8 @@ class Node:
 
     def _set_alarm(self) -> None:
         """Have the machine woken. A node has one alarm that counts; when it rings early it is put further on."""
-        wake_at = self.mesh.wake_at
+        assert self._mesh is not None, "only who was started decides"
+        wake_at = self._mesh.wake_at
         if wake_at is None:
             return
         wake_ms = wake_at - self.clock_ahead_ms

@@ -29,10 +29,14 @@ _VERIFIED_MAX = 1_000_000
 class Exchange:
     """A request on its way, and its answer: exactly one outcome is reported to its sender."""
 
-    __slots__ = (
-        "answer", "answer_ids", "deadline_ms", "delay_ms", "done", "effect", "followed", "heard", "incarnation",
-        "number", "of_round", "receiver", "request", "sender", "watched",
-    )  # fmt: skip
+    # Most exchanges leave these as they are.
+    answer_ids: tuple[bytes, ...] = ()
+    of_round = False  # whether it is a question of a reconciliation
+    followed = False  # whether the round went on after it
+    heard = False
+    watched = False  # whether its deadline stands in the agenda
+    done = False
+    answer: object = None  # what is carried back
 
     def __init__(self, number: int, sender: "Node", receiver: "Node | None", effect: "SendRequest") -> None:
         self.number = number  # its token, too
@@ -40,16 +44,9 @@ class Exchange:
         self.receiver = receiver
         self.effect = effect
         self.incarnation = sender.incarnation
+        self.request: object = None  # what is carried there
         self.delay_ms = 0  # one way
         self.deadline_ms = 0
-        self.request: object = None  # what is carried
-        self.answer: object = None
-        self.answer_ids: tuple[bytes, ...] = ()
-        self.of_round = False  # whether it is a question of a reconciliation
-        self.followed = False  # whether the round went on after it
-        self.heard = False
-        self.watched = False  # whether its deadline stands in the agenda
-        self.done = False
 
     @property
     def nonce(self) -> bytes:

@@ -41,6 +41,9 @@ from pfn_protocol.messages import Answer, FetchRequest, GossipRequest, RefusedAn
 # How long a sender waits for an answer; a hanging request may take its own time on top of it.
 ANSWER_MS_MAX = 5_000
 HANGING_ANSWER_MS_MAX = wait_seconds_max * 1_000 + 10_000
+# How many events a production node deals with in a millisecond, and how many requests may wait for that.
+EVENTS_PER_MS = 2
+REQUESTS_WAITING_MAX = 1_024
 # How often `elapse_until` looks.
 LOOK_SECONDS = 0.02
 # After so many events the trace is digested.
@@ -196,7 +199,9 @@ class Network:
         if self.records:
             sender.sent.append(effect)
         message = effect.message
-        receiver = self._at(effect.url)
+        receiver = self._by_url.get(effect.url)
+        if receiver is None or receiver.url != effect.url:
+            receiver = self._at(effect.url)
         exchange = Exchange(next(self._numbers), sender, receiver, effect)
         patience_ms = self.answer_ms_max
         if type(message) is not GossipRequest:
@@ -238,14 +243,24 @@ class Network:
         if not receiver.up:
             self._fail_unconnected(exchange)
             return
-        wait_ms = receiver.queue.enter(self.agenda.now_ms)
-        if wait_ms is None or (exchange.of_round and not self.comparing):
-            self._answer(exchange, RefusedAnswer(_BUSY, "Too many requests; try again later.", receiver.now_ms), ())
-        elif wait_ms:
-            self._watch(exchange)
-            self.agenda.put(self.agenda.now_ms + wait_ms, self._take_turn, (exchange, receiver.incarnation))
-        else:
+        if exchange.of_round and not self.comparing:
+            self._refuse(exchange, receiver, _BUSY, "Sets are not compared now.")
+            return
+        turn = self.agenda.now_ms * EVENTS_PER_MS
+        waiting = receiver.next_turn - turn
+        if waiting >= REQUESTS_WAITING_MAX:
+            self._refuse(exchange, receiver, _BUSY, "This node has too many requests to answer; try again later.")
+            return
+        receiver.next_turn = max(turn, receiver.next_turn) + 1
+        if waiting < EVENTS_PER_MS:
             self._hear(exchange, receiver)
+        else:
+            self._watch(exchange)
+            moment_ms = self.agenda.now_ms + waiting // EVENTS_PER_MS
+            self.agenda.put(moment_ms, self._take_turn, (exchange, receiver.incarnation))
+
+    def _refuse(self, exchange: Exchange, receiver: Node, rule: str, sentence: str) -> None:
+        self._answer(exchange, RefusedAnswer(rule, sentence, receiver.now_ms), ())
 
     def _take_turn(self, waiting: tuple[Exchange, int]) -> None:
         """It waited in the receiver's queue, which a crash empties."""
@@ -259,7 +274,7 @@ class Network:
             message = self.carrying.open_request(exchange)
         except Refusal as refusal:
             if not exchange.heard:  # who repeats what another one said is answered, but that is not who said it
-                self._answer(exchange, RefusedAnswer(refusal.rule, refusal.sentence, receiver.now_ms), ())
+                self._refuse(exchange, receiver, refusal.rule, refusal.sentence)
             return
         if exchange.heard:
             raise InvariantBroken(f"{receiver.name} hears a request twice (seed {self.seed})")
@@ -363,11 +378,9 @@ class Network:
 
     def _at(self, url: str) -> Node | None:
         """Who is at this URL. Nodes may move, so what was found once is only a hint."""
-        node = self._by_url.get(url)
-        if node is None or node.url != url:
-            node = next((one for one in self.nodes.values() if one.url == url), None)
-            if node is not None:
-                self._by_url[url] = node
+        node = next((one for one in self.nodes.values() if one.url == url), None)
+        if node is not None:
+            self._by_url[url] = node
         return node
 
     def _delay_ms(self, one: Node, other: Node) -> int:
