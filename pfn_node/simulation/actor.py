@@ -111,9 +111,7 @@ class Node:
         options = MeshOptions(self.url, "test/1", (), status_every_ms=network.status_every_ms)
         rng = Random(f"{network.seed} {self.name} {self.incarnation}")
         accept = network.carrying.accept
-        self._mesh = Mesh(
-            self.key, MESH, options, rng, restored, self.now_ms, accept=accept, announce=self._announce
-        )
+        self._mesh = Mesh(self.key, MESH, options, rng, restored, self.now_ms, accept=accept, announce=self._announce)
         self.report(TimePassed())
         for node_id, url in self.joined.items():
             self.report(PeerFound(node_id, url))

@@ -26,7 +26,15 @@ from random import Random
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.agenda import Agenda
-from pfn_node.simulation.carrying import Carrying, Exchange, Plain, Sealed, answer_with_bodies, with_bodies, without_status
+from pfn_node.simulation.carrying import (
+    Carrying,
+    Exchange,
+    Plain,
+    Sealed,
+    answer_with_bodies,
+    with_bodies,
+    without_status,
+)
 from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.measuring import Measures
 from pfn_node.simulation.trace import Trace

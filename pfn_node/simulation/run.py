@@ -49,7 +49,7 @@ COMPARING_SECONDS = 30
 HEALING_SECONDS = 10
 HEALED_SECONDS_MAX = 660
 HEALED_NODES_MAX = 1_000
-SEALED_NODES_MAX = 100
+SEALED_NODES_MAX = 50
 # How long a sender waits; a production node waits up to ten seconds.
 ANSWER_MS_MAX = 1_000
 # Nobody tells how its set stands, unless it is wanted.
