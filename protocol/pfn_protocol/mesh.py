@@ -18,6 +18,7 @@ from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Accept, Intake, Taken
 from pfn_protocol.limits import slots_pinned_max
 from pfn_protocol.link_secrets import LinkSecrets
+from pfn_protocol.links import Links
 from pfn_protocol.mesh_status import MeshStatus
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.own_announcements import Announce, MeshOptions, OwnAnnouncements
@@ -67,7 +68,12 @@ class Mesh:
         self._sponsoring = Sponsoring(sponsored, self._peers.last_heard_ms, now_ms)
         every_ms = options.status_every_ms
         self._gossip = gossip = Gossip(
-            self._registry, self._outgoing, self._link_status, rng, has_url=has_url, status_every_ms=every_ms
+            self._registry,
+            self._outgoing,
+            lambda peer: self._reconciliation.status(peer),
+            rng,
+            has_url=has_url,
+            status_every_ms=every_ms,
         )
         self._reconciliation = Reconciliation(self._registry, self._outgoing, secrets, gossip.offer, has_url=has_url)
         self._own = OwnAnnouncements(
@@ -83,6 +89,7 @@ class Mesh:
             now_ms=now_ms,
             announce=announce,
         )
+        self._links = Links(self._peers, gossip, self._reconciliation, self._own)
         self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
         for address in restored.peers:
@@ -172,7 +179,7 @@ class Mesh:
         if self._intake.waiting:
             self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
         for peer_id in self._peers.end_links(now_ms):
-            self._forget_link(peer_id, now_ms)
+            self._links.closed(peer_id, now_ms)
         own = self._own.settle(now_ms, links_pending=self._peers.is_linking)
         if own:
             self._gossip.tell(own, None, now_ms)
@@ -205,7 +212,7 @@ class Mesh:
         peer = self._peers.find(event.peer)
         if peer is not None and peer.state is LinkState.LINKING and not self._stopped:
             self._peers.implied_link(peer, now_ms)
-            self._on_linked(peer, now_ms)
+            self._links.opened(peer, now_ms)
         if self._stopped or peer is None or not peer.linked:
             self._answer(event.token, self._refusal(event.peer, now_ms))
             return
@@ -218,7 +225,9 @@ class Mesh:
             case (
                 messages.FetchRequest() | messages.AuthorsRequest() | messages.IdsRequest() | messages.SnapshotRequest()
             ):
-                self._answer(event.token, *self._reconciliation.asked(event.peer, event.message, self._left_out(peer)))
+                self._answer(
+                    event.token, *self._reconciliation.asked(event.peer, event.message, self._links.left_out(peer))
+                )
             case messages.HaveRequest():
                 self._answer(event.token, messages.RefusedAnswer("R77", "the mesh machine knows no artifacts", now_ms))
             case _:
@@ -232,9 +241,9 @@ class Mesh:
         peer = self._peers.find(event.peer)
         if isinstance(answer, messages.LinkAnswer) and answer.accepted and peer is not None:
             if before == (True, peer.url, peer.compare_only) and not request.key:
-                self._leave_out(peer)  # it only shows whom it knows
+                self._links.leave_out(peer)  # it only shows whom it knows
             else:
-                self._on_linked(peer, now_ms)
+                self._links.opened(peer, now_ms)
             pinned_cap = self._registry.cap(event.peer) >= slots_pinned_max
             if not pinned_cap and self._sponsoring.let_in(event.peer, now_ms, self._peers.is_linked):
                 self._on_relations_changed(now_ms)
@@ -289,7 +298,7 @@ class Mesh:
             case _:
                 self._on_request_failed(peer, in_flight, now_ms)
         if not is_honest:
-            self._shun(peer, now_ms)
+            self._links.shun(peer, now_ms)
         peer.differences_found = max(peer.differences_found, self._reconciliation.differences_found(peer.node_id))
 
     def _on_link_answered(
@@ -300,9 +309,9 @@ class Mesh:
             return
         self.secrets.answered(peer.node_id, request, answer)
         if was_linked:
-            self._leave_out(peer)
+            self._links.leave_out(peer)
         else:
-            self._on_linked(peer, now_ms)
+            self._links.opened(peer, now_ms)
 
     def _on_gossip_answered(
         self,
@@ -333,7 +342,7 @@ class Mesh:
             return
         unlinked = answer.rule in (RULE_NOT_LINKED, RULE_NOT_LISTENED_TO)
         if unlinked and self._peers.refused_as_unlinked(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id, now_ms)  # it was restarted, or has closed the link: it is asked anew
+            self._links.closed(peer.node_id, now_ms)  # it was restarted, or has closed the link: it is asked anew
         self._on_request_failed(peer, in_flight, now_ms, answer.rule)
 
     def _on_peer_unreachable(self, event: events.PeerUnreachable, now_ms: int) -> None:
@@ -347,7 +356,7 @@ class Mesh:
         self._reconciliation.failed(in_flight, rule, now_ms)
         self._own.failed(in_flight)
         if self._peers.request_failed(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id, now_ms)
+            self._links.closed(peer.node_id, now_ms)
 
     # What it comes to.
 
@@ -371,49 +380,22 @@ class Mesh:
             peer.received += len(taken.delivered)
             self._gossip.received(peer.node_id, taken.delivered)
             if taken.hostile is not None or self._peers.count_faults(peer, taken.faults):
-                self._shun(peer, now_ms)
+                self._links.shun(peer, now_ms)
         if taken.fresh or returned:
             self._gossip.tell(taken.fresh + returned, peer.node_id if peer else None, now_ms, pulled=pulled)
         for node_id in taken.left:
-            self._on_peer_left(node_id, now_ms)
+            self._links.left(node_id, now_ms)
         if taken.widened:
             self._on_admission_widened(now_ms)
-
-    def _on_linked(self, peer: Peer, now_ms: int) -> None:
-        left_out = self._left_out(peer)
-        self._reconciliation.open(peer.node_id, peer.url, left_out, now_ms)
-        self._gossip.open(peer.node_id, peer.url, left_out, now_ms, asked=peer.outbound, compare_only=peer.compare_only)
-        self._own.linked(peer.node_id, peer.url, now_ms)
-
-    def _forget_link(self, peer_id: bytes, now_ms: int) -> None:
-        self._gossip.close(peer_id)
-        self._reconciliation.close(peer_id, now_ms)
-
-    def _link_status(self, peer_id: bytes) -> messages.SetStatus:
-        return self._reconciliation.status(peer_id)
-
-    def _shun(self, peer: Peer, now_ms: int) -> None:
-        """It did what cannot come about by accident: it is left alone for a while (R109)."""
-        self._peers.close(peer, now_ms, shun=True)
-        self._forget_link(peer.node_id, now_ms)
-
-    def _on_peer_left(self, peer_id: bytes, now_ms: int) -> None:
-        """It said that it leaves the mesh: its address is of no use any more."""
-        peer = self._peers.find(peer_id)
-        if peer is not None and not (peer.joined or peer.pinned):
-            if peer.linked:
-                self._peers.close(peer, now_ms)
-                self._forget_link(peer_id, now_ms)
-            self._peers.forget(peer_id)
 
     def _on_policy_changed(self, event: events.PolicyChanged, now_ms: int) -> None:
         before = self._pins, self._sponsoring.nodes
         self._pins = tuple(pin for pin in event.pins if pin != self._me)
         for peer_id in self._peers.set_policy(self._pins, event.blocked, now_ms):
-            self._forget_link(peer_id, now_ms)
+            self._links.closed(peer_id, now_ms)
         self._sponsoring.remove((*self._pins, *event.blocked))
         for peer in self._peers.linked():
-            self._leave_out(peer)
+            self._links.leave_out(peer)
         if (self._pins, self._sponsoring.nodes) != before:
             self._on_relations_changed(now_ms)
 
@@ -432,15 +414,6 @@ class Mesh:
         self._peers.stop()
         self._gossip.stop()
         self._reconciliation.stop(now_ms)
-
-    def _leave_out(self, peer: Peer) -> None:
-        left_out = self._left_out(peer)
-        self._gossip.leave_out(peer.node_id, left_out)
-        self._reconciliation.leave_out(peer.node_id, left_out)
-
-    def _left_out(self, peer: Peer) -> tuple[bytes, ...]:
-        """The authors that either side of the link does not want to hear of."""
-        return tuple(sorted({*peer.left_out, *self._peers.blocked}))
 
 
 __all__ = ["LinkView", "Mesh", "MeshOptions", "MeshStatus", "Restored"]
