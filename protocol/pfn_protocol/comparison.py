@@ -167,8 +167,9 @@ class Comparison:
         return (total.count, total.digest()) == (theirs.count, theirs.digest)
 
     def is_same(self) -> bool:
-        """Whether the other side was last heard to have exactly this set."""
-        return self.link_set.status() == self.their_status
+        """Whether the other side was last heard to have exactly this set, whomever each side would admit besides."""
+        mine, theirs = self.link_set.status(), self.their_status
+        return theirs is not None and (mine.count, mine.digest) == (theirs.count, theirs.digest)
 
     def rest(self) -> None:
         """Both sets are the same: nothing of the past counts any more."""

@@ -70,7 +70,7 @@ class Mesh:
         self._gossip = gossip = Gossip(
             self._registry,
             self._outgoing,
-            lambda peer: self._reconciliation.status(peer),
+            lambda peer: self._reconciliation.status(peer),  # noqa: PLW0108 (it is made after this)
             rng,
             has_url=has_url,
             status_every_ms=every_ms,
