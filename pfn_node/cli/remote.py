@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import trio
 import typer
+from rich.filesize import decimal as size
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 
 from pfn_node.cli.client import (
@@ -20,6 +21,7 @@ from pfn_node.cli.client import (
 from pfn_node.cli.failing import fail
 from pfn_node.cli.tables import console, moment, show, show_fields
 from pfn_node.outbound import OutboundError
+from pfn_protocol.identity import short_did
 
 DOWNLOAD_BYTES_MAX = 512 * 2**20
 DOWNLOAD_SECONDS_MAX = 3600.0
@@ -253,8 +255,30 @@ def list_peers(context: typer.Context, node: NodeUrl = DEFAULT_NODE, as_json: As
     if context.invoked_subcommand:
         return
     answer = run_with_client(node, None, lambda client: client.get("peers"))
-    columns = [("node", "node_id"), ("url", "url"), ("link", "state"), ("pinned", "pinned"), ("blocked", "blocked")]
-    show(answer, as_json, columns, answer["peers"])
+    show(answer, as_json, _PEER_COLUMNS, [_peer_cells(peer) for peer in answer["peers"]])
+
+
+_PEER_COLUMNS = [
+    (title, title.replace(" ", "_"))
+    for title in ("node", "url", "state", "link", "pinned", "round trip", "sent", "received", "found missing")
+]
+
+
+def _peer_cells(peer: dict[str, Any]) -> dict[str, str]:
+    """A peer as people read it: what was exchanged since the node started, in announcements and bytes."""
+    role = ", ".join(peer["links"])
+    asked = "asked for here" if peer["outbound"] else "asked for there"
+    return {
+        "node": short_did(peer["node_id"]),
+        "url": peer["url"] or "-",
+        "state": peer["state"],
+        "link": f"{role}, {asked}" if role else "-",
+        "pinned": "yes" if peer["pinned"] else "no",
+        "round_trip": "-" if peer["round_trip_ms"] is None else f"{peer['round_trip_ms']} ms",
+        "sent": f"{peer['announcements_sent']} ({size(peer['bytes_sent'])})",
+        "received": f"{peer['announcements_received']} ({size(peer['bytes_received'])})",
+        "found_missing": str(peer["differences_found"]),
+    }
 
 
 @peers_app.command("set")

@@ -37,6 +37,11 @@ class PeerView:
     bytes_sent: int
     bytes_received: int
     announcements: int  # of its own, that are kept here
+    links: tuple[str, ...]  # what the link to it is for: "eager", "lazy", or "reconciliation"; empty: there is none
+    outbound: bool  # whether this node asked for the link
+    announcements_sent: int  # over links, since start, as the next two
+    announcements_received: int
+    differences_found: int  # that comparing sets with it found missing here
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,11 @@ def _view(mesh: Mesh, peer: Peer, link: LinkView | None, traffic: PeerTraffic) -
         bytes_sent=traffic.bytes_sent,
         bytes_received=traffic.bytes_received,
         announcements=mesh.announced_by(peer.node_id),
+        links=(link.role,) if link is not None and link.role else (),
+        outbound=link is not None and link.outbound,
+        announcements_sent=link.sent if link is not None else 0,
+        announcements_received=link.received if link is not None else 0,
+        differences_found=link.differences_found if link is not None else 0,
     )
 
 

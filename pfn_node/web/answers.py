@@ -312,6 +312,11 @@ class PeerRow(Answer):
     bytes_sent: int
     bytes_received: int
     announcements: int
+    links: list[str]
+    outbound: bool
+    announcements_sent: int
+    announcements_received: int
+    differences_found: int
 
 
 class Peers(Answer):

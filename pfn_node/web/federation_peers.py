@@ -38,7 +38,7 @@ async def list_peers(services: Services) -> Peers:
 
 def _row(peer: object) -> PeerRow:
     fields = {name: getattr(peer, name) for name in PeerRow.model_fields}
-    return PeerRow(**fields | {"trusted_via": list(fields["trusted_via"])})
+    return PeerRow(**fields | {name: list(fields[name]) for name in ("trusted_via", "links")})
 
 
 def node_view(services: Services) -> NodeView:

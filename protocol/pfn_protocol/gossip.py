@@ -110,6 +110,13 @@ class Gossip:
             if link.waiting_token is not None:
                 self._answer_waiting(link)
 
+    def role(self, peer: bytes) -> str:
+        """What the link to this neighbour is there for, as operators are shown it; empty: there is none."""
+        link = self._links.get(peer)
+        if link is None:
+            return ""
+        return "reconciliation" if link.compare_only else "eager" if link.eager else "lazy"
+
     # What is new.
 
     def tell(self, entries: Iterable[Entry], came_from: bytes | None, now_ms: int, *, pulled: bool = False) -> None:

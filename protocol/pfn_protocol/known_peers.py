@@ -4,6 +4,7 @@ An address is hearsay until its node proved its key there. Hearsay is bounded by
 push it out. Links are kept here by state, so that nobody has to look through all peers for them.
 """
 
+from collections.abc import Callable
 from random import Random
 
 from pfn_protocol.address_groups import address_group
@@ -62,13 +63,14 @@ class KnownPeers:
     def is_linking(self) -> bool:
         return bool(self._linking)
 
-    def view(self) -> tuple[LinkView, ...]:
-        """Everyone, as shown to operators."""
+    def view(self, role_of: Callable[[bytes], str] = lambda node_id: "") -> tuple[LinkView, ...]:
+        """Everyone, as shown to operators; what a link is to the gossip, the gossip knows."""
         return tuple(
             LinkView(
                 peer.node_id,
                 peer.url,
                 LinkState.BLOCKED.value if peer.node_id in self._blocked else peer.state.value,
+                role_of(peer.node_id),
                 peer.outbound,
                 peer.round_trip_ms,
                 peer.last_heard_ms,

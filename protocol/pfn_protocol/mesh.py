@@ -94,7 +94,7 @@ class Mesh:
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
         for address in restored.peers:
             self._peers.learn(address.node_id, address.url, reached=True)
-        for view in self._peers.view():
+        for view in self.links():
             said = self._registry.node_statement(view.peer)
             if said is not None and not said.left:
                 self._peers.learn(view.peer, said.url, announced=True)
@@ -111,7 +111,7 @@ class Mesh:
 
     def links(self) -> tuple[LinkView, ...]:
         """Every known peer, as shown to operators."""
-        return self._peers.view()
+        return self._peers.view(self._gossip.role)
 
     def trusted_via(self, node_id: bytes) -> list[bytes]:
         """The nodes reachable over pins that themselves pin this node."""

@@ -23,6 +23,7 @@ class LinkView:
     peer: bytes
     url: str
     state: str
+    role: str  # "eager": news is pushed to it; "lazy": it is told ids; "reconciliation": sets are compared; "": no link
     outbound: bool
     round_trip_ms: int | None
     last_heard_ms: int | None

@@ -41,6 +41,11 @@ def a_peer(url: str | None = PEER_URL) -> PeerView:
         bytes_sent=1,
         bytes_received=2,
         announcements=3,
+        links=("eager",),
+        outbound=True,
+        announcements_sent=4,
+        announcements_received=5,
+        differences_found=6,
     )
 
 
@@ -49,7 +54,10 @@ async def test_peers_are_listed_with_the_node_itself(node: WebNode) -> None:
 
     assert got["node"]["node_id"] == did_key(NODE.public)
     assert (got["node"]["url"], got["node"]["mesh"]) == ("https://node.test", "main")
-    assert got["peers"][0]["node_id"] == PEER and got["peers"][0]["trusted_via"] == [did_key(NODE.public)]
+    (peer,) = got["peers"]
+    assert peer["node_id"] == PEER and peer["trusted_via"] == [did_key(NODE.public)]
+    assert (peer["links"], peer["outbound"], peer["differences_found"]) == (["eager"], True, 6)
+    assert (peer["announcements_sent"], peer["announcements_received"]) == (4, 5)
 
 
 @pytest.mark.parametrize(
