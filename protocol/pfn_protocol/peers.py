@@ -271,8 +271,11 @@ class Peers(KnownPeers):
             if self._is_dialable(peer):
                 dials = earliest(dials, peer.next_dial_ms)
         if wanted_ms is not None:
-            if_wanted = min((one.next_dial_ms for one in self._peers.values() if self._is_dialable(one)), default=None)
-            dials = dials if if_wanted is None else earliest(dials, max(if_wanted, wanted_ms))
+            first_ms: int | None = None
+            for one in self._peers.values():  # most may be dialled at once: the first of them settles it
+                if (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
+                    first_ms = one.next_dial_ms
+            dials = dials if first_ms is None else earliest(dials, max(first_ms, wanted_ms))
         askers = [one.last_heard_ms for one in self._linked.values() if not one.url and one.last_heard_ms is not None]
         silence = min(askers) + silent_link_ms_max + 1 if askers else None
         return earliest(dials, silence, self._shuffle_ms, self._compare_ms)
@@ -310,7 +313,7 @@ class Peers(KnownPeers):
 
     def _to_dial(self, now_ms: int) -> list[Peer]:
         """Joined nodes always, pinned ones and then others while more links are wanted."""
-        due = [peer for peer in self._peers.values() if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
+        due = [peer for peer in self._peers.values() if peer.next_dial_ms <= now_ms and self._is_dialable(peer)]
         joined = [peer for peer in due if peer.joined]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
         others = [peer for peer in due if not (peer.pinned or peer.joined)]
