@@ -56,7 +56,10 @@ class Exchange:
 class Carrying(Protocol):
     """A way to travel. What is carried is kept in the exchange; sizes are in bytes, envelope included."""
 
-    accept: "Accept"
+    @property
+    def accept(self) -> "Accept":
+        """How the nodes open announcements."""
+        ...
 
     def send_request(self, exchange: Exchange, message: Request) -> int: ...
 
