@@ -1,4 +1,4 @@
-"""`scripts/bench NAME [--json]`: benchmarks as ratios, each against something of the same run, or beside their goals."""
+"""`scripts/bench NAME [--json]`: benchmarks as ratios to something of the same run, or beside their goals."""
 
 import argparse
 import json
