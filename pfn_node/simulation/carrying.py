@@ -112,7 +112,9 @@ class Plain:
     """As objects."""
 
     def __init__(self) -> None:
-        self._sizes = MessageBytes()
+        sizes = MessageBytes()
+        self._request_bytes = sizes.of_request
+        self._answer_bytes = sizes.of_answer
         self._verified: dict[bytes, AcceptedAnnouncement] = {}
 
     def accept(self, raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
@@ -128,7 +130,7 @@ class Plain:
 
     def send_request(self, exchange: Exchange, message: Request) -> int:
         exchange.request = message
-        return self._sizes.of_request(message)
+        return self._request_bytes(message)
 
     def open_request(self, exchange: Exchange) -> Request:
         if exchange.heard:
@@ -139,7 +141,7 @@ class Plain:
 
     def send_answer(self, exchange: Exchange, message: Answer) -> int:
         exchange.answer = message
-        return self._sizes.of_answer(message)
+        return self._answer_bytes(message)
 
     def open_answer(self, exchange: Exchange) -> Answer:
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:

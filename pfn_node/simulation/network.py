@@ -91,6 +91,8 @@ class Network:
         self.rng = Random(f"network {seed}")
         self.agenda = Agenda(START_MS)
         self.trace = Trace()
+        self._note = self.trace.note
+        self._put = self.agenda.put
         self.nodes: dict[str, Node] = {}
         self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each sealed request to a node
         # Otherwise nobody looks into others' sets: statuses are left out of what is carried, and who asks is put off.
@@ -171,7 +173,7 @@ class Network:
 
     def later(self, delay_ms: int, action: Callable[[], None]) -> None:
         """Put something into the agenda."""
-        self.agenda.put(self.now_ms + delay_ms, _call, action)
+        self._put(self.now_ms + delay_ms, _call, action)
 
     # What can be seen from outside.
 
@@ -206,7 +208,7 @@ class Network:
         """A machine wants a request to be sent."""
         if self.records:
             sender.sent.append(effect)
-        message = effect.message
+        message, faults = effect.message, self.faults
         receiver = self._by_url.get(effect.url)
         if receiver is None or receiver.url != effect.url:
             receiver = self._at(effect.url)
@@ -224,25 +226,29 @@ class Network:
         size = self.carrying.send_request(exchange, message)
         now_ms = self.agenda.now_ms
         exchange.deadline_ms = now_ms + patience_ms
-        exchange.delay_ms = delay_ms = self._delay_ms(sender, receiver or sender)
-        if receiver is None or not receiver.up or self._is_cut(sender, receiver):
-            self.trace.note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
+        least_ms, most_ms = faults.delay_ms
+        other = receiver or sender
+        # What a pair needs for one way follows from the two.
+        delay_ms = least_ms + (sender.salt * other.salt >> 20) % (most_ms - least_ms + 1)
+        exchange.delay_ms = delay_ms
+        is_cut = (faults.cuts or faults.islands) and receiver and not faults.connects(sender.name, receiver.name)
+        if receiver is None or not receiver.up or is_cut:
+            self._note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
             self._fail_unconnected(exchange)
             return
         if self.measures.is_open:
-            self.measures.sent(size, message.push if effect.bodies and type(message) is GossipRequest else ())
+            self.measures.sent(size, sender.bodies(effect.bodies) if effect.bodies else ())
         if self.eavesdropper is not None and isinstance(exchange.request, bytes):
             self.eavesdropper(receiver, message.path, exchange.request)
-        faults = self.faults
         twice = faults.duplication and self.rng.random() < faults.duplication
         if twice:
-            self.agenda.put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
+            self._put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
         if faults.loss and self.rng.random() < faults.loss:
-            self.trace.note((now_ms, _LOST, sender.number, receiver.number, size))
+            self._note((now_ms, _LOST, sender.number, receiver.number, size))
             self._watch(exchange)
         else:
-            self.trace.note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            self.agenda.put(now_ms + delay_ms, self._arrive, exchange)
+            self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
+            self._put(now_ms + delay_ms, self._arrive, exchange)
 
     def _arrive(self, exchange: Exchange) -> None:
         """The request is at the receiver's door."""
@@ -265,7 +271,7 @@ class Network:
         else:
             self._watch(exchange)
             moment_ms = self.agenda.now_ms + waiting // EVENTS_PER_MS
-            self.agenda.put(moment_ms, self._take_turn, (exchange, receiver.incarnation))
+            self._put(moment_ms, self._take_turn, (exchange, receiver.incarnation))
 
     def _refuse(self, exchange: Exchange, receiver: Node, rule: str, sentence: str) -> None:
         self._answer(exchange, RefusedAnswer(rule, sentence, receiver.now_ms), ())
@@ -323,12 +329,12 @@ class Network:
         now_ms = self.agenda.now_ms
         arrival_ms = now_ms + exchange.delay_ms
         if arrival_ms >= exchange.deadline_ms or (self.faults.loss and self.rng.random() < self.faults.loss):
-            self.trace.note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
+            self._note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
             self._watch(exchange)
             return
-        self.trace.note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
+        self._note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
         exchange.answer_ids = ids
-        self.agenda.put(arrival_ms, self._answered, exchange)
+        self._put(arrival_ms, self._answered, exchange)
 
     def _answered(self, exchange: Exchange) -> None:
         sender, effect = exchange.sender, exchange.effect
@@ -356,13 +362,13 @@ class Network:
         if receiver is not None and not receiver.up and receiver.is_silent:
             self._watch(exchange)
         else:
-            self.agenda.put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
+            self._put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
 
     def _watch(self, exchange: Exchange) -> None:
         """Its sender may wait in vain. Most requests are answered, so their deadlines are nothing that happens."""
         if not exchange.watched:
             exchange.watched = True
-            self.agenda.put(exchange.deadline_ms, self._time_out, exchange)
+            self._put(exchange.deadline_ms, self._time_out, exchange)
 
     def _fail(self, exchange: Exchange) -> None:
         self._report_failure(exchange, "no connection")
@@ -380,21 +386,12 @@ class Network:
 
     # Paths.
 
-    def _is_cut(self, sender: Node, receiver: Node) -> bool:
-        faults = self.faults
-        return bool(faults.cuts or faults.islands) and not faults.connects(sender.name, receiver.name)
-
     def _at(self, url: str) -> Node | None:
         """Who is at this URL. Nodes may move, so what was found once is only a hint."""
         node = next((one for one in self.nodes.values() if one.url == url), None)
         if node is not None:
             self._by_url[url] = node
         return node
-
-    def _delay_ms(self, one: Node, other: Node) -> int:
-        """What a pair needs for one way; it follows from the two."""
-        least, most = self.faults.delay_ms
-        return least + (one.salt * other.salt >> 20) % (most - least + 1)
 
 
 def _call(action: Callable[[], None]) -> None:
