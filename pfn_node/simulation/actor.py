@@ -15,6 +15,7 @@ from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
+    DecodeCells,
     DropAnnouncements,
     Effect,
     ForgetPeer,
@@ -26,6 +27,7 @@ from pfn_protocol.effects import (
 )
 from pfn_protocol.errors import Refusal, Severity
 from pfn_protocol.events import (
+    CellsDecoded,
     Event,
     PeerFound,
     PolicyChanged,
@@ -257,6 +259,8 @@ class Node:
                 self.alerts.append(effect)
             case BuildPrefix():
                 self._build(effect)
+            case DecodeCells():
+                self._report_later(CellsDecoded(effect.decode_id, effect.cells.decode(effect.salt)))
             case _:
                 assert_never(effect)
 
@@ -277,11 +281,14 @@ class Node:
         if self.network.records:
             self.builds.append(effect)
         cells = build_cells(effect.ids, effect.without, effect.salt, effect.length)
+        self._report_later(PrefixBuilt(effect.build_id, cells))
+
+    def _report_later(self, event: PrefixBuilt | CellsDecoded) -> None:
         incarnation = self.incarnation
 
         def report() -> None:
             if self.incarnation == incarnation:
-                self.report(PrefixBuilt(effect.build_id, cells))
+                self.report(event)
 
         self.network.later(BUILD_MS, report)
 

@@ -77,7 +77,7 @@ class Network:
         measures: Measures | None = None,
         *,
         sealed: bool = True,
-        status_every_ms: int = status_interval_ms,
+        status_every_ms: int | None = status_interval_ms,
         self_announcing: bool = True,
         answer_ms_max: int = ANSWER_MS_MAX,
     ) -> None:
@@ -208,29 +208,14 @@ class Network:
         """A machine wants a request to be sent."""
         if self.records:
             sender.sent.append(effect)
-        message, faults = effect.message, self.faults
-        receiver = self._by_url.get(effect.url)
-        if receiver is None or receiver.url != effect.url:
-            receiver = self._at(effect.url)
-        exchange = Exchange(next(self._numbers), sender, receiver, effect)
-        patience_ms = self.answer_ms_max
-        if type(message) is not GossipRequest:
-            exchange.of_round = self.measures.is_of_round(effect, sender.answering)
-        else:
-            if message.wait_seconds:
-                patience_ms = HANGING_ANSWER_MS_MAX
-            if message.status is not None and not self.comparing:
-                message = without_status(message)
+        exchange, faults = self._exchange(sender, effect), self.faults
+        message, receiver = effect.message, exchange.receiver
+        if not self.comparing and type(message) is GossipRequest and message.status is not None:
+            message = without_status(message)
         if effect.bodies:
             message = with_bodies(message, sender.bodies(effect.bodies))
         size = self.carrying.send_request(exchange, message)
         now_ms = self.agenda.now_ms
-        exchange.deadline_ms = now_ms + patience_ms
-        least_ms, most_ms = faults.delay_ms
-        other = receiver or sender
-        # What a pair needs for one way follows from the two.
-        delay_ms = least_ms + (sender.salt * other.salt >> 20) % (most_ms - least_ms + 1)
-        exchange.delay_ms = delay_ms
         is_cut = (faults.cuts or faults.islands) and receiver and not faults.connects(sender.name, receiver.name)
         if receiver is None or not receiver.up or is_cut:
             self._note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
@@ -240,15 +225,32 @@ class Network:
             self.measures.sent(size, sender.bodies(effect.bodies) if effect.bodies else ())
         if self.eavesdropper is not None and isinstance(exchange.request, bytes):
             self.eavesdropper(receiver, message.path, exchange.request)
-        twice = faults.duplication and self.rng.random() < faults.duplication
-        if twice:
+        if faults.duplication and self.rng.random() < faults.duplication:
             self._put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
         if faults.loss and self.rng.random() < faults.loss:
             self._note((now_ms, _LOST, sender.number, receiver.number, size))
             self._watch(exchange)
         else:
             self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            self._put(now_ms + delay_ms, self._arrive, exchange)
+            self._put(now_ms + exchange.delay_ms, self._arrive, exchange)
+
+    def _exchange(self, sender: Node, effect: SendRequest) -> Exchange:
+        """How a request is on its way, until its answer has come back."""
+        receiver = self._by_url.get(effect.url)
+        if receiver is None or receiver.url != effect.url:
+            receiver = self._at(effect.url)
+        exchange = Exchange(next(self._numbers), sender, receiver, effect)
+        least_ms, most_ms = self.faults.delay_ms
+        # What a pair needs for one way follows from the two.
+        mixed = sender.salt * (receiver or sender).salt >> 20
+        exchange.delay_ms = least_ms + mixed % (most_ms - least_ms + 1)
+        exchange.deadline_ms = self.agenda.now_ms + self.answer_ms_max
+        message = effect.message
+        if type(message) is not GossipRequest:
+            exchange.of_round = self.measures.is_of_round(effect, sender.answering)
+        elif message.wait_seconds:
+            exchange.deadline_ms = self.agenda.now_ms + HANGING_ANSWER_MS_MAX
+        return exchange
 
     def _arrive(self, exchange: Exchange) -> None:
         """The request is at the receiver's door."""
