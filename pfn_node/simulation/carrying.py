@@ -31,8 +31,6 @@ class Exchange:
 
     # Most exchanges leave these as they are.
     answer_ids: tuple[bytes, ...] = ()
-    of_round = False  # whether it is a question of a reconciliation
-    followed = False  # whether the round went on after it
     heard = False
     watched = False  # whether its deadline stands in the agenda
     done = False
@@ -153,11 +151,6 @@ def with_bodies(message: Request, bodies: tuple[bytes, ...]) -> Request:
     """The request with the announcements that it shall carry."""
     assert type(message) is GossipRequest, "only gossip pushes bodies in a request"
     return GossipRequest(bodies, message.have, message.status, message.wait_seconds, message.offer, message.graft)
-
-
-def without_status(message: GossipRequest) -> GossipRequest:
-    """The request without how the sender's set stands; then its answer does not say it either."""
-    return GossipRequest(message.push, message.have, None, message.wait_seconds, message.offer, message.graft)
 
 
 def answer_with_bodies(message: Answer, bodies: tuple[bytes, ...]) -> Answer:

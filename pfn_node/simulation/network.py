@@ -33,10 +33,9 @@ from pfn_node.simulation.carrying import (
     Sealed,
     answer_with_bodies,
     with_bodies,
-    without_status,
 )
 from pfn_node.simulation.faults import Faults
-from pfn_node.simulation.measuring import Measures
+from pfn_node.simulation.measuring import Measures, is_of_push
 from pfn_node.simulation.trace import Trace
 from pfn_node.simulation.world import START_MS, InvariantBroken, key_of
 from pfn_protocol.announcements import AcceptedAnnouncement
@@ -44,7 +43,7 @@ from pfn_protocol.effects import SendAnswer, SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
 from pfn_protocol.limits import status_interval_ms, wait_seconds_max
-from pfn_protocol.messages import Answer, FetchRequest, GossipRequest, RefusedAnswer
+from pfn_protocol.messages import Answer, GossipRequest, RefusedAnswer
 
 # How long a sender waits for an answer; a hanging request may take its own time on top of it.
 ANSWER_MS_MAX = 5_000
@@ -66,8 +65,8 @@ Reply = Callable[[Answer, tuple[bytes, ...]], None]
 class Network:
     """Delivers between the nodes, in virtual time, as well as its faults allow.
 
-    `status_every_ms` is how often neighbours tell each other how their sets stand. Without `self_announcing` the nodes
-    say nothing about themselves. `answer_ms_max` is how long a sender waits.
+    `status_every_ms` is how often neighbours tell each other how their sets stand; None: only when that is wanted.
+    Without `self_announcing` the nodes say nothing about themselves. `answer_ms_max` is how long a sender waits.
     """
 
     def __init__(
@@ -95,8 +94,6 @@ class Network:
         self._put = self.agenda.put
         self.nodes: dict[str, Node] = {}
         self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each sealed request to a node
-        # Otherwise nobody looks into others' sets: statuses are left out of what is carried, and who asks is put off.
-        self.comparing = True
         self.records = True  # whether nodes remember what they sent; long runs need the memory for themselves
         self._by_url: dict[str, Node] = {}
         self._numbers = count(1)
@@ -210,8 +207,6 @@ class Network:
             sender.sent.append(effect)
         exchange, faults = self._exchange(sender, effect), self.faults
         message, receiver = effect.message, exchange.receiver
-        if not self.comparing and type(message) is GossipRequest and message.status is not None:
-            message = without_status(message)
         if effect.bodies:
             message = with_bodies(message, sender.bodies(effect.bodies))
         size = self.carrying.send_request(exchange, message)
@@ -246,9 +241,7 @@ class Network:
         exchange.delay_ms = least_ms + mixed % (most_ms - least_ms + 1)
         exchange.deadline_ms = self.agenda.now_ms + self.answer_ms_max
         message = effect.message
-        if type(message) is not GossipRequest:
-            exchange.of_round = self.measures.is_of_round(effect, sender.answering)
-        elif message.wait_seconds:
+        if type(message) is GossipRequest and message.wait_seconds:
             exchange.deadline_ms = self.agenda.now_ms + HANGING_ANSWER_MS_MAX
         return exchange
 
@@ -258,9 +251,6 @@ class Network:
         assert receiver is not None, "only what has a receiver is sent"
         if not receiver.up:
             self._fail_unconnected(exchange)
-            return
-        if exchange.of_round and not self.comparing:
-            self._refuse(exchange, receiver, _BUSY, "Sets are not compared now.")
             return
         turn = self.agenda.now_ms * EVENTS_PER_MS
         waiting = receiver.next_turn - turn
@@ -348,12 +338,10 @@ class Network:
         except Refusal as refusal:
             sender.report(PeerUnreachable(effect.request_id, effect.peer, refusal.sentence))
             return
-        sender.answering = exchange
         sender.report(AnswerReceived(effect.request_id, effect.peer, answer))
-        sender.answering = None
         receiver = exchange.receiver
         if exchange.answer_ids and self.measures.is_open and receiver is not None:
-            pushed = not exchange.of_round and type(effect.message) in (GossipRequest, FetchRequest)
+            pushed = is_of_push(effect.message)
             self.measures.carried(receiver, sender, exchange.answer_ids, self.agenda.now_ms, pushed=pushed)
 
     # What comes to nothing.
