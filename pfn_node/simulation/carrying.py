@@ -31,7 +31,7 @@ class Exchange:
 
     # Most exchanges leave these as they are.
     answer_ids: tuple[bytes, ...] = ()
-    heard = False
+    heard = 0  # the incarnation of the receiver that heard it; what was restarted has forgotten what it heard
     watched = False  # whether its deadline stands in the agenda
     done = False
     answer: object = None  # what is carried back
@@ -131,7 +131,7 @@ class Plain:
         return self._request_bytes(message)
 
     def open_request(self, exchange: Exchange) -> Request:
-        if exchange.heard:
+        if exchange.receiver is not None and exchange.heard == exchange.receiver.incarnation:
             raise Refusal("R74", "This request was here before.", Severity.HARMLESS)
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
             raise Refusal("R72", "the request is signed for another node than this one")

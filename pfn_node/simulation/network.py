@@ -283,8 +283,9 @@ class Network:
                 self._refuse(exchange, receiver, refusal.rule, refusal.sentence)
             return
         if exchange.heard:
-            raise InvariantBroken(f"{receiver.name} hears a request twice (seed {self.seed})")
-        exchange.heard = True
+            receiver.report(RequestReceived(self.expect(lambda answer, ids: None), exchange.sender.id, message))
+            return
+        exchange.heard = receiver.incarnation
         number = exchange.number
         self._replies[number] = exchange
         receiver.report(RequestReceived(number, exchange.sender.id, message))

@@ -134,6 +134,22 @@ def test_a_request_that_arrives_twice_is_heard_once(sealed: bool) -> None:
     assert len(bob.answers) - before <= len(alice.sent)
 
 
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_node_that_was_restarted_hears_what_is_repeated_to_it(sealed: bool) -> None:
+    network, alice, bob = pair(sealed=sealed)
+    network.faults = Faults(duplication=1.0, delay_ms=(500, 501))
+    alice.perform([SendRequest(10_000, bob.id, bob.url, FetchRequest(()))])
+    network.elapse(seconds=0.5)
+    answers = len(bob.answers)
+    network.faults = Faults()
+
+    bob.crash()
+    bob.start()
+    network.elapse(seconds=0.002)
+
+    assert len(bob.answers) == answers + 1  # to nobody
+
+
 def test_one_who_sits_at_the_url_of_another_is_not_believed() -> None:
     network, alice, bob = pair()
     bob.crash()

@@ -24,7 +24,7 @@ def played(options: Options, *, sealed: bool | None = None) -> Report:
 
 
 def test_without_faults_a_body_reaches_every_node_about_once() -> None:
-    report = played(Options(nodes=120, warmup=15, messages=8))
+    report = played(Options(nodes=80, warmup=15, messages=6))
 
     assert not report.violations
     assert report.delivery_after_push == report.delivery_after_one_reconciliation == 1.0
@@ -36,8 +36,17 @@ def test_without_faults_a_body_reaches_every_node_about_once() -> None:
     assert report.events_per_second == report.events
 
 
+@pytest.mark.long
+def test_a_thousand_nodes_meet_the_goals() -> None:
+    report = played(Options(nodes=1_000, warmup=30, messages=20))
+
+    assert not report.violations
+    assert report.delivery_after_push == 1.0
+    assert report.copies_per_node <= 1.02
+
+
 def test_the_first_message_after_a_tenth_of_the_nodes_died_reaches_all_others() -> None:
-    report = played(Options(nodes=120, warmup=15, messages=4, churn=0.1))
+    report = played(Options(nodes=80, warmup=15, messages=3, churn=0.1))
 
     assert not report.violations
     assert report.first_message_delivery == 1.0
