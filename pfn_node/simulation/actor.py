@@ -44,7 +44,6 @@ from pfn_protocol.messages import PeerAddress, Request
 from pfn_protocol.sketch import build_cells
 
 if TYPE_CHECKING:
-    from pfn_node.simulation.carrying import Exchange
     from pfn_node.simulation.network import Network
 
 # How long the cells of a sketch are in the making.
@@ -75,7 +74,6 @@ class Node:
     answers: list[SendAnswer] = field(default_factory=list)
     builds: list[BuildPrefix] = field(default_factory=list)
     next_turn: int = 0  # the first turn of its machine that no request has taken
-    answering: "Exchange | None" = None  # whose answer it deals with just now
     id: bytes = field(init=False)
     number: int = field(init=False)  # the how-manieth of the network
     salt: int = field(init=False)  # what its distance to others follows from

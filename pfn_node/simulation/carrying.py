@@ -31,9 +31,7 @@ class Exchange:
 
     # Most exchanges leave these as they are.
     answer_ids: tuple[bytes, ...] = ()
-    of_round = False  # whether it is a question of a reconciliation
-    followed = False  # whether the round went on after it
-    heard = False
+    heard = 0  # the incarnation of the receiver that heard it; what was restarted has forgotten what it heard
     watched = False  # whether its deadline stands in the agenda
     done = False
     answer: object = None  # what is carried back
@@ -56,7 +54,10 @@ class Exchange:
 class Carrying(Protocol):
     """A way to travel. What is carried is kept in the exchange; sizes are in bytes, envelope included."""
 
-    accept: "Accept"
+    @property
+    def accept(self) -> "Accept":
+        """How the nodes open announcements."""
+        ...
 
     def send_request(self, exchange: Exchange, message: Request) -> int: ...
 
@@ -109,7 +110,9 @@ class Plain:
     """As objects."""
 
     def __init__(self) -> None:
-        self._sizes = MessageBytes()
+        sizes = MessageBytes()
+        self._request_bytes = sizes.of_request
+        self._answer_bytes = sizes.of_answer
         self._verified: dict[bytes, AcceptedAnnouncement] = {}
 
     def accept(self, raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
@@ -125,10 +128,10 @@ class Plain:
 
     def send_request(self, exchange: Exchange, message: Request) -> int:
         exchange.request = message
-        return self._sizes.of_request(message)
+        return self._request_bytes(message)
 
     def open_request(self, exchange: Exchange) -> Request:
-        if exchange.heard:
+        if exchange.receiver is not None and exchange.heard == exchange.receiver.incarnation:
             raise Refusal("R74", "This request was here before.", Severity.HARMLESS)
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
             raise Refusal("R72", "the request is signed for another node than this one")
@@ -136,7 +139,7 @@ class Plain:
 
     def send_answer(self, exchange: Exchange, message: Answer) -> int:
         exchange.answer = message
-        return self._sizes.of_answer(message)
+        return self._answer_bytes(message)
 
     def open_answer(self, exchange: Exchange) -> Answer:
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
@@ -148,11 +151,6 @@ def with_bodies(message: Request, bodies: tuple[bytes, ...]) -> Request:
     """The request with the announcements that it shall carry."""
     assert type(message) is GossipRequest, "only gossip pushes bodies in a request"
     return GossipRequest(bodies, message.have, message.status, message.wait_seconds, message.offer, message.graft)
-
-
-def without_status(message: GossipRequest) -> GossipRequest:
-    """The request without how the sender's set stands; then its answer does not say it either."""
-    return GossipRequest(message.push, message.have, None, message.wait_seconds, message.offer, message.graft)
 
 
 def answer_with_bodies(message: Answer, bodies: tuple[bytes, ...]) -> Answer:

@@ -101,7 +101,6 @@ class Run:
             answer_ms_max=ANSWER_MS_MAX,
         )
         self.network.records = False
-        self.network.comparing = False
         self._rng = Random(f"run {options.seed}")
 
     def play(self) -> None:
@@ -153,7 +152,6 @@ class Run:
 
     def _compare(self) -> None:
         self._phase = "compare"
-        self.network.comparing = True
         up = {node.id: node for node in self._living}
         for node in self._living:
             neighbours = [view.peer for view in node.mesh.links() if view.state == "linked" and view.peer in up]
