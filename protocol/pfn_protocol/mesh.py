@@ -273,12 +273,14 @@ class Mesh:
         if in_flight is None or peer is None or self._stopped:
             return
         self._peers.answered(peer, in_flight, now_ms)
+        asked, said = in_flight.message, event.message
+        if isinstance(asked, messages.GossipRequest) and isinstance(said, messages.GossipAnswer):  # most are
+            self._on_gossip_answered(peer, in_flight, said, said.status or asked.status, now_ms)
+            return
         is_honest = True
-        match in_flight.message, event.message:
+        match asked, said:
             case messages.LinkRequest(), messages.LinkAnswer() as answer:
-                self._on_link_answered(peer, in_flight.message, answer, now_ms)
-            case messages.GossipRequest(status=told), messages.GossipAnswer() as answer:
-                self._on_gossip_answered(peer, in_flight, answer, answer.status or told, now_ms)
+                self._on_link_answered(peer, asked, answer, now_ms)
             case messages.FetchRequest(), messages.FetchAnswer() as answer:
                 self._on_fetch_answered(peer, in_flight, answer, now_ms)
             case messages.AuthorsRequest(), messages.AuthorsAnswer() as answer:

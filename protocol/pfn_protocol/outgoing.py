@@ -43,10 +43,11 @@ class Outgoing:
 
     def take(self, request_id: int, peer: bytes) -> InFlight | None:
         """The request that this is the outcome of; None if there is none, or none to this peer."""
-        known = self._in_flight.get(request_id)
-        if known is None or known.peer != peer:
+        known = self._in_flight.pop(request_id, None)
+        if known is not None and known.peer != peer:
+            self._in_flight[request_id] = known
             return None
-        return self._in_flight.pop(request_id)
+        return known
 
     @property
     def last_request_id(self) -> int:
