@@ -66,7 +66,7 @@ class Network:
     """Delivers between the nodes, in virtual time, as well as its faults allow.
 
     `status_every_ms` is how often neighbours tell each other how their sets stand; None: only when that is wanted.
-    Without `self_announcing` the nodes say nothing about themselves. `answer_ms_max` is how long a sender waits.
+    Without `self_announcing` the nodes say nothing about themselves. `answer_ms_max` is how long a sender waits that does not say.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class Network:
         # What a pair needs for one way follows from the two.
         mixed = sender.salt * (receiver or sender).salt >> 20
         exchange.delay_ms = least_ms + mixed % (most_ms - least_ms + 1)
-        exchange.deadline_ms = self.agenda.now_ms + self.answer_ms_max
+        exchange.deadline_ms = self.agenda.now_ms + (effect.patience_ms or self.answer_ms_max)
         message = effect.message
         if type(message) is GossipRequest and message.wait_seconds:
             exchange.deadline_ms = self.agenda.now_ms + HANGING_ANSWER_MS_MAX

@@ -50,8 +50,8 @@ HEALING_SECONDS = 10
 HEALED_SECONDS_MAX = 660
 HEALED_NODES_MAX = 1_000
 SEALED_NODES_MAX = 50
-# How long a sender waits; a production node waits up to ten seconds.
-ANSWER_MS_MAX = 1_000
+# How long a production node waits for what is no part of the tree.
+ANSWER_MS_MAX = 10_000
 # Cycles of objects are looked for so often only; the machines make none.
 COLLECT_EVENTS = 20_000_000
 

@@ -214,6 +214,11 @@ statements_waiting_max: Final = 8_192
 outbox_ids_max: Final = 1_024
 # Bodies in one message; the ids and the envelope come on top of it, up to gossip_bytes_max.
 push_bytes_max: Final = 229_376
+# A message of the tree that gets no answer blocks its link: it is waited for as long as four round trips, a second at
+# least, and twice as long after each failure in a row, for the other side may be slow.
+push_patience_round_trips: Final = 4
+push_patience_ms_min: Final = 1_000
+push_patience_ms_max: Final = 10_000
 # Ids offered in one message, and ids told in one: with the bodies they fit gossip_bytes_max.
 offered_ids_max: Final = 256
 # Ids wait for a message to go with, and for the neighbour to tell them first: as long as chance says between these two.
