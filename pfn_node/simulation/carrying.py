@@ -1,9 +1,9 @@
 """The two ways in which messages travel: sealed, as the bytes of the wire, or plain, as the objects that they say.
 
 Sealed, each message is really encoded, signed, opened and checked, and repeats are known by their nonces. Plain, the
-messages pass as they are, their bytes are only counted, and an announcement is opened once for all nodes of the
-process: what follows from its bytes is the same everywhere. Everything else is the same either way, so a run has the
-same course and the same figures.
+messages pass as they are, their bytes are only counted (gossip's always, others' while bytes are measured), and an
+announcement is opened once for all nodes of the process: what follows from its bytes is the same everywhere. Everything
+else is the same either way, so a run has the same course and the same figures.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -128,7 +128,8 @@ class Plain:
 
     def send_request(self, exchange: Exchange, message: Request) -> int:
         exchange.request = message
-        return self._request_bytes(message)
+        is_counted = type(message) is GossipRequest or exchange.sender.network.measures.is_open
+        return self._request_bytes(message) if is_counted else 0
 
     def open_request(self, exchange: Exchange) -> Request:
         if exchange.receiver is not None and exchange.heard == exchange.receiver.incarnation:
@@ -139,7 +140,8 @@ class Plain:
 
     def send_answer(self, exchange: Exchange, message: Answer) -> int:
         exchange.answer = message
-        return self._answer_bytes(message)
+        is_counted = type(message) is GossipAnswer or exchange.sender.network.measures.is_open
+        return self._answer_bytes(message) if is_counted else 0
 
     def open_answer(self, exchange: Exchange) -> Answer:
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:

@@ -40,7 +40,7 @@ DELAY_MS = (10, 100)
 ADDRESSES_KNOWN = 16
 STARTING_MS = 1_000
 # Nodes link, and read back what neighbours remember, in this time.
-LINKING_SECONDS = 40
+LINKING_SECONDS = 15
 # After the last broadcast: pulls for what was lost, one after the other.
 SETTLING_SECONDS = 20
 COMPARING_SECONDS = 30
