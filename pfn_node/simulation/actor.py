@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 # How long the cells of a sketch are in the making.
 BUILD_MS = 20
+# The clock may be set back or ahead while a node sleeps until a moment of it; the engine looks at least this often.
+CLOCK_CHECK_MS = 10_000
 
 
 @dataclass(eq=False)
@@ -83,7 +85,7 @@ class Node:
     @property
     def now_ms(self) -> int:
         """The time as this node's clock shows it."""
-        return self.network.now_ms + self.clock_ahead_ms
+        return self.network.now_ms + self.clock_ahead_ms + self.network.faults.clocks_ahead_ms.get(self.name, 0)
 
     # What an operator or a publisher does.
 
@@ -139,7 +141,10 @@ class Node:
     def report(self, event: Event) -> None:
         """Something happened to it; what the machine decides is done."""
         if self.up:
-            self.perform(self.mesh.handle(event, self.now_ms))
+            effects = self.mesh.handle(event, self.now_ms)
+            self.perform(effects)
+            if self.network.watch is not None:
+                self.network.watch.after(self, event, effects)
 
     # What can be seen from outside.
 
@@ -267,4 +272,4 @@ class Node:
                 self._wake_at = None
                 self.report(TimePassed())
 
-        self.network.later(wake_at - self.now_ms, ring)
+        self.network.later(min(wake_at - self.now_ms, CLOCK_CHECK_MS), ring)

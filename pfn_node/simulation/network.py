@@ -22,9 +22,10 @@ from hashlib import sha256
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
+from typing import TYPE_CHECKING
 
 from pfn_node.simulation.actor import Node
-from pfn_node.simulation.faults import Faults
+from pfn_node.simulation.faults import RULE_BUSY, Faults
 from pfn_node.simulation.measuring import Measures
 from pfn_node.simulation.world import MESH, START_MS, InvariantBroken, key_of
 from pfn_protocol.announcements import AcceptedAnnouncement
@@ -41,6 +42,9 @@ from pfn_protocol.messages import (
     RefusedAnswer,
     SnapshotAnswer,
 )
+
+if TYPE_CHECKING:
+    from pfn_node.simulation.invariants import Watch
 
 # How long a sender waits for an answer; a hanging request may take its own time on top of it.
 ANSWER_MS_MAX = 5_000
@@ -64,6 +68,7 @@ class Network:
         self.events = 0  # how many things have happened
         self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each request that is sent to a node
         self.records = True  # whether nodes remember what they sent; long runs need the memory for themselves
+        self.watch: Watch | None = None  # sees every turn of every node
         self._by_url: dict[str, Node] = {}
         self._trace = sha256()
         self._order = count()
@@ -204,7 +209,7 @@ class Network:
         """An answer goes back to who asked, unless it is lost."""
         self._note(node.name, to, raw)
         if self.arrives():
-            self.later(self._delay(), action)
+            self.later(self._delay() + self.faults.slow.get(node.name, 0), action)
 
     def arrives(self) -> bool:
         """Whether what is sent now is not lost."""
@@ -220,7 +225,7 @@ class Network:
         return node
 
     def _delay(self) -> int:
-        return self.rng.randint(*self.faults.delay_ms)
+        return self.faults.draw_delay_ms(self.rng)
 
     def _note(self, sender: str, to: str, raw: bytes) -> None:
         self._trace.update(f"\n{self.now_ms} {sender} {to} {len(raw)} ".encode())
@@ -247,6 +252,9 @@ class _Exchange:
         assert receiver is not None, "only what has a receiver is sent"
         if not receiver.up:
             self.fail()
+            return
+        if self._network.faults.refuses(receiver.name, self._network.rng):
+            self._reply(RefusedAnswer(RULE_BUSY, "Too many requests are waiting.", receiver.now_ms), ())
             return
         try:
             received = receiver.open(self._effect.message.path, raw)
