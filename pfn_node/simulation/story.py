@@ -22,6 +22,7 @@ from pfn_node.simulation.hostile import Hostile, Trick, infiltrate
 from pfn_node.simulation.invariants import Watch, converged
 from pfn_node.simulation.network import Network
 from pfn_protocol.announcements import AcceptedAnnouncement
+from pfn_protocol.limits import future_ms_max
 
 # By when honest nodes hold one set after a healing. Dials are repeated every five minutes at the rarest (and a quarter
 # more by chance), then come the round that was under way, the next one, and another neighbour's.
@@ -48,7 +49,7 @@ class Story:
         self.watch = Watch(self.network, replay)
         self.honest: list[Node] = []
         self.hostile: list[Hostile] = []
-        self.acknowledged: dict[bytes, Node] = {}  # ids that an honest node announced and kept
+        self.acknowledged: dict[bytes, int] = {}  # ids that an honest node announced and kept -> seq
 
     # Who is there.
 
@@ -90,8 +91,8 @@ class Story:
     def says(self, node: Node, slug: str, content: str = "") -> None:
         """It saw a release, and announces it; what it kept of that counts as acknowledged."""
         announcement_id = node.sees(slug, content=content)
-        if announcement_id is not None and announcement_id not in self.acknowledged:
-            self.acknowledged[announcement_id] = node
+        if announcement_id is not None:
+            self.acknowledged[announcement_id] = node.kept[announcement_id][0].seq
 
     def passes(self, *, seconds: float = 0.0, minutes: float = 0.0, hours: float = 0.0) -> None:
         """Time passes."""
@@ -162,6 +163,13 @@ class Story:
         for node in self.hostile:
             node.quiet = True
 
+    def provoke(self) -> None:
+        """They go on as before."""
+        for node in self.hostile:
+            if node.quiet:
+                node.quiet = False
+                node.go_on()
+
     # What must come about.
 
     def within(self, seconds: float, *, what: str, holds: Callable[[], bool]) -> float:
@@ -189,9 +197,14 @@ class Story:
         return self._settle(nodes, within, lambda: self.missing(nodes))
 
     def missing(self, nodes: Sequence[Node]) -> str:
-        """Which of these lacks something that an honest node acknowledged; empty if none does."""
+        """Which of these lacks something that an honest node acknowledged; empty if none does.
+
+        What was said by a clock that was far ahead counts as soon as its time comes.
+        """
+        latest_ms = self.network.now_ms + future_ms_max
+        expected = [one for one, seq in self.acknowledged.items() if seq <= latest_ms]
         for node in nodes:
-            lacks = sum(not node.holds(one) for one in self.acknowledged)
+            lacks = sum(not node.holds(one) for one in expected)
             if lacks:
                 return f"{node.name} lacks {lacks} announcements that honest nodes acknowledged"
         return ""

@@ -1,8 +1,8 @@
 """What this node says itself: its place in its own order, and how it never contradicts itself.
 
-Every own announcement gets (epoch, seq) with seq = max(last + 1, now), is kept, and only then told. A stored last seq
-that lies far ahead of the clock comes from a wrong clock; then a new epoch begins, or one minute of it would mute the
-node for a year.
+Every own announcement gets (epoch, seq) with seq = max(last + 1, now), is kept, and only then told. A last seq that
+lies far ahead of the clock comes from a wrong clock; then a new epoch begins, or one minute of it would mute the node
+for a year.
 
 A node whose data came back from a backup has forgotten what it said since. So before its first announcement after a
 start it reads its own slots back from a few neighbours, for some seconds at most, and goes on from the greatest place
@@ -220,7 +220,8 @@ class OwnAnnouncements:
     def _announce(self, statement: Statement, now_ms: int) -> list[Entry]:
         if self._muted:
             return []
-        epoch, seq = self._last[0], max(self._last[1] + 1, now_ms)
+        epoch, last_seq = _within_clock(self._last, now_ms)
+        seq = max(last_seq + 1, now_ms)
         try:
             announcement = self._sign(self._key, self._mesh, self._naming_first(statement), epoch, seq)
         except Refusal as refusal:
