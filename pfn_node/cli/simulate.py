@@ -12,8 +12,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pfn_node.cli.failing import FAILED, WRONG_USAGE, fail
 from pfn_node.cli.tables import show_fields
 from pfn_node.simulation.run import Options, Report, run
-from pfn_node.simulation.scale import ScaleOptions
-from pfn_node.simulation.scale_figures import measure
 
 NODES_MAX = 10_000
 # Above this, signatures and envelopes would take most of the time.

@@ -5,11 +5,13 @@ Effects are performed as the engine performs them. A crash takes the machine and
 """
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from random import Random
 from typing import TYPE_CHECKING, assert_never
 
 from pfn_node.simulation.world import MESH, InvariantBroken, version_statement
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind, Statement, VersionStatement
+from pfn_protocol.acceptance import announce
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement, Statement, VersionStatement
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
@@ -40,12 +42,40 @@ from pfn_protocol.messages import PeerAddress, Request
 from pfn_protocol.sketch import build_cells
 
 if TYPE_CHECKING:
+    from pfn_node.simulation.carrying import Exchange
     from pfn_node.simulation.network import Network
 
 # How long the cells of a sketch are in the making.
 BUILD_MS = 20
 # The clock may be set back or ahead while a node sleeps until a moment of it; the engine looks at least this often.
 CLOCK_CHECK_MS = 10_000
+_TIME_PASSED = TimePassed()
+
+
+# How many events a production node deals with in a millisecond, and how many requests may wait for that.
+EVENTS_PER_MS = 2
+REQUESTS_WAITING_MAX = 1_024
+
+
+class TurnQueue:
+    """The requests that wait for a node: their machine takes one after the other."""
+
+    __slots__ = ("_looked_ms", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._looked_ms = 0
+
+    def enter(self, now_ms: int) -> int | None:
+        """Queue a request; the milliseconds that it waits, or None if too many wait."""
+        waiting = self._waiting
+        if waiting:
+            waiting = max(0, waiting - (now_ms - self._looked_ms) * EVENTS_PER_MS)
+            if waiting >= REQUESTS_WAITING_MAX:
+                self._waiting, self._looked_ms = waiting, now_ms
+                return None
+        self._waiting, self._looked_ms = waiting + 1, now_ms
+        return waiting // EVENTS_PER_MS
 
 
 @dataclass(eq=False)
@@ -61,6 +91,7 @@ class Node:
     joined: dict[bytes, str] = field(default_factory=dict)
     clock_ahead_ms: int = 0
     up: bool = False
+    is_silent: bool = False  # while down: its whole machine is gone, so nobody is even refused
     incarnation: int = 0
     last: tuple[int, int] = (0, 0)
     kept: dict[bytes, tuple[AcceptedAnnouncement, bool]] = field(default_factory=dict)  # with whether admitted
@@ -69,13 +100,19 @@ class Node:
     sent: list[SendRequest] = field(default_factory=list)
     answers: list[SendAnswer] = field(default_factory=list)
     builds: list[BuildPrefix] = field(default_factory=list)
+    queue: TurnQueue = field(default_factory=TurnQueue)
+    answering: "Exchange | None" = None  # whose answer it deals with just now
+    id: bytes = field(init=False)
+    number: int = field(init=False)  # the how-manieth of the network
+    salt: int = field(init=False)  # what its distance to others follows from
     _mesh: Mesh | None = None
-    _wake_at: int | None = None
+    _wake_ms: int | None = None  # when it is woken, in the network's time
     _heard: dict[tuple[bytes, bytes], int] = field(default_factory=dict)  # sender and nonce -> until when
 
-    @property
-    def id(self) -> bytes:
-        return self.key.public
+    def __post_init__(self) -> None:
+        self.id = self.key.public
+        self.number = len(self.network.nodes)
+        self.salt = int.from_bytes(sha256(f"{self.network.seed} {self.name}".encode()).digest()[:4], "big")
 
     @property
     def mesh(self) -> Mesh:
@@ -85,7 +122,7 @@ class Node:
     @property
     def now_ms(self) -> int:
         """The time as this node's clock shows it."""
-        return self.network.now_ms + self.clock_ahead_ms + self.network.faults.clocks_ahead_ms.get(self.name, 0)
+        return self.network.agenda.now_ms + self.clock_ahead_ms
 
     # What an operator or a publisher does.
 
@@ -93,20 +130,27 @@ class Node:
         """Start, or start again with what was kept."""
         self.up = True
         self.incarnation += 1
-        self._wake_at = None
+        self._wake_ms = None
+        self.queue = TurnQueue()
         self._heard.clear()
         peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
         restored = Restored(tuple(self.kept.values()), peers, self.pins, self.blocked, self.last)
-        options = MeshOptions(self.url, "test/1", ())
-        rng = Random(f"{self.network.seed} {self.name} {self.incarnation}")
-        self._mesh = Mesh(self.key, MESH, options, rng, restored, self.now_ms)
+        network = self.network
+        options = MeshOptions(self.url, "test/1", (), status_every_ms=network.status_every_ms)
+        rng = Random(f"{network.seed} {self.name} {self.incarnation}")
+        accept = network.carrying.accept
+        self._mesh = Mesh(self.key, MESH, options, rng, restored, self.now_ms, accept=accept, announce=self._announce)
         self.report(TimePassed())
         for node_id, url in self.joined.items():
             self.report(PeerFound(node_id, url))
 
-    def crash(self) -> None:
-        """Gone at once; whoever waits for an answer waits in vain."""
+    def crash(self, *, silently: bool = False) -> None:
+        """Gone at once; whoever waits for an answer waits in vain.
+
+        Who asks from now on is told that nobody is there; or not even that, if its whole machine is gone.
+        """
         self.up = False
+        self.is_silent = silently
 
     def shut_down(self) -> None:
         """Stop as one who is asked to."""
@@ -141,7 +185,7 @@ class Node:
     def report(self, event: Event) -> None:
         """Something happened to it; what the machine decides is done."""
         if self.up:
-            effects = self.mesh.handle(event, self.now_ms)
+            effects = self.mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms)
             self.perform(effects)
             if self.network.watch is not None:
                 self.network.watch.after(self, event, effects)
@@ -202,14 +246,21 @@ class Node:
 
     def bodies(self, ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """What these ids stand for. Nothing is told that was not kept before."""
-        if not all(one in self.kept for one in ids):
+        kept = self.kept
+        if not all(one in kept for one in ids):
             raise InvariantBroken(f"{self.name} tells what it did not keep")
-        return tuple(self.kept[one][0].raw for one in ids)
+        return tuple([kept[one][0].raw for one in ids])
 
     def perform(self, effects: list[Effect]) -> None:
         """Do what the machine decided, in its order."""
+        network = self.network
         for effect in effects:
-            self._perform(effect)
+            if type(effect) is SendRequest:
+                network.carry_request(self, effect)
+            elif type(effect) is SendAnswer:
+                network.carry_answer(self, effect)
+            else:
+                self._perform(effect)
         self._set_alarm()
 
     def _perform(self, effect: Effect) -> None:
@@ -239,6 +290,12 @@ class Node:
             case _:
                 assert_never(effect)
 
+    def _announce(self, key: PrivateKey, mesh: str, statement: Statement, epoch: int, seq: int) -> AcceptedAnnouncement:
+        """`acceptance.announce`, unless it says something about itself in a network where nobody shall."""
+        if isinstance(statement, NodeStatement) and not self.network.self_announcing:
+            raise Refusal("R0", "nodes do not announce themselves in this simulation")
+        return announce(key, mesh, statement, epoch, seq)
+
     def _keep(self, announcement: AcceptedAnnouncement, admitted: bool) -> None:
         self.kept[announcement.id] = (announcement, admitted)
         if announcement.author == self.id:
@@ -259,17 +316,25 @@ class Node:
         self.network.later(BUILD_MS, report)
 
     def _set_alarm(self) -> None:
+        """Have the machine woken. A node has one alarm that counts; when it rings early it is put further on."""
         wake_at = self.mesh.wake_at
-        if wake_at is None or wake_at == self._wake_at:
+        if wake_at is None:
             return
-        if wake_at <= self.now_ms:
+        wake_ms = wake_at - self.clock_ahead_ms
+        if self._wake_ms is not None and self._wake_ms <= wake_ms:
+            return
+        agenda = self.network.agenda
+        if wake_ms <= agenda.now_ms:
             raise InvariantBroken(f"{self.name} wants to be woken in the past")
-        self._wake_at = wake_at
-        incarnation = self.incarnation
+        self._wake_ms = wake_ms = min(wake_ms, agenda.now_ms + CLOCK_CHECK_MS)
+        agenda.put(wake_ms, self._ring, wake_ms)
 
-        def ring() -> None:
-            if self.up and self.incarnation == incarnation and self._wake_at == wake_at:
-                self._wake_at = None
-                self.report(TimePassed())
-
-        self.network.later(min(wake_at - self.now_ms, CLOCK_CHECK_MS), ring)
+    def _ring(self, wake_ms: int) -> None:
+        if not self.up or self._wake_ms != wake_ms:
+            return
+        self._wake_ms = None
+        wake_at = self.mesh.wake_at
+        if wake_at is not None and wake_at <= wake_ms + self.clock_ahead_ms:
+            self.report(_TIME_PASSED)
+        else:
+            self._set_alarm()

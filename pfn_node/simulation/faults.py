@@ -8,9 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
-# The rule that an engine's full queue is refused with.
-RULE_BUSY = "busy"
-
 
 @dataclass(frozen=True, slots=True)
 class Faults:
@@ -36,12 +33,12 @@ class Faults:
             return False
         return all((sender in island) == (receiver in island) for island in self.islands)
 
-    def draw_delay_ms(self, dice: Random) -> int:
-        """How long one way takes this time."""
-        delay_ms = dice.randint(*self.delay_ms)
+    def draw_late_ms(self, dice: Random, answerer: str = "") -> int:
+        """How much later than usual something arrives this time."""
+        late_ms = self.slow.get(answerer, 0)
         if self.reordering and dice.random() < self.reordering:
-            delay_ms += dice.randint(1, self.overtaken_ms)
-        return delay_ms
+            late_ms += dice.randint(1, self.overtaken_ms)
+        return late_ms
 
     def refuses(self, receiver: str, dice: Random) -> bool:
         """Whether the receiver's engine has no room for this request."""

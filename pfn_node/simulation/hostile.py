@@ -52,6 +52,7 @@ class Hostile(Node):
     dice: Random = field(init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.dice = Random(f"{self.network.seed} hostile {self.name}")
 
     def open(self, path: str, raw: bytes) -> ReceivedRequest:
@@ -120,7 +121,7 @@ class Hostile(Node):
             if victim.up:
                 victim.report(RequestReceived(self.network.reply_to(heard), key.public, message))
 
-        self.network.later(self.network.faults.draw_delay_ms(self.dice), arrive)
+        self.network.later(self.dice.randint(*self.network.faults.delay_ms), arrive)
 
     def knock(self, victim: Node, path: str, raw: bytes) -> bool:
         """Any bytes at all at a node's door. Returns whether they were heard."""

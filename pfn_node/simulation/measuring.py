@@ -1,125 +1,118 @@
-"""What is counted while a network runs: copies, hops, rounds of reconciliation, bytes.
+"""What is counted while a network runs: copies, hops, bytes. Nothing is estimated.
 
 Measured is what `watch` named, from then until `close`. The terms, so that figures mean one thing:
 
 - A *copy* is a body of a watched announcement that reached a living node which did not make it, by whatever message.
 - A *hop* is one way from a node that had it to a node that took it in.
-- *Pushed* is a copy that came in a gossip message, from a node that itself got it so: reconciliation had no part in it.
+- *Pushed* is an arrival in a gossip message or by a pull, at a node whose source got it so too: reconciliation had no
+  part in it. (What reconciliation lets a node *offer* is gossip too; so where figures depend on the difference, nobody
+  compares sets while it is measured.)
 - *Control bytes* are everything on the wire but the announcements themselves: envelopes, ids, statuses, link requests.
-- A *round* is one look of one node at one neighbour's set, from its first question to the answer after which it asks
-  nothing more. Rounds that broke off do not count.
 """
 
-from dataclasses import dataclass
+from array import array
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pfn_protocol.effects import SendRequest
-from pfn_protocol.messages import AuthorsRequest, FetchRequest, IdsRequest
+from pfn_protocol.messages import AuthorsRequest, CellsRequest, FetchRequest, IdsRequest, SnapshotRequest
 
 if TYPE_CHECKING:
     from pfn_node.simulation.actor import Node
+    from pfn_node.simulation.carrying import Exchange
 
-_ROUND_REQUESTS = (AuthorsRequest, IdsRequest, FetchRequest)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """How an announcement first came to a node."""
-
-    at_ms: int
-    hops: int
-    pushed: bool
+_NOT_YET = -1
 
 
-@dataclass(slots=True)
-class _OpenRound:
-    began_ms: int
-    request_id: int  # the last question of it
+class Broadcast:
+    """One watched announcement on its way. Nodes are meant by their numbers."""
+
+    __slots__ = ("copies", "hops", "id", "made_ms", "origin", "reconciled")
+
+    def __init__(self, announcement_id: bytes, origin: int, made_ms: int, nodes: int) -> None:
+        self.id = announcement_id
+        self.origin = origin
+        self.made_ms = made_ms
+        self.copies = array("i", [0]) * nodes
+        self.hops = array("h", [_NOT_YET]) * nodes
+        self.hops[origin] = 0
+        self.reconciled = bytearray(nodes)  # 1: reconciliation had a part in its arrival
+
+    def reached(self, node: int) -> bool:
+        """Whether it is there, in whatever way it came."""
+        return self.hops[node] != _NOT_YET
+
+    def pushed_to(self, node: int) -> bool:
+        """Whether push and pull alone brought it there."""
+        return self.hops[node] != _NOT_YET and not self.reconciled[node]
 
 
 class Measures:
     """The counts of one network."""
 
     def __init__(self) -> None:
-        self.made_ms: dict[bytes, int] = {}  # watched announcement -> when it was made
-        self.arrivals: dict[tuple[bytes, str], Arrival] = {}  # announcement, node
+        self.broadcasts: dict[bytes, Broadcast] = {}
+        self.arrivals_ms: Counter[int] = Counter()  # milliseconds since the making -> how many arrivals
         self.copies = 0
+        self.arrivals = 0
         self.control_bytes = 0
-        self.rounds: dict[str, list[tuple[int, int]]] = {}  # node -> when each round began and ended
-        self._open_rounds: dict[tuple[str, bytes], _OpenRound] = {}
-        self._origins: dict[bytes, str] = {}
-        self._open = False
+        self.is_open = False
 
     def open(self) -> None:
         """Count from now on."""
-        self._open = True
+        self.is_open = True
 
     def close(self) -> None:
         """Count no longer."""
-        self._open = False
+        self.is_open = False
 
-    def watch(self, announcement_id: bytes, origin: "Node", now_ms: int) -> None:
-        """This node has just made this announcement."""
-        self.made_ms[announcement_id] = now_ms
-        self._origins[announcement_id] = origin.name
-        self.arrivals[announcement_id, origin.name] = Arrival(now_ms, 0, pushed=True)
+    def watch(self, announcement_id: bytes, origin: "Node", now_ms: int) -> Broadcast:
+        """This node has just made this announcement. All nodes are there by now."""
+        nodes = len(origin.network.nodes)
+        broadcast = self.broadcasts[announcement_id] = Broadcast(announcement_id, origin.number, now_ms, nodes)
+        return broadcast
 
     def carried(self, sender: "Node", receiver: "Node", ids: tuple[bytes, ...], now_ms: int, *, pushed: bool) -> None:
         """Bodies reached a node, which has dealt with them."""
-        for announcement_id in ids if self._open else ():
-            origin = self._origins.get(announcement_id)
-            if origin is None or origin == receiver.name:
+        number = receiver.number
+        for announcement_id in ids:
+            broadcast = self.broadcasts.get(announcement_id)
+            if broadcast is None or broadcast.origin == number:
                 continue
             self.copies += 1
-            source = self.arrivals.get((announcement_id, sender.name))
-            key = (announcement_id, receiver.name)
-            if source is not None and key not in self.arrivals and receiver.holds(announcement_id):
-                self.arrivals[key] = Arrival(now_ms, source.hops + 1, pushed and source.pushed)
+            broadcast.copies[number] += 1
+            if broadcast.hops[number] == _NOT_YET and receiver.holds(announcement_id):
+                broadcast.hops[number] = broadcast.hops[sender.number] + 1
+                broadcast.reconciled[number] = not pushed or broadcast.reconciled[sender.number]
+                self.arrivals += 1
+                self.arrivals_ms[now_ms - broadcast.made_ms] += 1
 
     def sent(self, size: int, bodies: tuple[bytes, ...]) -> None:
         """A message of this size, with these bodies in it, was put on the wire."""
-        if self._open:
-            self.control_bytes += size - sum(map(len, bodies))
+        self.control_bytes += size
+        for body in bodies:
+            self.control_bytes -= len(body)
 
-    def asked(self, node: "Node", effect: SendRequest, now_ms: int) -> None:
-        """A node sends a request."""
-        key = (node.name, effect.peer)
-        if isinstance(effect.message, AuthorsRequest) and not effect.message.after:
-            self._open_rounds[key] = _OpenRound(now_ms, effect.request_id)
-        elif isinstance(effect.message, _ROUND_REQUESTS) and key in self._open_rounds:
-            self._open_rounds[key].request_id = effect.request_id
+    @staticmethod
+    def is_of_round(effect: SendRequest, cause: "Exchange | None") -> bool:
+        """Whether this request is a question of a reconciliation. `cause` is the exchange whose answer led to it.
 
-    def is_of_round(self, node: "Node", effect: SendRequest) -> bool:
-        """Whether this is the last question of a reconciliation that goes on."""
-        current = self._open_rounds.get((node.name, effect.peer))
-        return current is not None and current.request_id == effect.request_id
-
-    def ended(self, node: "Node", effect: SendRequest, now_ms: int, *, answered: bool) -> None:
-        """A request has its outcome, and what followed from it was asked."""
-        key = (node.name, effect.peer)
-        current = self._open_rounds.get(key)
-        if current is not None and current.request_id == effect.request_id:
-            del self._open_rounds[key]
-            if answered and self._open:
-                self.rounds.setdefault(node.name, []).append((current.began_ms, now_ms))
-
-    def made(self, announcement_id: bytes, node: "Node") -> bool:
-        """Whether this node is the origin."""
-        return self._origins[announcement_id] == node.name
-
-    def pushed_to(self, announcement_id: bytes, node: str) -> bool:
-        """Whether push alone brought it there."""
-        arrival = self.arrivals.get((announcement_id, node))
-        return arrival is not None and arrival.pushed
-
-    def there_after_one_round(self, announcement_id: bytes, node: str, wait_ms: int) -> bool:
-        """Whether the node had it when its first round that began at least `wait_ms` after the making had ended.
-
-        A node that needed no such round counts with what it had in the end.
+        A fetch is one if it follows, as the first question to the same neighbour, from the answer to such a question;
+        every other fetch is a pull.
         """
-        arrival = self.arrivals.get((announcement_id, node))
-        if arrival is None:
-            return False
-        earliest_ms = self.made_ms[announcement_id] + wait_ms
-        ends = [ended for began, ended in self.rounds.get(node, ()) if began >= earliest_ms]
-        return not ends or arrival.at_ms <= min(ends)
+        message = effect.message
+        if isinstance(message, AuthorsRequest | IdsRequest | CellsRequest):
+            of_round = True
+        elif isinstance(message, SnapshotRequest):
+            of_round = not message.author  # otherwise a node reads back what it said itself
+        else:
+            of_round = (
+                isinstance(message, FetchRequest)
+                and cause is not None
+                and cause.of_round
+                and not cause.followed
+                and cause.effect.peer == effect.peer
+            )
+        if of_round and cause is not None and cause.effect.peer == effect.peer:
+            cause.followed = True
+        return of_round

@@ -1,4 +1,4 @@
-"""Real mesh machines that speak to each other in virtual time, with real signatures and the real message codec.
+"""Real mesh machines that speak to each other in virtual time, a handful or thousands of them.
 
     network = Network(seed=1)
     alice, bob = network.node("alice"), network.node("bob")
@@ -8,40 +8,36 @@
     network.elapse(seconds=1)
     assert alice.has_seen("hello", "1.0")
 
-Everything that will happen stands in one agenda, ordered by its moment and then by when it was put there; nothing else
-moves time. While it runs, the network watches what must always hold: nothing is told that was not kept before, no node
-uses a place in its order twice, nobody wants to be woken in the past, and every request has exactly one outcome. What
-breaks that raises `InvariantBroken`.
+Messages travel sealed (every byte of the wire, every signature) or plain (carrying.py): long and large runs need that.
+What a pair of nodes needs for one way stays the same. A node takes a turn for each request that it hears; who comes
+when too many wait is told that it is busy, as production does.
 
-Everything that goes over the wire goes into the trace, byte for byte. Two runs with one seed have one `trace_hash`.
+Everything that will happen stands in one agenda; nothing else moves time. While it runs, the network watches what must
+always hold: nothing is told that was not kept before, no node uses a place in its order twice, nobody wants to be woken
+in the past, and every request has exactly one outcome. What breaks that raises `InvariantBroken`.
+
+Everything that is sent goes into the trace. Two runs with one seed have one `trace_hash`.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from hashlib import sha256
-from heapq import heappop, heappush
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
 from pfn_node.simulation.actor import Node
-from pfn_node.simulation.faults import RULE_BUSY, Faults
+from pfn_node.simulation.agenda import Agenda
+from pfn_node.simulation.carrying import Carrying, Exchange, Plain, Sealed, answer_with_bodies, with_bodies
+from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.measuring import Measures
-from pfn_node.simulation.world import MESH, START_MS, InvariantBroken, key_of
+from pfn_node.simulation.trace import Trace
+from pfn_node.simulation.world import START_MS, InvariantBroken, key_of
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.effects import SendAnswer, SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
-from pfn_protocol.limits import wait_seconds_max
-from pfn_protocol.message_fields import open_answer, seal_answer, seal_request
-from pfn_protocol.messages import (
-    Answer,
-    FetchAnswer,
-    GossipAnswer,
-    GossipRequest,
-    RefusedAnswer,
-    SnapshotAnswer,
-)
+from pfn_protocol.limits import status_interval_ms, wait_seconds_max
+from pfn_protocol.messages import Answer, FetchRequest, GossipRequest, RefusedAnswer
 
 if TYPE_CHECKING:
     from pfn_node.simulation.invariants import Watch
@@ -51,41 +47,83 @@ ANSWER_MS_MAX = 5_000
 HANGING_ANSWER_MS_MAX = wait_seconds_max * 1_000 + 10_000
 # How often `elapse_until` looks.
 LOOK_SECONDS = 0.02
+# After so many events the trace is digested.
+_PASS_EVENTS = 20_000
+_BUSY = "busy"  # what production says, too
+# What is noted of a message, beside when, from whom, to whom, and its size.
+_REQUEST, _ANSWER, _UNCONNECTED, _LOST = range(4)
 
 Reply = Callable[[Answer, tuple[bytes, ...]], None]
 
 
 class Network:
-    """Delivers between the nodes, in virtual time, as well as its faults allow."""
+    """Delivers between the nodes, in virtual time, as well as its faults allow.
 
-    def __init__(self, seed: int = 1, faults: Faults | None = None, measures: Measures | None = None) -> None:
+    `status_every_ms` is how often neighbours tell each other how their sets stand. Without `self_announcing` the nodes
+    say nothing about themselves. `answer_ms_max` is how long a sender waits.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        faults: Faults | None = None,
+        measures: Measures | None = None,
+        *,
+        sealed: bool = True,
+        status_every_ms: int = status_interval_ms,
+        self_announcing: bool = True,
+        answer_ms_max: int = ANSWER_MS_MAX,
+    ) -> None:
         self.seed = seed
-        self.faults = faults or Faults()
+        self._faults = faults or Faults()
         self.measures = measures or Measures()
+        self.carrying: Carrying = Sealed() if sealed else Plain()
+        self.status_every_ms = status_every_ms
+        self.self_announcing = self_announcing
+        self.answer_ms_max = answer_ms_max
         self.rng = Random(f"network {seed}")
-        self.now_ms = START_MS
+        self.agenda = Agenda(START_MS)
+        self.trace = Trace()
         self.nodes: dict[str, Node] = {}
-        self.events = 0  # how many things have happened
-        self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each request that is sent to a node
+        self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each sealed request to a node
         self.records = True  # whether nodes remember what they sent; long runs need the memory for themselves
         self.watch: Watch | None = None  # sees every turn of every node
         self._by_url: dict[str, Node] = {}
-        self._trace = sha256()
-        self._order = count()
-        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
-        self._tokens = count(1)
-        self._replies: dict[int, Reply] = {}
+        self._numbers = count(1)
         self._places: dict[tuple[bytes, int, int], bytes] = {}
+        self._replies: dict[int, Exchange | Reply] = {}
 
-    def node(self, name: str, *, polls: bool = False, pins: Iterable[Node] = (), clock_ahead_ms: int = 0) -> Node:
-        """A new node, started. One that polls has no URL."""
+    def node(
+        self,
+        name: str,
+        *,
+        polls: bool = False,
+        pins: Iterable[Node] = (),
+        clock_ahead_ms: int = 0,
+        start_in_ms: int | None = None,
+    ) -> Node:
+        """A new node, started, or to be started in a moment. One that polls has no URL."""
         url = "" if polls else f"http://{name}.test"
         node = Node(self, name, url, key_of(name), tuple(pin.id for pin in pins), clock_ahead_ms=clock_ahead_ms)
         self.nodes[name] = node
-        node.start()
+        if start_in_ms is None:
+            node.start()
+        else:
+            self.later(start_in_ms, node.start)
         return node
 
     # Faults.
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong from now on. Clocks jump when it is set."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        former, self._faults = self._faults, faults
+        for name, node in self.nodes.items():
+            node.clock_ahead_ms += faults.clocks_ahead_ms.get(name, 0) - former.clocks_ahead_ms.get(name, 0)
 
     def cut(self, one: Node, other: Node) -> None:
         """No request between the two arrives any more."""
@@ -103,14 +141,20 @@ class Network:
 
     # Time.
 
+    @property
+    def now_ms(self) -> int:
+        return self.agenda.now_ms
+
+    @property
+    def events(self) -> int:
+        """How many things have happened."""
+        return self.agenda.events
+
     def elapse(self, *, seconds: float) -> None:
         """Let time pass, and everything happen that is due in it."""
-        until_ms = self.now_ms + int(seconds * 1_000)
-        while self._agenda and self._agenda[0][0] <= until_ms:
-            self.now_ms, _, action = heappop(self._agenda)
-            self.events += 1
-            action()
-        self.now_ms = until_ms
+        until_ms = self.agenda.now_ms + int(seconds * 1_000)
+        while not self.agenda.pass_until(until_ms, _PASS_EVENTS):
+            self.trace.tidy()
 
     def comes_about(self, condition: Callable[[], bool], *, seconds: float, look: float = LOOK_SECONDS) -> bool:
         """Let time pass until the condition holds; returns whether it does within so many seconds."""
@@ -130,7 +174,7 @@ class Network:
 
     def later(self, delay_ms: int, action: Callable[[], None]) -> None:
         """Put something into the agenda."""
-        heappush(self._agenda, (self.now_ms + delay_ms, next(self._order), action))
+        self.agenda.put(self.now_ms + delay_ms, _call, action)
 
     # What can be seen from outside.
 
@@ -140,8 +184,8 @@ class Network:
 
     @property
     def trace_hash(self) -> str:
-        """The digest of everything that went over the wire, and when."""
-        return self._trace.hexdigest()
+        """The digest of everything that was sent, and when."""
+        return self.trace.hash
 
     def check_place(self, announcement: AcceptedAnnouncement) -> None:
         """A node kept an announcement of its own: its place must be new."""
@@ -149,71 +193,188 @@ class Network:
         if self._places.setdefault(place, announcement.id) != announcement.id:
             raise InvariantBroken(f"a place in an author's order was used twice (seed {self.seed})")
 
-    # Delivering.
-
-    def carry_request(self, sender: Node, effect: SendRequest) -> None:
-        """A machine wants a request to be sent."""
-        if self.records:
-            sender.sent.append(effect)
-        self.measures.asked(sender, effect, self.now_ms)
-        message = effect.message
-        bodies = sender.bodies(effect.bodies)
-        if bodies:
-            assert isinstance(message, GossipRequest), "only gossip pushes bodies in a request"
-            message = replace(message, push=bodies)
-        nonce = self.rng.randbytes(16)
-        raw = seal_request(sender.key, mesh=MESH, to=effect.peer, message=message, now_ms=sender.now_ms, nonce16=nonce)
-        self._note(sender.name, effect.url, raw)
-        receiver = self._at(effect.url)
-        exchange = _Exchange(self, sender, receiver, effect, nonce)
-        hangs = isinstance(message, GossipRequest) and message.wait_seconds
-        self.later(HANGING_ANSWER_MS_MAX if hangs else ANSWER_MS_MAX, exchange.time_out)
-        if receiver is None or not receiver.up or not self.faults.connects(sender.name, receiver.name):
-            self.later(self._delay(), exchange.fail)
-            return
-        self.measures.sent(len(raw), bodies)
-        if self.eavesdropper is not None:
-            self.eavesdropper(receiver, message.path, raw)
-        if self.arrives():
-            self.later(self._delay(), lambda: exchange.arrive(raw))
-        if self.faults.duplication and self.rng.random() < self.faults.duplication:
-            self.later(self._delay(), lambda: exchange.arrive(raw))
-
-    def carry_answer(self, node: Node, effect: SendAnswer) -> None:
-        """A machine answers a request."""
-        if self.records:
-            node.answers.append(effect)
-        message = effect.message
-        bodies = node.bodies(effect.bodies)
-        if bodies and isinstance(message, GossipAnswer):
-            message = replace(message, push=bodies)
-        elif bodies:
-            assert isinstance(message, FetchAnswer | SnapshotAnswer), "no other answer carries bodies"
-            message = replace(message, announcements=bodies)
-        reply = self._replies.pop(effect.token, None)
-        if reply is None:
-            raise InvariantBroken(f"{node.name} answers a request twice (seed {self.seed})")
-        reply(message, effect.bodies)
-
     def reply_to(self, reply: Callable[[Answer], None]) -> int:
         """The token of a request that did not come over the network; its answer goes to `reply`."""
         return self.expect(lambda message, _: reply(message))
 
     def expect(self, reply: Reply) -> int:
         """The token of a request; its answer, and the ids of what it carries, go to `reply`."""
-        token = next(self._tokens)
+        token = next(self._numbers)
         self._replies[token] = reply
         return token
 
-    def carry_raw_answer(self, node: Node, to: str, raw: bytes, action: Callable[[], None]) -> None:
-        """An answer goes back to who asked, unless it is lost."""
-        self._note(node.name, to, raw)
-        if self.arrives():
-            self.later(self._delay() + self.faults.slow.get(node.name, 0), action)
+    # The way there.
 
-    def arrives(self) -> bool:
-        """Whether what is sent now is not lost."""
-        return self.rng.random() >= self.faults.loss
+    def carry_request(self, sender: Node, effect: SendRequest) -> None:
+        """A machine wants a request to be sent."""
+        if self.records:
+            sender.sent.append(effect)
+        message = effect.message
+        receiver = self._at(effect.url)
+        exchange = Exchange(next(self._numbers), sender, receiver, effect)
+        if type(message) is not GossipRequest:
+            exchange.of_round = self.measures.is_of_round(effect, sender.answering)
+        patience_ms = self.answer_ms_max
+        if type(message) is GossipRequest and message.wait_seconds:
+            patience_ms = HANGING_ANSWER_MS_MAX
+        if effect.bodies:
+            message = with_bodies(message, sender.bodies(effect.bodies))
+        size = self.carrying.send_request(exchange, message)
+        now_ms = self.agenda.now_ms
+        exchange.deadline_ms = now_ms + patience_ms
+        exchange.delay_ms = delay_ms = self._delay_ms(sender, receiver or sender)
+        if receiver is None or not receiver.up or self._is_cut(sender, receiver):
+            self.trace.note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
+            self._fail_unconnected(exchange)
+            return
+        if self.measures.is_open:
+            self.measures.sent(size, message.push if effect.bodies and type(message) is GossipRequest else ())
+        if self.eavesdropper is not None and isinstance(exchange.request, bytes):
+            self.eavesdropper(receiver, message.path, exchange.request)
+        faults = self.faults
+        twice = faults.duplication and self.rng.random() < faults.duplication
+        if twice:
+            self.agenda.put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
+        if faults.loss and self.rng.random() < faults.loss:
+            self.trace.note((now_ms, _LOST, sender.number, receiver.number, size))
+            self._watch(exchange)
+        else:
+            self.trace.note((now_ms, _REQUEST, sender.number, receiver.number, size))
+            self.agenda.put(now_ms + delay_ms + faults.draw_late_ms(self.rng), self._arrive, exchange)
+
+    def _arrive(self, exchange: Exchange) -> None:
+        """The request is at the receiver's door."""
+        receiver = exchange.receiver
+        assert receiver is not None, "only what has a receiver is sent"
+        if not receiver.up:
+            self._fail_unconnected(exchange)
+            return
+        refuses = self._faults.refuses(receiver.name, self.rng)
+        wait_ms = None if refuses else receiver.queue.enter(self.agenda.now_ms)
+        if wait_ms is None:
+            refused = RefusedAnswer(
+                _BUSY, "This node has too many requests to answer; try again later.", receiver.now_ms
+            )
+            self._answer(exchange, refused, ())
+        elif wait_ms:
+            self._watch(exchange)
+            self.agenda.put(self.agenda.now_ms + wait_ms, self._take_turn, (exchange, receiver.incarnation))
+        else:
+            self._hear(exchange, receiver)
+
+    def _take_turn(self, waiting: tuple[Exchange, int]) -> None:
+        """It waited in the receiver's queue, which a crash empties."""
+        exchange, incarnation = waiting
+        receiver = exchange.receiver
+        if receiver is not None and receiver.up and receiver.incarnation == incarnation:
+            self._hear(exchange, receiver)
+
+    def _hear(self, exchange: Exchange, receiver: Node) -> None:
+        try:
+            message = self.carrying.open_request(exchange)
+        except Refusal as refusal:
+            if not exchange.heard:  # who repeats what another one said is answered, but that is not who said it
+                self._answer(exchange, RefusedAnswer(refusal.rule, refusal.sentence, receiver.now_ms), ())
+            return
+        if exchange.heard:
+            raise InvariantBroken(f"{receiver.name} hears a request twice (seed {self.seed})")
+        exchange.heard = True
+        number = exchange.number
+        self._replies[number] = exchange
+        receiver.report(RequestReceived(number, exchange.sender.id, message))
+        if number in self._replies:
+            self._watch(exchange)
+        ids = exchange.effect.bodies
+        if ids and self.measures.is_open:
+            self.measures.carried(exchange.sender, receiver, ids, self.agenda.now_ms, pushed=True)
+
+    # The way back.
+
+    def carry_answer(self, node: Node, effect: SendAnswer) -> None:
+        """A machine answers a request."""
+        if self.records:
+            node.answers.append(effect)
+        message = effect.message
+        if effect.bodies:
+            message = answer_with_bodies(message, node.bodies(effect.bodies))
+        reply = self._replies.pop(effect.token, None)
+        if reply is None:
+            raise InvariantBroken(f"{node.name} answers a request twice (seed {self.seed})")
+        if type(reply) is Exchange:
+            self._answer(reply, message, effect.bodies)
+        else:
+            assert callable(reply)
+            reply(message, effect.bodies)
+
+    def _answer(self, exchange: Exchange, message: Answer, ids: tuple[bytes, ...]) -> None:
+        size = self.carrying.send_answer(exchange, message)
+        receiver = exchange.receiver
+        assert receiver is not None, "only a receiver answers"
+        if self.measures.is_open:
+            self.measures.sent(size, receiver.bodies(ids) if ids else ())
+        now_ms = self.agenda.now_ms
+        arrival_ms = now_ms + exchange.delay_ms + self._faults.draw_late_ms(self.rng, receiver.name)
+        if arrival_ms >= exchange.deadline_ms or (self.faults.loss and self.rng.random() < self.faults.loss):
+            self.trace.note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
+            self._watch(exchange)
+            return
+        self.trace.note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
+        exchange.answer_ids = ids
+        self.agenda.put(arrival_ms, self._answered, exchange)
+
+    def _answered(self, exchange: Exchange) -> None:
+        sender, effect = exchange.sender, exchange.effect
+        if exchange.done or not sender.up or sender.incarnation != exchange.incarnation:
+            return
+        exchange.done = True
+        try:
+            answer = self.carrying.open_answer(exchange)
+        except Refusal as refusal:
+            sender.report(PeerUnreachable(effect.request_id, effect.peer, refusal.sentence))
+            return
+        sender.answering = exchange
+        sender.report(AnswerReceived(effect.request_id, effect.peer, answer))
+        sender.answering = None
+        receiver = exchange.receiver
+        if exchange.answer_ids and self.measures.is_open and receiver is not None:
+            pushed = not exchange.of_round and type(effect.message) in (GossipRequest, FetchRequest)
+            self.measures.carried(receiver, sender, exchange.answer_ids, self.agenda.now_ms, pushed=pushed)
+
+    # What comes to nothing.
+
+    def _fail_unconnected(self, exchange: Exchange) -> None:
+        """Who asks is told so, unless the machine that it asks is gone with all its programs."""
+        receiver = exchange.receiver
+        if receiver is not None and not receiver.up and receiver.is_silent:
+            self._watch(exchange)
+        else:
+            self.agenda.put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
+
+    def _watch(self, exchange: Exchange) -> None:
+        """Its sender may wait in vain. Most requests are answered, so their deadlines are nothing that happens."""
+        if not exchange.watched:
+            exchange.watched = True
+            self.agenda.put(exchange.deadline_ms, self._time_out, exchange)
+
+    def _fail(self, exchange: Exchange) -> None:
+        self._report_failure(exchange, "no connection")
+
+    def _time_out(self, exchange: Exchange) -> None:
+        self._report_failure(exchange, "no answer in time")
+
+    @staticmethod
+    def _report_failure(exchange: Exchange, reason: str) -> None:
+        sender = exchange.sender
+        if exchange.done or not sender.up or sender.incarnation != exchange.incarnation:
+            return
+        exchange.done = True
+        sender.report(PeerUnreachable(exchange.effect.request_id, exchange.effect.peer, reason))
+
+    # Paths.
+
+    def _is_cut(self, sender: Node, receiver: Node) -> bool:
+        faults = self.faults
+        return bool(faults.cuts or faults.islands) and not faults.connects(sender.name, receiver.name)
 
     def _at(self, url: str) -> Node | None:
         """Who is at this URL. Nodes may move, so what was found once is only a hint."""
@@ -224,82 +385,11 @@ class Network:
                 self._by_url[url] = node
         return node
 
-    def _delay(self) -> int:
-        return self.faults.draw_delay_ms(self.rng)
-
-    def _note(self, sender: str, to: str, raw: bytes) -> None:
-        self._trace.update(f"\n{self.now_ms} {sender} {to} {len(raw)} ".encode())
-        self._trace.update(raw)
+    def _delay_ms(self, one: Node, other: Node) -> int:
+        """What a pair needs for one way; it follows from the two."""
+        least, most = self.faults.delay_ms
+        return least + (one.salt * other.salt >> 20) % (most - least + 1)
 
 
-class _Exchange:
-    """A request on its way, and its answer: exactly one outcome is reported to its sender."""
-
-    def __init__(
-        self, network: Network, sender: Node, receiver: Node | None, effect: SendRequest, nonce: bytes
-    ) -> None:
-        self._network = network
-        self._sender = sender
-        self._receiver = receiver
-        self._effect = effect
-        self._nonce = nonce
-        self._incarnation = sender.incarnation
-        self._done = False
-
-    def arrive(self, raw: bytes) -> None:
-        """The request is at the receiver's door."""
-        receiver = self._receiver
-        assert receiver is not None, "only what has a receiver is sent"
-        if not receiver.up:
-            self.fail()
-            return
-        if self._network.faults.refuses(receiver.name, self._network.rng):
-            self._reply(RefusedAnswer(RULE_BUSY, "Too many requests are waiting.", receiver.now_ms), ())
-            return
-        try:
-            received = receiver.open(self._effect.message.path, raw)
-        except Refusal as refusal:
-            self._reply(RefusedAnswer(refusal.rule, refusal.sentence, receiver.now_ms), ())
-            return
-        token = self._network.expect(self._reply)
-        receiver.report(RequestReceived(token, received.sender, received.message))
-        self._network.measures.carried(self._sender, receiver, self._effect.bodies, self._network.now_ms, pushed=True)
-
-    def _reply(self, message: Answer, bodies: tuple[bytes, ...]) -> None:
-        receiver = self._receiver
-        assert receiver is not None, "only a receiver answers"
-        raw = seal_answer(receiver.key, mesh=MESH, nonce=self._nonce, message=message)
-        self._network.measures.sent(len(raw), receiver.bodies(bodies))
-        self._network.carry_raw_answer(receiver, self._sender.name, raw, lambda: self._answered(raw, receiver, bodies))
-
-    def _answered(self, raw: bytes, receiver: Node, bodies: tuple[bytes, ...]) -> None:
-        effect = self._effect
-        try:
-            answer = open_answer(
-                raw, mesh=MESH, nonce=self._nonce, sender_expected=effect.peer, path=effect.message.path
-            )
-        except Refusal as refusal:
-            self._report(PeerUnreachable(effect.request_id, effect.peer, refusal.sentence))
-            return
-        pushed = not self._network.measures.is_of_round(self._sender, effect)  # a pull belongs to the push
-        if self._report(AnswerReceived(effect.request_id, effect.peer, answer)):
-            now_ms = self._network.now_ms
-            self._network.measures.carried(receiver, self._sender, bodies, now_ms, pushed=pushed)
-
-    def fail(self) -> None:
-        """Nobody is there."""
-        self._report(PeerUnreachable(self._effect.request_id, self._effect.peer, "no connection"))
-
-    def time_out(self) -> None:
-        """The sender does not wait any longer."""
-        self._report(PeerUnreachable(self._effect.request_id, self._effect.peer, "no answer in time"))
-
-    def _report(self, event: AnswerReceived | PeerUnreachable) -> bool:
-        """Returns whether this was the outcome."""
-        if self._done or self._sender.incarnation != self._incarnation or not self._sender.up:
-            return False
-        self._done = True
-        self._sender.report(event)
-        answered = isinstance(event, AnswerReceived) and not isinstance(event.message, RefusedAnswer)
-        self._network.measures.ended(self._sender, self._effect, self._network.now_ms, answered=answered)
-        return True
+def _call(action: Callable[[], None]) -> None:
+    action()

@@ -1,110 +1,76 @@
-"""One run: a random mesh is built, warmed up, hurt, measured, healed, and must agree in the end.
+"""One run: nodes link, a tree of pushes grows, some nodes die, broadcasts are measured, sets are compared once, healed.
 
-1. **Build.** Each node joins one that was there before it, and now and then a second one; both pin each other. So the
-   mesh is connected, and everybody admits everybody. It must agree before anything is measured.
-2. **Warm up.** Some releases are seen here and there.
-3. **Hurt.** A part of the nodes crashes, once; from now on requests and answers are lost.
-4. **Measure.** Releases are seen at random living nodes, shortly after each other. Then time passes until everybody
-   alive has all of them, or `REPAIR_SECONDS_MAX` are over, and a little more for late copies.
-5. **Heal.** Nothing is lost any more and who crashed starts again from what it had kept. Everybody must hold one set,
-   with every release in it that any node acknowledged, within `CONVERGENCE_SECONDS_MAX`.
+The same at every size, so that figures mean one thing:
 
-What pushes here is the simple form of the protocol: each new announcement goes as a body to every neighbour that is not
-known to have it. So copies per node come out near the number of links, and hops are few; a tree that is pruned would
-show the reverse. The figures are those of that form, counted as measuring.py says: nothing is estimated.
+1. **Link.** All nodes start within a second, each knows the addresses of a few others, and they have some time to link.
+   Everybody pins the same few senders, so what those say belongs to everybody's set. From now on requests and answers
+   are lost.
+2. **Warm up.** Senders say something, one after the other: these pushes find the tree.
+3. **Die.** A part of the nodes is gone at once, with their machines, and nobody is told.
+4. **Measure.** Living senders say something, one after the other. What push and pull brought when nothing is under way
+   any more is `delivery_after_push`; `copies_per_node`, hops and control bytes are of this step, too.
+5. **Compare.** Every living node compares its set once, with one random living neighbour. What is together then is
+   `delivery_after_one_reconciliation`.
+6. **Heal.** Nothing is lost any more, the dead start again from what they had kept, and everybody compares with every
+   neighbour now and then, until all hold one set with everything in it that was ever said. (Left out above
+   `HEALED_NODES_MAX`, where it takes longer than all else.)
 
-`delivery_after_push` counts the pairs of a measured release and a living node (its origin aside) that push alone
-brought together; `delivery_after_one_reconciliation` those that were together when that node had ended its first round
-which began `reconciliation_wait_ms` after the release was seen, or later. `control_bytes_per_node_per_message` holds
-everything that went over the wire in step 4 but the announcements, so the statuses too that go round without any news.
+So that push is measured and nothing else, nobody compares sets before step 5, and no node announces itself. Up to
+`SEALED_NODES_MAX` nodes every message is really signed and opened; the figures do not depend on it.
 """
 
-import shlex
+import gc
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
+from pfn_node.simulation.figures import Options, Pushed, Report, count_pushed, count_reached, part, percentile
 from pfn_node.simulation.network import Network
-from pfn_node.simulation.world import InvariantBroken
-from pfn_protocol.limits import pins_max, reconciliation_wait_ms
+from pfn_node.simulation.world import START_MS, InvariantBroken
+from pfn_protocol.events import ComparisonWanted
+from pfn_protocol.limits import pins_max
 
 # A link in a wide area network, each way.
 DELAY_MS = (10, 100)
-# Time between two nodes that start, and between two releases: a busy mesh, in which pushes overlap.
-START_GAP_SECONDS = 0.05
-MESSAGE_GAP_SECONDS = 0.1
-# The chance that a newcomer joins a second node: enough that few crashes take the mesh apart.
-SECOND_JOIN = 0.5
-# Several statuses and rounds with every neighbour, broken ones repeated.
-REPAIR_SECONDS_MAX = 120.0
-# Copies that are under way when everybody has everything still count: a lost one is repeated after 5 s.
-LATE_SECONDS = 10.0
-# Dials are repeated every five minutes at the rarest; twice that, and a round.
-CONVERGENCE_SECONDS_MAX = 660.0
-# How often it is looked whether everybody agrees; a look costs more than an event.
-LOOK_SECONDS = 0.25
+# Addresses that a node knows from before the start.
+ADDRESSES_KNOWN = 16
+STARTING_MS = 1_000
+# Nodes link, and read back what neighbours remember, in this time.
+LINKING_SECONDS = 40
+# After the last broadcast: pulls for what was lost, one after the other.
+SETTLING_SECONDS = 20
+COMPARING_SECONDS = 30
+# How often sets are compared while the mesh heals, and how long that may take: dials are repeated every five minutes
+# at the rarest; twice that, and a round.
+HEALING_SECONDS = 10
+HEALED_SECONDS_MAX = 660
+HEALED_NODES_MAX = 1_000
+SEALED_NODES_MAX = 100
+# How long a sender waits; a production node waits up to ten seconds.
+ANSWER_MS_MAX = 1_000
+# Nobody tells how its set stands, unless it is wanted.
+NEVER_MS = 10**12
+# Cycles of objects are looked for so often only; the machines make none.
+COLLECT_EVENTS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What is run. The same options give the same run."""
+class Progress:
+    """How far a run is."""
 
-    nodes: int
-    seed: int = 1
-    messages: int = 20
-    warmup: int = 30
-    loss: float = 0.0  # for each request, and again for each answer
-    churn: float = 0.0  # the part of the nodes that crashes, once, before anything is measured
-
-    def __post_init__(self) -> None:
-        if self.nodes < 2 or self.messages < 1 or self.warmup < 0:
-            raise ValueError("a run needs two nodes and one message at least")
-        if not (0 <= self.loss < 1 and 0 <= self.churn < 1):
-            raise ValueError("loss and churn are parts: 0 or more, and less than 1")
-        if self.nodes - self.crashes < 2:
-            raise ValueError("two nodes at least must outlive the churn")
-
-    @property
-    def crashes(self) -> int:
-        """How many nodes crash."""
-        return int(self.nodes * self.churn)
-
-    @property
-    def replay(self) -> str:
-        """The command that repeats the run."""
-        words = ["pfn", "simulate", "--nodes", str(self.nodes), "--seed", str(self.seed)]
-        words += ["--messages", str(self.messages), "--warmup", str(self.warmup)]
-        words += ["--loss", str(self.loss), "--churn", str(self.churn)]
-        return shlex.join(words)
+    phase: str
+    virtual_seconds: float
+    events: int
+    said: int  # measured broadcasts
+    delivered: float  # the part of them that arrived
+    copies: float  # per arrival
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What came out. Parts are of 1; sizes are in bytes."""
-
-    nodes: int
-    seed: int
-    loss: float
-    churn: float
-    messages: int
-    delivery_after_push: float = 0.0
-    delivery_after_one_reconciliation: float = 0.0
-    copies_per_node: float = 0.0
-    hops_p50: int = 0  # of what was pushed, as the other two
-    hops_p99: int = 0
-    hops_max: int = 0
-    control_bytes_per_node_per_message: float = 0.0
-    events: int = 0
-    events_per_second: float = 0.0  # of wall time
-    wall_seconds: float = 0.0
-    violations: tuple[str, ...] = ()
-    trace_hash: str = ""
-
-
-Progress = Callable[[str, float], None]  # the phase, and how much of it is done
+Watcher = Callable[[Progress], None]
 
 
 @dataclass
@@ -112,137 +78,210 @@ class Run:
     """One run under way."""
 
     options: Options
-    progress: Progress = lambda phase, done: None
+    watcher: Watcher = lambda progress: None
+    sealed: bool | None = None  # None: as the number of nodes allows
     network: Network = field(init=False)
     _rng: Random = field(init=False)
-    _measured: list[bytes] = field(default_factory=list)
-    _acknowledged: list[bytes] = field(default_factory=list)
+    _phase: str = "link"
+    _senders: list[Node] = field(default_factory=list)
     _living: list[Node] = field(default_factory=list)
+    _said: dict[bytes, None] = field(default_factory=dict)
+    _pushed: Pushed | None = None
+    _delivered: float = 0.0
+    _links_mean: float = 0.0
+    _control_bytes: int = 0
+    _collected: int = 0
 
     def __post_init__(self) -> None:
-        self.network = Network(self.options.seed, Faults(delay_ms=DELAY_MS))
+        options = self.options
+        self.network = Network(
+            options.seed,
+            Faults(delay_ms=DELAY_MS),
+            sealed=options.nodes <= SEALED_NODES_MAX if self.sealed is None else self.sealed,
+            status_every_ms=NEVER_MS,
+            self_announcing=False,
+            answer_ms_max=ANSWER_MS_MAX,
+        )
         self.network.records = False
-        self._rng = Random(f"run {self.options.seed}")
-
-    @property
-    def nodes(self) -> list[Node]:
-        return list(self.network.nodes.values())
+        self._rng = Random(f"run {options.seed}")
 
     def play(self) -> None:
-        """All five steps. Raises InvariantBroken."""
-        self._build()
-        self._warm_up()
-        self._hurt()
-        self._measure()
-        self._heal()
+        """All steps. Raises InvariantBroken."""
+        with _collecting_seldom():
+            self._link()
+            self._warm_up()
+            self._die()
+            self._measure()
+            self._compare()
+            if self.options.nodes <= HEALED_NODES_MAX:
+                self._heal()
 
-    def _build(self) -> None:
-        for number in range(self.options.nodes):
-            self.progress("build", number / self.options.nodes)
-            earlier = [node for node in self.nodes if len(node.pins) < pins_max]
-            node = self.network.node(f"node-{number}")
-            wanted = 2 if self._rng.random() < SECOND_JOIN else 1
-            for other in self._rng.sample(earlier, min(wanted, len(earlier))):
-                node.pin(other)
-                other.pin(node)
-                node.join(other)
-            self.network.elapse(seconds=START_GAP_SECONDS)
-        self._living = self.nodes
-        self.network.elapse_until(self.network.agree, seconds=CONVERGENCE_SECONDS_MAX, look=LOOK_SECONDS)
-
-    def _warm_up(self) -> None:
-        for number in range(self.options.warmup):
-            self.progress("warm up", number / self.options.warmup)
-            self._say(f"warm-up-{number}")
-        self.network.elapse_until(self.network.agree, seconds=CONVERGENCE_SECONDS_MAX, look=LOOK_SECONDS)
-
-    def _hurt(self) -> None:
-        for node in self._rng.sample(self._living, self.options.crashes):
-            node.crash()
-        self._living = [node for node in self._living if node.up]
+    def _link(self) -> None:
+        count = self.options.nodes
+        nodes = [
+            self.network.node(f"node-{number}", start_in_ms=self._rng.randrange(STARTING_MS)) for number in range(count)
+        ]
+        self._living = nodes
+        self._senders = self._rng.sample(nodes, min(pins_max, count))
+        pins = tuple(node.id for node in self._senders)
+        for node in nodes:
+            node.pins = pins
+            known = [other for other in self._rng.sample(nodes, min(ADDRESSES_KNOWN + 1, count)) if other is not node]
+            node.peers = {other.id: other.url for other in known[:ADDRESSES_KNOWN]}
+        self._elapse(LINKING_SECONDS)
         self.network.faults = replace(self.network.faults, loss=self.options.loss)
 
+    def _warm_up(self) -> None:
+        self._phase = "warm up"
+        for number in range(self.options.warmup):
+            self._say(number)
+
+    def _die(self) -> None:
+        for node in self._rng.sample(self._living, self.options.deaths):
+            node.crash(silently=True)
+        self._living = [node for node in self._living if node.up]
+
     def _measure(self) -> None:
+        self._phase = "measure"
         measures = self.network.measures
         measures.open()
         for number in range(self.options.messages):
-            self.progress("measure", number / self.options.messages)
-            self._say(f"release-{number}", measured=True)
-        self.network.comes_about(self._all_have_all, seconds=REPAIR_SECONDS_MAX, look=LOOK_SECONDS)
-        self.network.elapse(seconds=LATE_SECONDS)
-        measures.close()
+            self._say(self.options.warmup + number, measured=True)
+        self._elapse(SETTLING_SECONDS)
+        self._pushed = count_pushed(measures, self._living_numbers)
+        self._control_bytes = measures.control_bytes
+        self._links_mean = part(sum(node.mesh.status().links for node in self._living), len(self._living))
+
+    def _compare(self) -> None:
+        self._phase = "compare"
+        up = {node.id: node for node in self._living}
+        for node in self._living:
+            neighbours = [view.peer for view in node.mesh.links() if view.state == "linked" and view.peer in up]
+            if neighbours:
+                node.report(ComparisonWanted(self._rng.choice(neighbours)))
+        self._elapse(COMPARING_SECONDS)
+        broadcasts = list(self.network.measures.broadcasts.values())
+        self._delivered = count_reached(broadcasts, self._living_numbers)
+        self.network.measures.close()
 
     def _heal(self) -> None:
-        self.progress("heal", 0.0)
+        self._phase = "heal"
         self.network.heal()
-        for node in self.nodes:
+        nodes = self._living = list(self.network.nodes.values())
+        for node in nodes:
             if not node.up:
                 node.start()
-        self.network.elapse_until(self._is_healed, seconds=CONVERGENCE_SECONDS_MAX, look=LOOK_SECONDS)
-        for node in self.nodes:
+        for _ in range(HEALED_SECONDS_MAX // HEALING_SECONDS):
+            if self._is_healed():
+                break
+            for node in nodes:
+                for view in node.mesh.links():
+                    if view.state == "linked":
+                        node.report(ComparisonWanted(view.peer))
+            self._elapse(HEALING_SECONDS)
+        else:
+            raise InvariantBroken(f"the nodes do not agree within {HEALED_SECONDS_MAX} s (seed {self.options.seed})")
+        for node in nodes:
             if len(node.announcements()) != node.mesh.status().announcements:
                 raise InvariantBroken(f"the disk of {node.name} holds another set than its machine")
-        self.progress("heal", 1.0)
-
-    def _say(self, slug: str, *, measured: bool = False) -> None:
-        """A random living node sees a release, and a moment passes."""
-        origin = self._rng.choice(self._living)
-        announcement_id = origin.sees(slug)
-        if announcement_id is None:
-            raise InvariantBroken(f"{origin.name} does not announce what it sees")
-        self._acknowledged.append(announcement_id)
-        if measured:
-            self._measured.append(announcement_id)
-            self.network.measures.watch(announcement_id, origin, self.network.now_ms)
-        self.network.elapse(seconds=MESSAGE_GAP_SECONDS)
-
-    def _all_have_all(self) -> bool:
-        return all(node.holds(one) for one in self._measured for node in self._living)
 
     def _is_healed(self) -> bool:
-        holding = all(node.holds(one) for one in self._acknowledged for node in self.nodes)
+        holding = all(node.holds(one) for one in self._said for node in self._living)
         return holding and self.network.agree()
+
+    def _say(self, number: int, *, measured: bool = False) -> None:
+        """A living sender sees a release, and a moment passes."""
+        senders = [node for node in self._senders if node.up] or self._living
+        origin = senders[number % len(senders)]
+        announcement_id = origin.sees(f"release-{number}")
+        if announcement_id is None:
+            raise InvariantBroken(f"{origin.name} does not announce what it sees")
+        self._said[announcement_id] = None
+        if measured:
+            self.network.measures.watch(announcement_id, origin, self.network.now_ms)
+        self._elapse(self.options.interval_ms / 1_000)
+
+    @property
+    def _living_numbers(self) -> list[int]:
+        return [node.number for node in self._living]
+
+    def _elapse(self, seconds: float) -> None:
+        """Let time pass, and tell about it every second."""
+        while seconds > 0:
+            self.network.elapse(seconds=min(1, seconds))
+            seconds -= 1
+            self.watcher(self._progress())
+        if self.network.events - self._collected > COLLECT_EVENTS:
+            self._collected = self.network.events
+            gc.collect()
+
+    def _progress(self) -> Progress:
+        measures, network = self.network.measures, self.network
+        said = len(measures.broadcasts)
+        pairs = said * (len(self._living) - 1)
+        return Progress(
+            self._phase,
+            (network.now_ms - START_MS) / 1_000,
+            network.events,
+            said,
+            part(measures.arrivals, pairs),
+            part(measures.copies, measures.arrivals),
+        )
 
     def report(self, wall_seconds: float, violations: tuple[str, ...]) -> Report:
         """The figures of what was played so far."""
-        options, measures = self.options, self.network.measures
-        pairs = [(one, node.name) for one in self._measured for node in self._living if not measures.made(one, node)]
-        pushed = [pair for pair in pairs if measures.pushed_to(*pair)]
-        reconciled = [pair for pair in pairs if measures.there_after_one_round(*pair, reconciliation_wait_ms)]
-        hops = sorted(measures.arrivals[pair].hops for pair in pushed)
+        options, network = self.options, self.network
+        pushed = self._pushed or count_pushed(network.measures, self._living_numbers)
         return Report(
             nodes=options.nodes,
             seed=options.seed,
             loss=options.loss,
             churn=options.churn,
             messages=options.messages,
-            delivery_after_push=_part(len(pushed), len(pairs)),
-            delivery_after_one_reconciliation=_part(len(reconciled), len(pairs)),
-            copies_per_node=_part(measures.copies, len(pairs)),
-            hops_p50=_percentile(hops, 0.5),
-            hops_p99=_percentile(hops, 0.99),
-            hops_max=_percentile(hops, 1.0),
-            control_bytes_per_node_per_message=_part(measures.control_bytes, len(self._living) * options.messages),
-            events=self.network.events,
-            events_per_second=_part(self.network.events, wall_seconds),
+            warmup=options.warmup,
+            interval_ms=options.interval_ms,
+            delivery_after_push=pushed.delivery,
+            delivery_after_one_reconciliation=self._delivered,
+            copies_per_node=pushed.copies,
+            first_message_delivery=pushed.first_delivery,
+            first_message_copies=pushed.first_copies,
+            hops_p50=percentile(pushed.hops, 0.5),
+            hops_p99=percentile(pushed.hops, 0.99),
+            hops_max=percentile(pushed.hops, 1.0),
+            links_mean=self._links_mean,
+            control_bytes_per_node_per_message=part(
+                self._control_bytes, (options.nodes - options.deaths) * options.messages
+            ),
+            events=network.events,
+            events_per_second=part(network.events, wall_seconds),
             wall_seconds=wall_seconds,
             violations=violations,
-            trace_hash=self.network.trace_hash,
+            trace_hash=network.trace_hash,
+            curves=pushed.curves,
         )
 
 
-def _part(count: float, of: float) -> float:
-    return count / of if of else 0.0
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """A collector that walks over millions of living objects again and again takes more time than the run."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
 
 
-def _percentile(ordered: list[int], part: float) -> int:
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0
-
-
-def run(options: Options, *, clock: Callable[[], float], progress: Progress | None = None) -> Report:
+def run(
+    options: Options, *, clock: Callable[[], float], watcher: Watcher | None = None, sealed: bool | None = None
+) -> Report:
     """Play one run. `clock` gives wall seconds, for the report alone: nothing in the run follows it."""
     started = clock()
-    current = Run(options, progress) if progress else Run(options)
+    current = Run(options, watcher or (lambda progress: None), sealed)
     violations: tuple[str, ...] = ()
     try:
         current.play()

@@ -97,7 +97,7 @@ class Storm:
     ) -> None:
         self.options = options
         self.progress = progress
-        self.story = Story(options.seed, replay=options.replay)
+        self.story = Story(options.seed, replay=options.replay, sealed=False)
         self.report = StormReport()
         self._dice = Random(f"storm {options.seed}")
         self._backups: dict[Node, Backup] = {}

@@ -43,8 +43,8 @@ class Backup:
 class Story:
     """One network, its honest nodes, and what happens to them."""
 
-    def __init__(self, seed: int = 1, *, replay: str = "", faults: Faults | None = None) -> None:
-        self.network = Network(seed, faults)
+    def __init__(self, seed: int = 1, *, replay: str = "", faults: Faults | None = None, sealed: bool = True) -> None:
+        self.network = Network(seed, faults, sealed=sealed)
         self.network.records = False
         self.watch = Watch(self.network, replay)
         self.honest: list[Node] = []

@@ -44,11 +44,28 @@ def expires_ms(announcement: AcceptedAnnouncement) -> int | None:
 
 def accept(raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
     """Check an announcement that was received; raise `Refusal`, or `Parked` if only its time has not come (R42)."""
+    announcement = verified(raw, mesh)
+    check_time(announcement, now_ms)
+    return announcement
+
+
+def verified(raw: bytes, mesh: str) -> AcceptedAnnouncement:
+    """The part of `accept` that takes long, and follows from the bytes alone; raise `Refusal`."""
     envelope = open_envelope(raw, mesh=mesh, domain=_DOMAINS, bytes_max=announcement_bytes_max)  # R20, R40
     epoch, seq, statement = decode(_KIND_OF_DOMAIN[envelope.domain], envelope.value)
-    announcement = AcceptedAnnouncement(envelope.id, raw, envelope.author, epoch, seq, statement)
-    _check_time(announcement, now_ms)
-    return announcement
+    return AcceptedAnnouncement(envelope.id, raw, envelope.author, epoch, seq, statement)
+
+
+def check_time(announcement: AcceptedAnnouncement, now_ms: int) -> None:
+    """The part of `accept` that depends on the moment; raise `Refusal` or `Parked`."""
+    expiry = expires_ms(announcement)
+    if expiry is not None and expiry <= now_ms:
+        raise Refusal("R41", f"this {announcement.kind} announcement has expired", Severity.HARMLESS)
+    ahead_ms = announcement.seq - now_ms
+    if ahead_ms > parked_future_ms_max:
+        raise Refusal("R43", f"this announcement lies {ahead_ms // 3_600_000} hours in the future; check the clocks")
+    if ahead_ms > future_ms_max:
+        raise Parked("R42", f"this announcement lies {ahead_ms // 60_000} minutes in the future", announcement)
 
 
 def announce(key: PrivateKey, mesh: str, statement: Statement, epoch: int, seq: int) -> AcceptedAnnouncement:
@@ -59,14 +76,3 @@ def announce(key: PrivateKey, mesh: str, statement: Statement, epoch: int, seq: 
         raise Refusal("R20", f"the announcement of {statement.subject!r} would have {len(envelope.raw)} bytes")
     _, _, accepted = decode(statement.kind, envelope.value)
     return AcceptedAnnouncement(envelope.id, envelope.raw, envelope.author, epoch, seq, accepted)
-
-
-def _check_time(announcement: AcceptedAnnouncement, now_ms: int) -> None:
-    expiry = expires_ms(announcement)
-    if expiry is not None and expiry <= now_ms:
-        raise Refusal("R41", f"this {announcement.kind} announcement has expired", Severity.HARMLESS)
-    ahead_ms = announcement.seq - now_ms
-    if ahead_ms > parked_future_ms_max:
-        raise Refusal("R43", f"this announcement lies {ahead_ms // 3_600_000} hours in the future; check the clocks")
-    if ahead_ms > future_ms_max:
-        raise Parked("R42", f"this announcement lies {ahead_ms // 60_000} minutes in the future", announcement)
