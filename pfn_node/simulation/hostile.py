@@ -47,7 +47,8 @@ class Hostile(Node):
     """One hostile actor."""
 
     tricks: tuple[Trick, ...] = ()
-    quiet: bool = False  # it has given up: from now on its machine is as honest as any
+    act_ms: int = ACT_MS
+    quiet: bool = False  # it does nothing of its own, and its machine is as honest as any
     overheard: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=OVERHEARD_MAX))
     dice: Random = field(init=False)
 
@@ -78,13 +79,11 @@ class Hostile(Node):
         return altered
 
     def go_on(self) -> None:
-        """Act now, and again after a while, until it is quiet."""
-        if self.quiet:
-            return
-        if self.up:
+        """Act now unless it is quiet, and again after a while."""
+        if self.up and not self.quiet:
             for trick in self.tricks:
                 trick.act(self)
-        self.network.later(self.dice.randint(ACT_MS // 2, ACT_MS * 3 // 2), self.go_on)
+        self.network.later(self.dice.randint(self.act_ms // 2, self.act_ms * 3 // 2), self.go_on)
 
     # What tricks are made of.
 
@@ -135,11 +134,10 @@ class Hostile(Node):
         return True
 
 
-def infiltrate(network: Network, name: str, *tricks: Trick, url: str | None = None, polls: bool = False) -> Hostile:
+def infiltrate(network: Network, name: str, *tricks: Trick, act_ms: int = ACT_MS) -> Hostile:
     """A hostile node in the network, started. It is pinned by nobody, and joins nobody, until it is told to."""
-    address = "" if polls else url or f"http://{name}.test"
-    node = Hostile(network, name, address, key_of(name), tricks=tricks)
+    node = Hostile(network, name, f"http://{name}.test", key_of(name), tricks=tricks, act_ms=act_ms)
     network.nodes[name] = node
     node.start()
-    network.later(node.dice.randint(1, ACT_MS), node.go_on)
+    network.later(node.dice.randint(1, act_ms), node.go_on)
     return node

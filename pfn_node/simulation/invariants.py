@@ -26,7 +26,7 @@ from pfn_protocol.acceptance import accept, expires_ms
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.effects import Effect, KeepAnnouncement, RaiseAlert, SendAnswer, SendRequest
 from pfn_protocol.errors import Refusal
-from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable, RequestReceived
+from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable, RequestReceived, TimePassed
 from pfn_protocol.identity import did_key, short_did
 from pfn_protocol.messages import GossipRequest, RefusedAnswer
 from pfn_protocol.peers import RULE_NOT_LISTENED_TO
@@ -90,7 +90,8 @@ class Watch:
         self._note_event(node, life, event)
         for effect in effects:
             self._check_effect(node, life, effect)
-        self._check_limits(node, event)
+        if type(event) is not TimePassed:
+            self._check_limits(node, event)
         life.turns += 1
         if life.turns % INSPECTION_TURNS == 0:
             self.inspect(node)

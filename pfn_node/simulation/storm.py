@@ -45,9 +45,15 @@ TRICKS: tuple[Callable[[], Trick], ...] = (
     Oversize,
     PostDate,
     Replay,
-    lambda: Sybil(keys_at_once=1, statements=1),
+    lambda: Sybil(chance=0.1, keys_at_once=1, statements=1),
     Withhold,
 )
+# How often each hostile node does something of its own, on average. What it does about what its machine sends, it
+# always does.
+ACT_MS = 4 * MINUTE_MS
+# Statuses over all links are most of what an idle mesh does. A third of them makes hours three times cheaper, and
+# everything harder, since differences are noticed later; the rest goes at its own speed.
+STATUS_EVERY_MS = 30_000
 # How wrong a clock may be: a little; more than requests may be; more than announcements may be; a day.
 CLOCKS_MS = (SECOND_MS, 30 * SECOND_MS, 5 * MINUTE_MS, HOUR_MS, 24 * HOUR_MS)
 
@@ -97,7 +103,7 @@ class Storm:
     ) -> None:
         self.options = options
         self.progress = progress
-        self.story = Story(options.seed, replay=options.replay, sealed=False)
+        self.story = Story(options.seed, replay=options.replay, sealed=False, status_every_ms=STATUS_EVERY_MS)
         self.report = StormReport()
         self._dice = Random(f"storm {options.seed}")
         self._backups: dict[Node, Backup] = {}
@@ -121,7 +127,7 @@ class Storm:
             tricks = [make() for make in self._dice.sample(TRICKS, self._dice.randint(1, 3))]
             pinned_by = self._dice.sample(honest, self._dice.choice((0, 0, 1)))
             joins = self._dice.sample(honest, min(3, len(honest)))
-            self.story.intruder(f"hostile-{number}", *tricks, joins=joins, pinned_by=pinned_by)
+            self.story.intruder(f"hostile-{number}", *tricks, joins=joins, pinned_by=pinned_by, act_ms=ACT_MS)
         self.report.honest, self.report.hostile = len(honest), hostile
 
     # Weather.

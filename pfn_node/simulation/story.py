@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
-from pfn_node.simulation.hostile import Hostile, Trick, infiltrate
+from pfn_node.simulation.hostile import ACT_MS, Hostile, Trick, infiltrate
 from pfn_node.simulation.invariants import Watch, converged
 from pfn_node.simulation.network import Network
 from pfn_protocol.announcements import AcceptedAnnouncement
-from pfn_protocol.limits import future_ms_max
+from pfn_protocol.limits import future_ms_max, status_interval_ms
 
 # By when honest nodes hold one set after a healing. Dials are repeated every five minutes at the rarest (and a quarter
 # more by chance), then come the round that was under way, the next one, and another neighbour's.
@@ -43,8 +43,17 @@ class Backup:
 class Story:
     """One network, its honest nodes, and what happens to them."""
 
-    def __init__(self, seed: int = 1, *, replay: str = "", faults: Faults | None = None, sealed: bool = True) -> None:
-        self.network = Network(seed, faults, sealed=sealed)
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        replay: str = "",
+        faults: Faults | None = None,
+        sealed: bool = True,
+        status_every_ms: int = status_interval_ms,
+    ) -> None:
+        """`replay` is the command that repeats the story; the others are the network's."""
+        self.network = Network(seed, faults, sealed=sealed, status_every_ms=status_every_ms)
         self.network.records = False
         self.watch = Watch(self.network, replay)
         self.honest: list[Node] = []
@@ -75,10 +84,15 @@ class Story:
         return self.honest[-len(names) :]
 
     def intruder(
-        self, name: str, *tricks: Trick, joins: Sequence[Node] = (), pinned_by: Sequence[Node] = ()
+        self,
+        name: str,
+        *tricks: Trick,
+        joins: Sequence[Node] = (),
+        pinned_by: Sequence[Node] = (),
+        act_ms: int = ACT_MS,
     ) -> Hostile:
         """A hostile node. Some of the honest ones may have been talked into pinning it."""
-        hostile = infiltrate(self.network, name, *tricks)
+        hostile = infiltrate(self.network, name, *tricks, act_ms=act_ms)
         self.hostile.append(hostile)
         for other in joins:
             hostile.join(other)
@@ -159,16 +173,14 @@ class Story:
         self.restart(*(node for node in self.honest if not node.up))
 
     def silence(self) -> None:
-        """Hostile nodes give up: from now on they are as honest as any."""
+        """Hostile nodes are as honest as any, for a while."""
         for node in self.hostile:
             node.quiet = True
 
     def provoke(self) -> None:
         """They go on as before."""
         for node in self.hostile:
-            if node.quiet:
-                node.quiet = False
-                node.go_on()
+            node.quiet = False
 
     # What must come about.
 

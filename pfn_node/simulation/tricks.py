@@ -169,11 +169,14 @@ def _distance(one: bytes, other: bytes) -> int:
 class Sybil(Trick):
     """Has hundreds of keys that ask for links, and that announce themselves, and fill every waiting room."""
 
+    chance: float = 1.0  # each time that it may act
     keys_at_once: int = 5
     statements: int = 4  # of each key
     made: int = 0
 
     def act(self, node: Hostile) -> None:
+        if node.dice.random() >= self.chance:
+            return
         for victim in node.dice.sample(node.honest(), 2):
             for _ in range(self.keys_at_once):
                 self.made += 1

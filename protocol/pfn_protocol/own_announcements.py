@@ -135,6 +135,12 @@ class OwnAnnouncements:
         """Pins or sponsored nodes changed: say so within a second."""
         self._node_due_ms = earliest(self._node_due_ms, now_ms + node_change_wait_ms)
 
+    def clock_set_back(self, now_ms: int) -> None:
+        """What was planned lies too far ahead, and the node announcement may lie where nobody takes it in yet."""
+        if self._ready_by_ms is not None:
+            self._ready_by_ms = min(self._ready_by_ms, now_ms + read_back_ms_max)
+        self.relations_changed(now_ms)
+
     def settle(self, now_ms: int, *, links_pending: bool) -> list[Entry]:
         """Do what is due: begin to speak, renew the node announcement. Returns what is to be told."""
         if (self._read_back and not self._read_back_over) or self._ready_by_ms is not None:
