@@ -90,6 +90,8 @@ class Node:
     blocked: tuple[bytes, ...] = ()
     joined: dict[bytes, str] = field(default_factory=dict)
     clock_ahead_ms: int = 0
+    software: str = "test/1"
+    features: tuple[str, ...] = ()
     up: bool = False
     is_silent: bool = False  # while down: its whole machine is gone, so nobody is even refused
     incarnation: int = 0
@@ -136,7 +138,7 @@ class Node:
         peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
         restored = Restored(tuple(self.kept.values()), peers, self.pins, self.blocked, self.last)
         network = self.network
-        options = MeshOptions(self.url, "test/1", (), status_every_ms=network.status_every_ms)
+        options = MeshOptions(self.url, self.software, self.features, status_every_ms=network.status_every_ms)
         rng = Random(f"{network.seed} {self.name} {self.incarnation}")
         accept = network.carrying.accept
         self._mesh = Mesh(self.key, MESH, options, rng, restored, self.now_ms, accept=accept, announce=self._announce)
