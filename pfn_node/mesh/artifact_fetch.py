@@ -224,6 +224,8 @@ class ArtifactFetch:
         except (ArtifactError, OSError) as error:  # a full disk is the operator's business, not the end of the mesh
             log.error("an artifact could not be written", sha256=flight.wanted.sha256.hex(), error=str(error))
         finally:
+            if not brought and not race.won:
+                self._availability.disbelieve(holder.node_id)
             if not brought and trio.current_time() - began >= SLOW_SECONDS:
                 self._note_slow(holder.node_id)
             race.running -= 1

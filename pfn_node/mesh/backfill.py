@@ -39,6 +39,8 @@ SWEEP_SECONDS = 3600.0
 FIRST_SWEEP_SECONDS = 60.0
 # Plugins read at once by a sweep.
 PAGE = 200
+# If a page lacks so many, the mirrors of the source are asked at once what they have of it.
+SURVEY_MIN = 4
 
 
 class FetchArtifact(Protocol):
@@ -47,6 +49,8 @@ class FetchArtifact(Protocol):
     async def __call__(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> bool: ...
 
 
+# Has the mirrors of a source asked what they have of it.
+Survey = Callable[[str], Awaitable[None]]
 # Brings the signed texts that the evidence of an author's statement names, and has them judged.
 FetchTexts = Callable[[bytes, VersionStatement], Awaitable[None]]
 
@@ -62,6 +66,7 @@ class Backfill:
         bodies: Bodies,
         clock: Callable[[], float],
         fetch_artifact: FetchArtifact,
+        survey: Survey,
         fetch_texts: FetchTexts,
     ) -> None:
         self._mesh = mesh
@@ -69,6 +74,7 @@ class Backfill:
         self._bodies = bodies
         self._clock = clock
         self._fetch_artifact = fetch_artifact
+        self._survey = survey
         self._fetch_texts = fetch_texts
         self._send, self._receive = trio.open_memory_channel[bytes](WAITING_MAX)
         self._texts = TextQueue()
@@ -140,8 +146,7 @@ class Backfill:
         return [subscription.filters for subscription in found]
 
     async def _mirror(self, release: Release, filters: Sequence[Filters]) -> None:
-        wanted = release.backed and not release.mirrored and any(is_wanted(release, one) for one in filters)
-        if not wanted or release.sha256 is None:
+        if not _is_lacking(release, filters) or release.sha256 is None:
             return
         fetched = await self._fetch_artifact(release.sha256, release.size, release.source_id, cache=False)
         log.info(
@@ -172,15 +177,24 @@ class Backfill:
             by_source.setdefault(subscription.source_id, []).append(subscription.filters)
         for source_id, filters in by_source.items():
             cursor: str | None = None
+            surveyed = False
             while True:
                 query = catalogue.PluginQuery(source=source_id, limit=PAGE, cursor=cursor)
                 found, _, cursor = await self._database.read(
                     lambda db, query=query: catalogue.search_plugins(db, query)  # type: ignore[misc]
                 )
+                if not surveyed and sum(_is_lacking(plugin.release, filters) for plugin in found) >= SURVEY_MIN:
+                    surveyed = True
+                    await self._survey(source_id)
                 for plugin in found:
                     await self._mirror(plugin.release, filters)
                 if cursor is None:
                     break
+
+
+def _is_lacking(release: Release, filters: Sequence[Filters]) -> bool:
+    """Whether the release is wanted here, may be had from others, and is not here yet."""
+    return release.backed and not release.mirrored and any(is_wanted(release, one) for one in filters)
 
 
 def is_wanted(release: Release, filters: Filters) -> bool:

@@ -23,14 +23,16 @@ from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.backfill import Backfill
 from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.filling_report import FillingReport
 from pfn_node.mesh.incoming import Incoming
 from pfn_node.mesh.joining import Joining
+from pfn_node.mesh.mirror_sets import MirrorSets
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
-from pfn_node.mesh.prefix_builds import PrefixBuilds
 from pfn_node.mesh.restoring import blocked, pinned, restore_mesh
 from pfn_node.mesh.signed_texts import SignedTexts
+from pfn_node.mesh.sketch_work import SketchWork
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
@@ -85,7 +87,7 @@ class Engine:
         self._rng = rng
         self._clock = clock
         self._in_thread = in_thread or worker_threads()
-        build_in_thread = in_thread or worker_threads(1, abandon=True)
+        sketch_in_thread = in_thread or worker_threads(1, abandon=True)
         self._mesh: Mesh | None = None
         self._nursery: trio.Nursery | None = None
         self._opinions: dict[bytes, Peer] = {}  # of the operator: nodes joined, pinned or blocked
@@ -97,12 +99,14 @@ class Engine:
         self._bodies = Bodies(database)
         self._client = PeerClient(outbound, key, settings.mesh, self._now_ms)
         self._turns = Turns(database=database, bodies=self._bodies, clock=clock)
+        self._availability = Availability(self._client)
+        self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
         self._texts = self._new_texts()
         self._backfill = self._new_backfill()
         self._joining = self._new_joining()
         self._outgoing = self._new_outgoing()
-        self._builds = PrefixBuilds(in_thread=build_in_thread, report=self._turns.report)
+        self._sketches = SketchWork(in_thread=sketch_in_thread, report=self._turns.report)
         self._incoming = self._new_incoming()
 
     # ---- The parts, and what each is told of the others.
@@ -111,11 +115,22 @@ class Engine:
         return ArtifactFetch(
             artifacts=self._artifacts,
             client=self._client,
-            availability=Availability(self._client),
+            availability=self._availability,
             bytes_per_second_min=self._settings.transfer_bytes_per_second_min,
             report_kept=self._record_mirrored,
             report_lie=lambda _, sentence: self._alert(sentence),
             in_thread=self._in_thread,
+        )
+
+    def _new_mirror_sets(self) -> MirrorSets:
+        return MirrorSets(
+            client=self._client,
+            database=self._database,
+            availability=self._availability,
+            secrets=lambda: self._mesh.secrets if self._mesh is not None else None,
+            is_pinned=self._is_pinned,
+            in_thread=self._in_thread,
+            now_ms=self._now_ms,
         )
 
     def _new_texts(self) -> SignedTexts:
@@ -135,6 +150,7 @@ class Engine:
             bodies=self._bodies,
             clock=self._clock,
             fetch_artifact=self.fetch_artifact,
+            survey=self._survey,
             fetch_texts=self._fetch_texts,
         )
 
@@ -177,6 +193,7 @@ class Engine:
             pages=PageLimits(is_pinned=self._is_pinned, now_ms=self._now_ms),
             bodies=self._bodies,
             artifacts=self._artifacts,
+            mirror_cells=self._mirror_sets.answer,
             traffic=self._traffic,
             clock=self._clock,
             submit=self._turns.submit,
@@ -195,11 +212,12 @@ class Engine:
                     ask=partial(self._outgoing.start, nursery),
                     answer=self._incoming.deliver,
                     follow_up=self._follow_up,
-                    build=partial(self._builds.start, nursery),
+                    sketch=partial(self._sketches.start, nursery),
                 )
                 nursery.start_soon(self._turns.run, mesh, doers)
                 await nursery.start(self._joining.run, self._settings.join)
                 nursery.start_soon(self._backfill.run)
+                nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
                 task_status.started()
         except Exception as error:
             log.critical("the mesh cannot go on; the node ends", error=repr(error))
@@ -363,6 +381,11 @@ class Engine:
         log.warning("security", sentence=sentence)
         await self._database.write(lambda db: activity.record_activity(db, "security", sentence, at=at))
 
+    async def _record(self, sentence: str) -> None:
+        """Show in the activity what is nobody's fault."""
+        at = int(self._clock())
+        await self._database.write(lambda db: activity.record_activity(db, "federation_event", sentence, at=at))
+
     async def _record_mirrored(self, sha256: bytes, cache: bool) -> None:
         at = int(self._clock())
         await self._database.write(lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
@@ -370,6 +393,10 @@ class Engine:
     async def _holders(self, source_id: str, sha256: bytes) -> Sequence[Peer]:
         holders = await self._database.read(lambda db: announcements.holders(db, source_id, sha256))
         return [peer for peer in holders if peer.url and not peer.blocked and peer.node_id != self._key.public]
+
+    async def _survey(self, source_id: str) -> None:
+        """Learn what the mirrors of a source have of it, before much of it is fetched."""
+        await self._mirror_sets.survey(source_id, await self._holders(source_id, b""))
 
     async def _fetch_texts(self, author: bytes, statement: VersionStatement) -> None:
         """Get the signed texts of a version, from its author or who has its artifact; then it is judged again."""

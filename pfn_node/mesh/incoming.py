@@ -7,7 +7,7 @@ that is not even an envelope gets a plain JSON error. A full queue is an honest 
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,6 +27,7 @@ from pfn_protocol.limits import refusal_sentence_chars_max
 from pfn_protocol.message_fields import ReceivedRequest, seal_answer
 from pfn_protocol.messages import (
     Answer,
+    CellsRequest,
     GossipRequest,
     HaveAnswer,
     HaveRequest,
@@ -57,7 +58,10 @@ class _Waiting:
 
 
 class Incoming:
-    """Opens requests and gives their answers. `submit` hands an event to the machine, or raises Busy."""
+    """Opens requests and gives their answers. `submit` hands an event to the machine, or raises Busy.
+
+    `mirror_cells` answers what is asked of a mirror set.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Incoming:
         pages: PageLimits,
         bodies: Bodies,
         artifacts: Artifacts,
+        mirror_cells: Callable[[bytes, CellsRequest], Awaitable[Answer]],
         traffic: Traffic,
         clock: Callable[[], float],
         submit: Callable[[RequestReceived], None],
@@ -78,6 +83,7 @@ class Incoming:
         self._pages = pages
         self._bodies = bodies
         self._artifacts = artifacts
+        self._mirror_cells = mirror_cells
         self._traffic = traffic
         self._clock = clock
         self._submit = submit
@@ -106,6 +112,8 @@ class Incoming:
             return HaveAnswer(tuple(filter(self._artifacts.has, received.message.digests)))
         if self._closed:
             raise Busy("This node is stopping.")
+        if isinstance(received.message, CellsRequest) and received.message.set_name:
+            return await self._mirror_cells(received.sender, received.message)
         if len(self._waiting) >= WAITING_MAX or self._waiting_bytes + size > WAITING_BYTES_MAX:
             raise Busy("Too many requests are waiting for an answer; try again later.")
         token = next(self._tokens)

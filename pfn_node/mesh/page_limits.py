@@ -5,8 +5,8 @@ prepared at a time, one for each asker, and nodes that the operator does not pin
 over a day. Beyond the budget the answer is a refusal, `busy`: nothing is wrong with the question, and the asker's next
 status begins a new round. Whoever is to be filled from nothing needs each body once, so `fetch` has no budget.
 
-Cells wait in the machine until they are made, one request of each neighbour, and so take none of these places: their
-making is bounded there. Their bytes are counted like those of pages.
+Cells of announcements wait in the machine until they are made, one request of each neighbour, and so take none of these
+places: their making is bounded there. Their bytes are counted like those of pages. Cells of mirror sets are pages.
 
 Whoever finds no place waits for one a little, in the order in which they came: an honest node may well ask for two
 things at once (it reads back its own slots while it reconciles), and a refusal would put its round off to its next
@@ -23,7 +23,7 @@ import trio
 
 from pfn_node.mesh.admission import BUSY, NotHeard
 from pfn_protocol.message_fields import ReceivedRequest
-from pfn_protocol.messages import AuthorsRequest, CellsRequest, IdsRequest, SnapshotRequest
+from pfn_protocol.messages import AuthorsRequest, CellsRequest, IdsRequest, Request, SnapshotRequest
 
 # For strangers, and again for pinned nodes. Enough that a slow disk under one does not hold up all others; at 1 MB each
 # they never fill the memory.
@@ -35,9 +35,9 @@ WAIT_SECONDS_MAX = 2.0
 OF_ONE_ASKER_MAX = 3
 # Of all strangers, and again of all pinned nodes: what is prepared, and who waits.
 ASKED_AT_ONCE_MAX = 64
-# A million ids have 34 MB and what a node reads back of its own 20 MB at most: that more than three times a day. All
-# cells that a link serves in a day (R118) have 132 MB.
-BYTES_A_DAY_MAX = 192 * 2**20
+# A million announcements have 500 MB, and a newcomer, whom nobody pins, may have one neighbour alone to be filled by.
+# Their ids have 16 MB, and what a node reads back of its own 20 MB at most.
+BYTES_A_DAY_MAX = 768 * 2**20
 # Nodes whose budget is remembered: far more than a node has links in a day. Who is forgotten begins anew.
 BUDGETS_MAX = 4096
 
@@ -84,7 +84,7 @@ class PageLimits:
         """
         if self._is_counted(request) and self._left(request.sender) <= 0:
             raise NotHeard(429, BUSY, "You had your pages for today; more come with time.", request.nonce)
-        if not isinstance(request.message, AuthorsRequest | IdsRequest | SnapshotRequest):
+        if not _is_prepared(request.message):
             yield
             return
         line = self._pinned if self._is_pinned(request.sender) else self._strangers
@@ -116,6 +116,13 @@ class PageLimits:
     def _left(self, sender: bytes) -> float:
         left, at_ms = self._budgets.get(sender, (BYTES_A_DAY_MAX, 0))
         return min(BYTES_A_DAY_MAX, left + max(0, self._now_ms() - at_ms) * BYTES_A_DAY_MAX / _DAY_MS)
+
+
+def _is_prepared(message: Request) -> bool:
+    """Whether the answer takes a place: pages, and the cells of a mirror set, which are made at once."""
+    if isinstance(message, CellsRequest):
+        return bool(message.set_name)
+    return isinstance(message, AuthorsRequest | IdsRequest | SnapshotRequest)
 
 
 def _no_place(request: ReceivedRequest) -> NotHeard:

@@ -33,6 +33,7 @@ from pfn_node.store.database import Database
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
+    DecodeCells,
     DropAnnouncements,
     Effect,
     ForgetPeer,
@@ -82,7 +83,7 @@ class Doers:
     ask: Callable[[SendRequest], PeerUnreachable | None]  # starts a request, or says what ends it at once
     answer: Callable[[SendAnswer], None]  # hands an answer to who waits for it
     follow_up: Callable[[Kept], None]  # is told of what was kept
-    build: Callable[[BuildPrefix], None]  # has the cells of a sketch made in a thread
+    sketch: Callable[[BuildPrefix | DecodeCells], None]  # has a sketch made or decoded in a thread
 
 
 class Turns:
@@ -177,7 +178,7 @@ class Turns:
             await trio.lowlevel.checkpoint()  # a page of announcements takes a while to verify; let others run
         if mesh.wake_at is not None and mesh.wake_at <= now_ms:
             effects += mesh.handle(TimePassed(), now_ms)
-        others = SendRequest | SendAnswer | BuildPrefix
+        others = SendRequest | SendAnswer | BuildPrefix | DecodeCells
         kept: list[Kept] = [effect for effect in effects if not isinstance(effect, others)]
         if kept:
             await self._keep(kept)
@@ -208,8 +209,8 @@ class Turns:
     def _tell_others(self, doers: Doers, effect: Effect) -> None:
         if isinstance(effect, SendAnswer):
             doers.answer(effect)
-        elif isinstance(effect, BuildPrefix):
-            doers.build(effect)
+        elif isinstance(effect, BuildPrefix | DecodeCells):
+            doers.sketch(effect)
         elif isinstance(effect, SendRequest):
             refused = doers.ask(effect)
             if refused is not None:

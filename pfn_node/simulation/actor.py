@@ -15,6 +15,7 @@ from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
+    DecodeCells,
     DropAnnouncements,
     Effect,
     ForgetPeer,
@@ -26,6 +27,7 @@ from pfn_protocol.effects import (
 )
 from pfn_protocol.errors import Refusal, Severity
 from pfn_protocol.events import (
+    CellsDecoded,
     Event,
     PeerFound,
     PolicyChanged,
@@ -42,7 +44,6 @@ from pfn_protocol.messages import PeerAddress, Request
 from pfn_protocol.sketch import build_cells
 
 if TYPE_CHECKING:
-    from pfn_node.simulation.carrying import Exchange
     from pfn_node.simulation.network import Network
 
 # How long the cells of a sketch are in the making.
@@ -50,32 +51,6 @@ BUILD_MS = 20
 # The clock may be set back or ahead while a node sleeps until a moment of it; the engine looks at least this often.
 CLOCK_CHECK_MS = 10_000
 _TIME_PASSED = TimePassed()
-
-
-# How many events a production node deals with in a millisecond, and how many requests may wait for that.
-EVENTS_PER_MS = 2
-REQUESTS_WAITING_MAX = 1_024
-
-
-class TurnQueue:
-    """The requests that wait for a node: their machine takes one after the other."""
-
-    __slots__ = ("_looked_ms", "_waiting")
-
-    def __init__(self) -> None:
-        self._waiting = 0
-        self._looked_ms = 0
-
-    def enter(self, now_ms: int) -> int | None:
-        """Queue a request; the milliseconds that it waits, or None if too many wait."""
-        waiting = self._waiting
-        if waiting:
-            waiting = max(0, waiting - (now_ms - self._looked_ms) * EVENTS_PER_MS)
-            if waiting >= REQUESTS_WAITING_MAX:
-                self._waiting, self._looked_ms = waiting, now_ms
-                return None
-        self._waiting, self._looked_ms = waiting + 1, now_ms
-        return waiting // EVENTS_PER_MS
 
 
 @dataclass(eq=False)
@@ -102,8 +77,7 @@ class Node:
     sent: list[SendRequest] = field(default_factory=list)
     answers: list[SendAnswer] = field(default_factory=list)
     builds: list[BuildPrefix] = field(default_factory=list)
-    queue: TurnQueue = field(default_factory=TurnQueue)
-    answering: "Exchange | None" = None  # whose answer it deals with just now
+    next_turn: int = 0  # the first turn of its machine that no request has taken
     id: bytes = field(init=False)
     number: int = field(init=False)  # the how-manieth of the network
     salt: int = field(init=False)  # what its distance to others follows from
@@ -133,7 +107,7 @@ class Node:
         self.up = True
         self.incarnation += 1
         self._wake_ms = None
-        self.queue = TurnQueue()
+        self.next_turn = 0
         self._heard.clear()
         peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
         restored = Restored(tuple(self.kept.values()), peers, self.pins, self.blocked, self.last)
@@ -187,7 +161,8 @@ class Node:
     def report(self, event: Event) -> None:
         """Something happened to it; what the machine decides is done."""
         if self.up:
-            effects = self.mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms)
+            assert self._mesh is not None, "who is up was started"
+            effects = self._mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms)
             self.perform(effects)
             if self.network.watch is not None:
                 self.network.watch.after(self, event, effects)
@@ -289,6 +264,8 @@ class Node:
                 self.alerts.append(effect)
             case BuildPrefix():
                 self._build(effect)
+            case DecodeCells():
+                self._report_later(CellsDecoded(effect.decode_id, effect.cells.decode(effect.salt)))
             case _:
                 assert_never(effect)
 
@@ -309,17 +286,21 @@ class Node:
         if self.network.records:
             self.builds.append(effect)
         cells = build_cells(effect.ids, effect.without, effect.salt, effect.length)
+        self._report_later(PrefixBuilt(effect.build_id, cells))
+
+    def _report_later(self, event: PrefixBuilt | CellsDecoded) -> None:
         incarnation = self.incarnation
 
         def report() -> None:
             if self.incarnation == incarnation:
-                self.report(PrefixBuilt(effect.build_id, cells))
+                self.report(event)
 
         self.network.later(BUILD_MS, report)
 
     def _set_alarm(self) -> None:
         """Have the machine woken. A node has one alarm that counts; when it rings early it is put further on."""
-        wake_at = self.mesh.wake_at
+        assert self._mesh is not None, "only who was started decides"
+        wake_at = self._mesh.wake_at
         if wake_at is None:
             return
         wake_ms = wake_at - self.clock_ahead_ms

@@ -29,10 +29,12 @@ _VERIFIED_MAX = 1_000_000
 class Exchange:
     """A request on its way, and its answer: exactly one outcome is reported to its sender."""
 
-    __slots__ = (
-        "answer", "answer_ids", "deadline_ms", "delay_ms", "done", "effect", "followed", "heard", "incarnation",
-        "number", "of_round", "receiver", "request", "sender", "watched",
-    )  # fmt: skip
+    # Most exchanges leave these as they are.
+    answer_ids: tuple[bytes, ...] = ()
+    heard = 0  # the incarnation of the receiver that heard it; what was restarted has forgotten what it heard
+    watched = False  # whether its deadline stands in the agenda
+    done = False
+    answer: object = None  # what is carried back
 
     def __init__(self, number: int, sender: "Node", receiver: "Node | None", effect: "SendRequest") -> None:
         self.number = number  # its token, too
@@ -40,16 +42,9 @@ class Exchange:
         self.receiver = receiver
         self.effect = effect
         self.incarnation = sender.incarnation
+        self.request: object = None  # what is carried there
         self.delay_ms = 0  # one way
         self.deadline_ms = 0
-        self.request: object = None  # what is carried
-        self.answer: object = None
-        self.answer_ids: tuple[bytes, ...] = ()
-        self.of_round = False  # whether it is a question of a reconciliation
-        self.followed = False  # whether the round went on after it
-        self.heard = False
-        self.watched = False  # whether its deadline stands in the agenda
-        self.done = False
 
     @property
     def nonce(self) -> bytes:
@@ -59,7 +54,10 @@ class Exchange:
 class Carrying(Protocol):
     """A way to travel. What is carried is kept in the exchange; sizes are in bytes, envelope included."""
 
-    accept: "Accept"
+    @property
+    def accept(self) -> "Accept":
+        """How the nodes open announcements."""
+        ...
 
     def send_request(self, exchange: Exchange, message: Request) -> int: ...
 
@@ -112,7 +110,9 @@ class Plain:
     """As objects."""
 
     def __init__(self) -> None:
-        self._sizes = MessageBytes()
+        sizes = MessageBytes()
+        self._request_bytes = sizes.of_request
+        self._answer_bytes = sizes.of_answer
         self._verified: dict[bytes, AcceptedAnnouncement] = {}
 
     def accept(self, raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
@@ -128,10 +128,10 @@ class Plain:
 
     def send_request(self, exchange: Exchange, message: Request) -> int:
         exchange.request = message
-        return self._sizes.of_request(message)
+        return self._request_bytes(message)
 
     def open_request(self, exchange: Exchange) -> Request:
-        if exchange.heard:
+        if exchange.receiver is not None and exchange.heard == exchange.receiver.incarnation:
             raise Refusal("R74", "This request was here before.", Severity.HARMLESS)
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
             raise Refusal("R72", "the request is signed for another node than this one")
@@ -142,7 +142,7 @@ class Plain:
 
     def send_answer(self, exchange: Exchange, message: Answer) -> int:
         exchange.answer = message
-        return self._sizes.of_answer(message)
+        return self._answer_bytes(message)
 
     def open_answer(self, exchange: Exchange) -> Answer:
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:

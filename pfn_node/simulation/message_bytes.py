@@ -26,13 +26,18 @@ class MessageBytes:
 
     def __init__(self) -> None:
         self._sizes: dict[Any, int] = {}
+        self._of_ids: dict[int, int] = {}  # by how many: messages that tell ids and nothing else
+        self._receipt = _answer_bytes(GossipAnswer((), (), None))
 
     def of_request(self, message: Request) -> int:
         """The bytes of the POST's body."""
         if type(message) is not GossipRequest:
             return _request_bytes(message)
         status = message.status
-        lengths = tuple(map(len, message.push)) if message.push else ()
+        if status is None and not message.push and not message.offer and not message.wait_seconds:
+            ids = len(message.have)
+            return self._of_ids.get(ids) or self._of_ids.setdefault(ids, _request_bytes(message))
+        lengths = tuple(map(len, message.push))
         count = -1 if status is None else status.count
         shape = (lengths, len(message.have), count, message.wait_seconds, len(message.offer))
         size = self._sizes.get(shape)
@@ -45,7 +50,9 @@ class MessageBytes:
         if type(message) is not GossipAnswer:
             return _answer_bytes(message)
         status = message.status
-        lengths = tuple(map(len, message.push)) if message.push else ()
+        if status is None and not message.push and not message.want:
+            return self._receipt
+        lengths = tuple(map(len, message.push))
         shape = (lengths, len(message.want), -1 if status is None else status.count)
         size = self._sizes.get(shape)
         if size is None:

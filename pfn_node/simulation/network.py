@@ -27,9 +27,16 @@ from typing import TYPE_CHECKING
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.agenda import Agenda
-from pfn_node.simulation.carrying import Carrying, Exchange, Plain, Sealed, answer_with_bodies, with_bodies
+from pfn_node.simulation.carrying import (
+    Carrying,
+    Exchange,
+    Plain,
+    Sealed,
+    answer_with_bodies,
+    with_bodies,
+)
 from pfn_node.simulation.faults import Faults
-from pfn_node.simulation.measuring import Measures
+from pfn_node.simulation.measuring import Measures, is_of_push
 from pfn_node.simulation.trace import Trace
 from pfn_node.simulation.world import START_MS, InvariantBroken, key_of
 from pfn_protocol.announcements import AcceptedAnnouncement
@@ -37,7 +44,7 @@ from pfn_protocol.effects import SendAnswer, SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
 from pfn_protocol.limits import status_interval_ms, wait_seconds_max
-from pfn_protocol.messages import Answer, FetchRequest, GossipRequest, RefusedAnswer
+from pfn_protocol.messages import Answer, GossipRequest, RefusedAnswer
 
 if TYPE_CHECKING:
     from pfn_node.simulation.invariants import Watch
@@ -45,6 +52,9 @@ if TYPE_CHECKING:
 # How long a sender waits for an answer; a hanging request may take its own time on top of it.
 ANSWER_MS_MAX = 5_000
 HANGING_ANSWER_MS_MAX = wait_seconds_max * 1_000 + 10_000
+# How many events a production node deals with in a millisecond, and how many requests may wait for that.
+EVENTS_PER_MS = 2
+REQUESTS_WAITING_MAX = 1_024
 # How often `elapse_until` looks.
 LOOK_SECONDS = 0.02
 # After so many events the trace is digested.
@@ -59,8 +69,8 @@ Reply = Callable[[Answer, tuple[bytes, ...]], None]
 class Network:
     """Delivers between the nodes, in virtual time, as well as its faults allow.
 
-    `status_every_ms` is how often neighbours tell each other how their sets stand. Without `self_announcing` the nodes
-    say nothing about themselves. `answer_ms_max` is how long a sender waits.
+    `status_every_ms` is how often neighbours tell each other how their sets stand; None: only when that is wanted.
+    Without `self_announcing` the nodes say nothing about themselves. `answer_ms_max` is how long a sender waits.
     """
 
     def __init__(
@@ -70,7 +80,7 @@ class Network:
         measures: Measures | None = None,
         *,
         sealed: bool = True,
-        status_every_ms: int = status_interval_ms,
+        status_every_ms: int | None = status_interval_ms,
         self_announcing: bool = True,
         answer_ms_max: int = ANSWER_MS_MAX,
     ) -> None:
@@ -84,6 +94,8 @@ class Network:
         self.rng = Random(f"network {seed}")
         self.agenda = Agenda(START_MS)
         self.trace = Trace()
+        self._note = self.trace.note
+        self._put = self.agenda.put
         self.nodes: dict[str, Node] = {}
         self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each sealed request to a node
         self.records = True  # whether nodes remember what they sent; long runs need the memory for themselves
@@ -174,7 +186,7 @@ class Network:
 
     def later(self, delay_ms: int, action: Callable[[], None]) -> None:
         """Put something into the agenda."""
-        self.agenda.put(self.now_ms + delay_ms, _call, action)
+        self._put(self.now_ms + delay_ms, _call, action)
 
     # What can be seen from outside.
 
@@ -209,38 +221,45 @@ class Network:
         """A machine wants a request to be sent."""
         if self.records:
             sender.sent.append(effect)
-        message = effect.message
-        receiver = self._at(effect.url)
-        exchange = Exchange(next(self._numbers), sender, receiver, effect)
-        if type(message) is not GossipRequest:
-            exchange.of_round = self.measures.is_of_round(effect, sender.answering)
-        patience_ms = self.answer_ms_max
-        if type(message) is GossipRequest and message.wait_seconds:
-            patience_ms = HANGING_ANSWER_MS_MAX
+        exchange, faults = self._exchange(sender, effect), self.faults
+        message, receiver = effect.message, exchange.receiver
         if effect.bodies:
             message = with_bodies(message, sender.bodies(effect.bodies))
         size = self.carrying.send_request(exchange, message)
         now_ms = self.agenda.now_ms
-        exchange.deadline_ms = now_ms + patience_ms
-        exchange.delay_ms = delay_ms = self._delay_ms(sender, receiver or sender)
-        if receiver is None or not receiver.up or self._is_cut(sender, receiver):
-            self.trace.note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
+        is_cut = (faults.cuts or faults.islands) and receiver and not faults.connects(sender.name, receiver.name)
+        if receiver is None or not receiver.up or is_cut:
+            self._note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
             self._fail_unconnected(exchange)
             return
         if self.measures.is_open:
-            self.measures.sent(size, message.push if effect.bodies and type(message) is GossipRequest else ())
+            self.measures.sent(size, sender.bodies(effect.bodies) if effect.bodies else ())
         if self.eavesdropper is not None and isinstance(exchange.request, bytes):
             self.eavesdropper(receiver, message.path, exchange.request)
-        faults = self.faults
-        twice = faults.duplication and self.rng.random() < faults.duplication
-        if twice:
-            self.agenda.put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
+        if faults.duplication and self.rng.random() < faults.duplication:
+            self._put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
         if faults.loss and self.rng.random() < faults.loss:
-            self.trace.note((now_ms, _LOST, sender.number, receiver.number, size))
+            self._note((now_ms, _LOST, sender.number, receiver.number, size))
             self._watch(exchange)
         else:
-            self.trace.note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            self.agenda.put(now_ms + delay_ms + faults.draw_late_ms(self.rng), self._arrive, exchange)
+            self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
+            self._put(now_ms + exchange.delay_ms + faults.draw_late_ms(self.rng), self._arrive, exchange)
+
+    def _exchange(self, sender: Node, effect: SendRequest) -> Exchange:
+        """How a request is on its way, until its answer has come back."""
+        receiver = self._by_url.get(effect.url)
+        if receiver is None or receiver.url != effect.url:
+            receiver = self._at(effect.url)
+        exchange = Exchange(next(self._numbers), sender, receiver, effect)
+        least_ms, most_ms = self.faults.delay_ms
+        # What a pair needs for one way follows from the two.
+        mixed = sender.salt * (receiver or sender).salt >> 20
+        exchange.delay_ms = least_ms + mixed % (most_ms - least_ms + 1)
+        exchange.deadline_ms = self.agenda.now_ms + self.answer_ms_max
+        message = effect.message
+        if type(message) is GossipRequest and message.wait_seconds:
+            exchange.deadline_ms = self.agenda.now_ms + HANGING_ANSWER_MS_MAX
+        return exchange
 
     def _arrive(self, exchange: Exchange) -> None:
         """The request is at the receiver's door."""
@@ -249,18 +268,21 @@ class Network:
         if not receiver.up:
             self._fail_unconnected(exchange)
             return
-        refuses = self._faults.refuses(receiver.name, self.rng)
-        wait_ms = None if refuses else receiver.queue.enter(self.agenda.now_ms)
-        if wait_ms is None:
-            refused = RefusedAnswer(
-                _BUSY, "This node has too many requests to answer; try again later.", receiver.now_ms
-            )
-            self._answer(exchange, refused, ())
-        elif wait_ms:
-            self._watch(exchange)
-            self.agenda.put(self.agenda.now_ms + wait_ms, self._take_turn, (exchange, receiver.incarnation))
-        else:
+        turn = self.agenda.now_ms * EVENTS_PER_MS
+        waiting = receiver.next_turn - turn
+        if waiting >= REQUESTS_WAITING_MAX or self._faults.refuses(receiver.name, self.rng):
+            self._refuse(exchange, receiver, _BUSY, "This node has too many requests to answer; try again later.")
+            return
+        receiver.next_turn = max(turn, receiver.next_turn) + 1
+        if waiting < EVENTS_PER_MS:
             self._hear(exchange, receiver)
+        else:
+            self._watch(exchange)
+            moment_ms = self.agenda.now_ms + waiting // EVENTS_PER_MS
+            self._put(moment_ms, self._take_turn, (exchange, receiver.incarnation))
+
+    def _refuse(self, exchange: Exchange, receiver: Node, rule: str, sentence: str) -> None:
+        self._answer(exchange, RefusedAnswer(rule, sentence, receiver.now_ms), ())
 
     def _take_turn(self, waiting: tuple[Exchange, int]) -> None:
         """It waited in the receiver's queue, which a crash empties."""
@@ -274,11 +296,12 @@ class Network:
             message = self.carrying.open_request(exchange)
         except Refusal as refusal:
             if not exchange.heard:  # who repeats what another one said is answered, but that is not who said it
-                self._answer(exchange, RefusedAnswer(refusal.rule, refusal.sentence, receiver.now_ms), ())
+                self._refuse(exchange, receiver, refusal.rule, refusal.sentence)
             return
         if exchange.heard:
-            raise InvariantBroken(f"{receiver.name} hears a request twice (seed {self.seed})")
-        exchange.heard = True
+            receiver.report(RequestReceived(self.expect(lambda answer, ids: None), exchange.sender.id, message))
+            return
+        exchange.heard = receiver.incarnation
         number = exchange.number
         self._replies[number] = exchange
         receiver.report(RequestReceived(number, exchange.sender.id, message))
@@ -315,12 +338,12 @@ class Network:
         now_ms = self.agenda.now_ms
         arrival_ms = now_ms + exchange.delay_ms + self._faults.draw_late_ms(self.rng, receiver.name)
         if arrival_ms >= exchange.deadline_ms or (self.faults.loss and self.rng.random() < self.faults.loss):
-            self.trace.note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
+            self._note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
             self._watch(exchange)
             return
-        self.trace.note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
+        self._note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
         exchange.answer_ids = ids
-        self.agenda.put(arrival_ms, self._answered, exchange)
+        self._put(arrival_ms, self._answered, exchange)
 
     def _answered(self, exchange: Exchange) -> None:
         sender, effect = exchange.sender, exchange.effect
@@ -332,12 +355,10 @@ class Network:
         except Refusal as refusal:
             sender.report(PeerUnreachable(effect.request_id, effect.peer, refusal.sentence))
             return
-        sender.answering = exchange
         sender.report(AnswerReceived(effect.request_id, effect.peer, answer))
-        sender.answering = None
         receiver = exchange.receiver
         if exchange.answer_ids and self.measures.is_open and receiver is not None:
-            pushed = not exchange.of_round and type(effect.message) in (GossipRequest, FetchRequest)
+            pushed = is_of_push(effect.message)
             self.measures.carried(receiver, sender, exchange.answer_ids, self.agenda.now_ms, pushed=pushed)
 
     # What comes to nothing.
@@ -348,13 +369,13 @@ class Network:
         if receiver is not None and not receiver.up and receiver.is_silent:
             self._watch(exchange)
         else:
-            self.agenda.put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
+            self._put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
 
     def _watch(self, exchange: Exchange) -> None:
         """Its sender may wait in vain. Most requests are answered, so their deadlines are nothing that happens."""
         if not exchange.watched:
             exchange.watched = True
-            self.agenda.put(exchange.deadline_ms, self._time_out, exchange)
+            self._put(exchange.deadline_ms, self._time_out, exchange)
 
     def _fail(self, exchange: Exchange) -> None:
         self._report_failure(exchange, "no connection")
@@ -372,23 +393,12 @@ class Network:
 
     # Paths.
 
-    def _is_cut(self, sender: Node, receiver: Node) -> bool:
-        faults = self.faults
-        return bool(faults.cuts or faults.islands) and not faults.connects(sender.name, receiver.name)
-
     def _at(self, url: str) -> Node | None:
         """Who is at this URL. Nodes may move, so what was found once is only a hint."""
-        node = self._by_url.get(url)
-        if node is None or node.url != url:
-            node = next((one for one in self.nodes.values() if one.url == url), None)
-            if node is not None:
-                self._by_url[url] = node
+        node = next((one for one in self.nodes.values() if one.url == url), None)
+        if node is not None:
+            self._by_url[url] = node
         return node
-
-    def _delay_ms(self, one: Node, other: Node) -> int:
-        """What a pair needs for one way; it follows from the two."""
-        least, most = self.faults.delay_ms
-        return least + (one.salt * other.salt >> 20) % (most - least + 1)
 
 
 def _call(action: Callable[[], None]) -> None:

@@ -49,11 +49,9 @@ COMPARING_SECONDS = 30
 HEALING_SECONDS = 10
 HEALED_SECONDS_MAX = 660
 HEALED_NODES_MAX = 1_000
-SEALED_NODES_MAX = 100
+SEALED_NODES_MAX = 50
 # How long a sender waits; a production node waits up to ten seconds.
 ANSWER_MS_MAX = 1_000
-# Nobody tells how its set stands, unless it is wanted.
-NEVER_MS = 10**12
 # Cycles of objects are looked for so often only; the machines make none.
 COLLECT_EVENTS = 20_000_000
 
@@ -98,7 +96,7 @@ class Run:
             options.seed,
             Faults(delay_ms=DELAY_MS),
             sealed=options.nodes <= SEALED_NODES_MAX if self.sealed is None else self.sealed,
-            status_every_ms=NEVER_MS,
+            status_every_ms=None,
             self_announcing=False,
             answer_ms_max=ANSWER_MS_MAX,
         )

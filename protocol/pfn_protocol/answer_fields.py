@@ -27,6 +27,7 @@ from pfn_protocol.message_parts import (
     encode_view,
     read_bodies,
     read_key,
+    read_short_ids,
     read_status,
     read_view,
     read_wanted,
@@ -75,7 +76,7 @@ def encode_answer(message: Answer) -> Value:
         case AuthorsAnswer():
             return (tuple((item.author, item.cap, item.count, item.digest) for item in message.authors), message.more)
         case IdsAnswer():
-            return (message.ids, message.more)
+            return (b"".join(message.ids), message.more)
         case SnapshotAnswer():
             return (message.announcements, message.after)
         case HaveAnswer():
@@ -148,7 +149,7 @@ def _read_author(value: Value) -> AuthorSummary:
 
 def _read_ids_answer(content: Value) -> IdsAnswer:
     reader = FieldReader(content, 2, "R77", "an ids answer")
-    return IdsAnswer(reader.sorted_digests("ids", ids_page_max), reader.boolean("more"))
+    return IdsAnswer(read_short_ids(reader, "ids", ids_page_max), reader.boolean("more"))
 
 
 def _read_snapshot_answer(content: Value) -> SnapshotAnswer:

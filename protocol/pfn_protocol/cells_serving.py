@@ -7,7 +7,7 @@ neighbour can cost is bounded: prefixes are made within a budget (prefixes.py), 
 from dataclasses import dataclass
 
 from pfn_protocol.effects import SendAnswer
-from pfn_protocol.limits import sketch_cells_max, sketch_cells_per_hour_max
+from pfn_protocol.limits import sketch_cells_max, sketch_cells_per_hour_max, sketch_frozen_ms
 from pfn_protocol.link_secrets import LinkSecrets, Salt
 from pfn_protocol.link_set import LinkSet
 from pfn_protocol.messages import CellsAnswer, CellsRequest, RefusedAnswer
@@ -67,7 +67,7 @@ class CellsServing:
             asker.served, asker.since_ms = 0, now_ms
         salt = self._secrets.salt_named(peer, request.salt)
         if request.set_name:
-            self._refuse(token, RULE_NO_SUCH_SET, "only the set of announcements is compared here", now_ms)
+            self._refuse(token, RULE_NO_SUCH_SET, "which artifacts are here the mesh machine does not know", now_ms)
         elif salt is None:
             self._refuse(token, RULE_NO_SUCH_SALT, "this link has no such salt; use pages of ids", now_ms)
         elif request.start + request.count > sketch_cells_max:
@@ -107,6 +107,7 @@ class CellsServing:
                 self._refuse(token, RULE_NO_PREFIX, "no cells can be made now; use pages of ids", now_ms)
             return
         asker.served += request.count
+        prefix.served_until_ms = now_ms + sketch_frozen_ms
         cells = prefix.cells.part(request.start, end).to_bytes()
         self._outgoing.add(SendAnswer(token, CellsAnswer(cells, prefix.total.count, prefix.total.digest())))
 

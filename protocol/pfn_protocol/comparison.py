@@ -1,7 +1,7 @@
 """What a node knows of how its set stands against one neighbour's, and of the round that looks into it."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import pairwise
@@ -9,6 +9,7 @@ from itertools import pairwise
 from pfn_protocol.cells_round import CellsRound
 from pfn_protocol.limits import (
     authors_page_max,
+    fetch_ids_max,
     offered_ids_max,
     offered_remembered_max,
     reconciliation_quiet_ms_max,
@@ -16,8 +17,8 @@ from pfn_protocol.limits import (
     unresolved_ms,
 )
 from pfn_protocol.link_set import LinkSet
-from pfn_protocol.messages import AuthorsRequest, AuthorSummary, SetStatus
-from pfn_protocol.outgoing import earliest
+from pfn_protocol.messages import AuthorsRequest, AuthorSummary, Request, SetStatus
+from pfn_protocol.outgoing import Outgoing, earliest
 from pfn_protocol.registry import Registry
 from pfn_protocol.sketch_walk import shortened
 
@@ -34,15 +35,19 @@ class Rung(IntEnum):
 class Round:
     """One look at what a neighbour has."""
 
+    began_ms: int
     cells: CellsRound | None = None  # None: pages of ids, or a snapshot
     is_telling: bool = False  # the lists of authors are being exchanged first
     told_until: bytes = b""
     told_all: bool = False
     heard_all: bool = False
     to_compare: deque[tuple[bytes, int]] = field(default_factory=deque)  # author and cap
+    ids_to_compare: int = 0  # how many ids the neighbour has of those authors, by its own word
     pages: int = 0
     theirs: dict[bytes, None] = field(default_factory=dict)  # ids of the author that is being compared
-    lacking: dict[bytes, None] = field(default_factory=dict)  # ids to fetch next, whole or shortened
+    lacking: deque[bytes] = field(default_factory=deque)  # ids to fetch next, shortened
+    fetching: tuple[bytes, ...] = ()  # those that are on their way
+    left_to_others: int = 0  # ids that were on their way over other links when their turn came here
     fetches: int = 0  # requests for bodies
     gained: int = 0  # announcements that came into the set, and ids that were offered for the first time
 
@@ -57,13 +62,14 @@ class Round:
     ) -> None:
         """Bodies came. What did not fit is lacking still, if anything that was asked for came into the set."""
         self.gain(delivered, registry)
+        self.fetching = ()
         came = {shortened(one): one for one in delivered}
         if self.cells is not None:
             self.cells.resolved.update(came)
-        lacking = {one: None for one in asked if registry.find_short(shortened(one)) is None}
+        lacking = {one: None for one in asked if registry.find_short(one) is None}
         if len(lacking) < len(asked):
             gone = dict.fromkeys(missing)
-            self.lacking.update({one: None for one in lacking if one not in gone and shortened(one) not in came})
+            self.lacking.extend(one for one in lacking if one not in gone and one not in came)
 
     def heard(self, authors: Iterable[AuthorSummary], link_set: LinkSet, registry: Registry) -> None:
         """A page of the neighbour's authors came: those are compared whose share differs at the smaller cap."""
@@ -74,6 +80,19 @@ class Round:
                 continue
             if registry.summary(theirs.author, cap) != (theirs.count, theirs.digest):
                 self.to_compare.append((theirs.author, cap))
+                self.ids_to_compare += theirs.count
+
+    def next_batch(self, elsewhere: Collection[bytes], registry: Registry) -> tuple[bytes, ...]:
+        """Ids to fetch now. What came over another link is not lacking any more; what is on its way there may come."""
+        batch: list[bytes] = []
+        while self.lacking and len(batch) < fetch_ids_max:
+            one = self.lacking.popleft()
+            if one in elsewhere:
+                self.left_to_others += 1
+            elif registry.find_short(one) is None:
+                batch.append(one)
+        self.fetching = tuple(batch)
+        return self.fetching
 
     def authors_request(self, link_set: LinkSet, after: bytes) -> AuthorsRequest:
         """Ask for a page of authors, and tell one, until all are told."""
@@ -99,6 +118,7 @@ class Comparison:
     rung: Rung = Rung.FIRST_SALT
     round: Round | None = None
     request_id: int | None = None  # the one request of the round that is under way
+    asked_ms: int = 0  # when it was made
     fruitless: int = 0  # rounds in a row that brought nothing
     quiet_until_ms: int = 0
     tell_after_ms: int = 0  # lists of authors are not exchanged again before
@@ -108,6 +128,10 @@ class Comparison:
     # The difference that is known to stay: what the neighbour has and this node does not take, and the reverse.
     unresolved: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
     unresolved_until_ms: int = 0
+
+    def ask(self, outgoing: Outgoing, peer: bytes, message: Request, now_ms: int) -> None:
+        """Make the next request of the round."""
+        self.request_id, self.asked_ms = outgoing.request(peer, self.url, message, now_ms), now_ms
 
     def look_after(self, wait_ms: int, now_ms: int) -> None:
         """Look into the difference after so long, or after the rest that fruitless rounds brought."""
@@ -143,8 +167,9 @@ class Comparison:
         return (total.count, total.digest()) == (theirs.count, theirs.digest)
 
     def is_same(self) -> bool:
-        """Whether the other side was last heard to have exactly this set."""
-        return self.link_set.status() == self.their_status
+        """Whether the other side was last heard to have exactly this set, whomever each side would admit besides."""
+        mine, theirs = self.link_set.status(), self.their_status
+        return theirs is not None and (mine.count, mine.digest) == (theirs.count, theirs.digest)
 
     def rest(self) -> None:
         """Both sets are the same: nothing of the past counts any more."""
@@ -155,11 +180,6 @@ class Comparison:
         """This difference stays, as far as is known; it is looked into again after a while."""
         self.unresolved = (tuple(theirs), tuple(mine))
         self.unresolved_until_ms = now_ms + unresolved_ms
-
-    def give_up(self, now_ms: int) -> None:
-        """This node's own cells changed under the round: another one begins later."""
-        self.round = None
-        self.count_fruit(0, now_ms)
 
     def count_fruit(self, gained: int, now_ms: int) -> None:
         """A round is over. Those that bring nothing come ever more rarely."""

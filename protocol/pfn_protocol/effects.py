@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.messages import Answer, Request
+from pfn_protocol.sketch import Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,15 @@ class BuildPrefix:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeCells:
+    """Call `cells.decode(salt)`, which takes up to a second, outside of the event loop; one `CellsDecoded` follows."""
+
+    decode_id: int
+    cells: Cells
+    salt: bytes
+
+
 Effect = (
     KeepAnnouncement
     | DropAnnouncements
@@ -99,4 +109,5 @@ Effect = (
     | SendAnswer
     | RaiseAlert
     | BuildPrefix
+    | DecodeCells
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pfn_protocol.announcements import MirrorStatement, SourceStatement, VersionStatement
 from pfn_protocol.messages import Answer, Request
-from pfn_protocol.sketch import Cells
+from pfn_protocol.sketch import Cells, Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,14 @@ class ComparisonWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class CellsDecoded:
+    """The outcome of a `DecodeCells`: what `Cells.decode` returned for it."""
+
+    decode_id: int
+    difference: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The moment that `wake_at` named has come."""
 
@@ -93,6 +101,7 @@ Event = (
     | PeerFound
     | PolicyChanged
     | PrefixBuilt
+    | CellsDecoded
     | ComparisonWanted
     | TimePassed
     | ShutdownRequested

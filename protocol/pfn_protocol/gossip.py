@@ -18,28 +18,28 @@ A neighbour without a URL cannot be asked. It keeps one request hanging here, wh
 something to tell, or when its time is over. This node does the same at its neighbours if it has no URL itself.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from statistics import median_low
 
 from pfn_protocol.effects import SendAnswer
 from pfn_protocol.gossip_links import Alarms, GossipLink, may_be_told, next_bodies, next_ids, next_offers
 from pfn_protocol.limits import (
-    arrivals_remembered_max,
     dial_again_ms_min,
-    ids_wait_ms,
-    misses_before_graft,
     node_change_wait_ms,
     offered_ids_max,
-    shortcut_hops,
     status_interval_ms,
     wait_seconds_max,
 )
 from pfn_protocol.messages import FetchRequest, GossipAnswer, GossipRequest, SetStatus
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
-from pfn_protocol.pulls import Missing, Pulls
+from pfn_protocol.pulls import Pulls
 from pfn_protocol.registry import Registry
 from pfn_protocol.slots import Entry
+from pfn_protocol.tree import Tree
+
+_NEVER_MS = 2**62
+_NOTHING = GossipAnswer((), (), None)  # most answers
 
 
 class Gossip:
@@ -53,7 +53,7 @@ class Gossip:
         rng: Random,
         *,
         has_url: bool,
-        status_every_ms: int = status_interval_ms,
+        status_every_ms: int | None = status_interval_ms,
     ) -> None:
         self._registry = registry
         self._link_status = link_status
@@ -62,11 +62,8 @@ class Gossip:
         self._status_every_ms = status_every_ms
         self._links: dict[bytes, GossipLink] = {}
         self._pulls = Pulls(rng)
-        self._arrivals: dict[bytes, bool] = {}  # what came lately, and whether another copy is one too many
-        self._parent: bytes | None = None
-        self._misses = 0  # bodies pulled since the tree last brought one
+        self._tree = Tree(registry, self._links, self._pulls, rng)
         self._fetches: dict[int, None] = {}  # the pulls under way
-        self._touched: dict[bytes, None] = {}  # links that may have something to send now
         self._alarms = Alarms()
 
     # Links.
@@ -80,26 +77,28 @@ class Gossip:
         """
         former = self._links.get(peer)
         self.close(peer)
-        orphan = self._parent is None
+        orphan = not self._tree.has_parent
         eager = former.eager if former else orphan  # pruned where it closes a circle
         status_due_ms = now_ms if asked else now_ms + node_change_wait_ms
+        if self._status_every_ms is None:
+            status_due_ms = _NEVER_MS
         link = GossipLink(
             peer, url, tuple(left_out), compare_only, eager, orphan and not compare_only, status_due_ms, now_ms
         )
         if former is not None:
             link.bodies, link.offers, link.ids = former.bodies, former.offers, former.ids
+            link.ids_due = bool(link.ids)
         self._links[peer] = link
-        self._touched[peer] = None
+        self._tree.touched[peer] = None
 
     def close(self, peer: bytes) -> None:
         """The link is over; a hanging request of the neighbour is answered."""
         link = self._links.pop(peer, None)
         if link is None:
             return
-        if peer == self._parent:
-            self._parent = None
+        self._tree.closed(peer)
         if link.waiting_token is not None:
-            self._outgoing.add(SendAnswer(link.waiting_token, GossipAnswer((), (), None)))
+            self._outgoing.add(SendAnswer(link.waiting_token, _NOTHING))
 
     def leave_out(self, peer: bytes, left_out: Iterable[bytes]) -> None:
         """The operator's word changed about whom to hear of."""
@@ -114,51 +113,34 @@ class Gossip:
     # What is new.
 
     def tell(self, entries: Iterable[Entry], came_from: bytes | None, now_ms: int, *, pulled: bool = False) -> None:
-        """These are new: pass them on. What was pulled goes as offers, for others may have it by now."""
-        for entry in entries:
-            missing = self._pulls.arrived(entry.id)
-            late = pulled
-            if missing is not None and missing.asked is not None and missing.asked == came_from:
-                late = True
-                self._missed(came_from)
-            elif came_from is not None and not pulled:
-                self._came_over_the_tree(came_from, missing, now_ms)
-            self._remember(entry.id, again_is_too_many=not late and (missing is None or missing.tries == 0))
-            self._pass_on(entry, came_from, missing.holders if missing else (), now_ms, late=late)
+        """These are new: pass them on."""
+        self._tree.tell(entries, came_from, now_ms, pulled=pulled)
+
+    def received(self, peer: bytes, delivered: Mapping[bytes, bool]) -> None:
+        """This neighbour sent these itself; of each, whether it was new. What is new in the set is told next."""
+        self._tree.received(peer, delivered)
 
     def offer(self, peer: bytes, ids: Iterable[bytes]) -> None:
         """This neighbour is known to lack these."""
         link = self._links[peer]
         for announcement_id in ids:
             link.put_offer(announcement_id)
-        self._touched[peer] = None
-
-    def received(self, peer: bytes, delivered: Mapping[bytes, bool]) -> None:
-        """This neighbour sent these itself; of each, whether it was new. What is new in the set is told next."""
-        link = self._links.get(peer)
-        if link is None:
-            return
-        again = fresh = False
-        for announcement_id, is_new in delivered.items():
-            link.holds(announcement_id)
-            fresh = fresh or is_new
-            again = again or (not is_new and self._arrivals.get(announcement_id, False))
-            if not is_new or announcement_id not in self._registry:
-                self._pulls.arrived(announcement_id)
-        link.prunes = again and not fresh
+        self._tree.touched[peer] = None
 
     def ask_status(self, now_ms: int) -> None:
         """Something changed that makes it worth while to compare the sets; such changes come in flocks."""
+        if self._status_every_ms is None:
+            return
         for link in self._links.values():
             link.status_due_ms = min(link.status_due_ms, now_ms + node_change_wait_ms)
-            self._touched[link.peer] = None
+            self._tree.touched[link.peer] = None
 
     def tell_status(self, peer: bytes, now_ms: int) -> None:
         """Tell this neighbour, if it is one, how the set stands, with the next message and at once."""
         link = self._links.get(peer)
         if link is not None:
             link.status_due_ms = now_ms
-            self._touched[peer] = None
+            self._tree.touched[peer] = None
 
     # Messages.
 
@@ -170,21 +152,22 @@ class Gossip:
         prune = link.prunes and bool(request.push) and bool(link.url)
         link.prunes = False
         if prune:
-            link.make_lazy(now_ms + ids_wait_ms)
+            self._tree.make_lazy(link, now_ms)
         want = self._wanted(link, request, now_ms) if request.have or request.offer else ()
         if request.wait_seconds == 0 or want:
             status = None
             if request.status is not None:
                 mine = self._link_status(peer)
                 status = None if mine == request.status else mine
-                link.status_due_ms = now_ms + self._status_every_ms
-            self._outgoing.add(SendAnswer(token, GossipAnswer((), want, status, prune)))
+                link.status_due_ms = self._next_status_ms(now_ms)
+            says_nothing = not (want or status or prune)
+            self._outgoing.add(SendAnswer(token, _NOTHING if says_nothing else GossipAnswer((), want, status, prune)))
             return
         if link.waiting_token is not None:
             self._answer_waiting(link)
         link.waiting_token = token
         link.waiting_until_ms = now_ms + 1_000 * min(request.wait_seconds, wait_seconds_max)
-        self._touched[peer] = None
+        self._tree.touched[peer] = None
 
     def answered(self, in_flight: InFlight, message: GossipAnswer, now_ms: int) -> None:
         """A neighbour answered; its push and status are the business of others."""
@@ -192,15 +175,13 @@ class Gossip:
         if link is None or not self._landed(link, in_flight):
             return
         link.failures = 0
-        if message.status is not None:
-            link.status_due_ms = now_ms + self._status_every_ms
         assert isinstance(in_flight.message, GossipRequest)
         if in_flight.message.wait_seconds:
             link.poll_due_ms = now_ms if message.push else now_ms + dial_again_ms_min
         else:
             self._measure(link, now_ms - in_flight.sent_ms)
         if message.prune:
-            link.make_lazy(now_ms + ids_wait_ms)
+            self._tree.make_lazy(link, now_ms)
         for announcement_id in message.want:
             if may_be_told(link, self._registry, announcement_id):
                 link.put_body(announcement_id)
@@ -227,7 +208,8 @@ class Gossip:
             for announcement_id in message.offer:
                 link.put_offer(announcement_id)
             for announcement_id in message.have:
-                link.put_id(announcement_id, now_ms)
+                link.put_id(announcement_id)
+                link.ids_due = True
         if message.status is not None:
             link.status_due_ms = again_ms
 
@@ -250,86 +232,26 @@ class Gossip:
         """Send whatever can be sent. Returns how many bodies went to whom."""
         told: dict[bytes, int] = {}
         links = self._links
-        self._alarms.ring(links, now_ms, self._touched)
-        self._pull(now_ms)
-        if not self._touched:
-            return told
-        touched, self._touched = self._touched, {}
-        for peer in touched:
-            link = links.get(peer)
-            if link is None:
-                continue
-            count = self._send(link, now_ms)
-            if count:
-                told[peer] = count
-            next_ms = link.next_ms(polls=not self._has_url)
-            if next_ms is not None:
-                self._alarms.set(link, next_ms)
+        self._alarms.ring(links, now_ms, self._tree.touched)
+        if self._tree.ids_due_ms is not None and now_ms >= self._tree.ids_due_ms:
+            self._tree.tell_ids()
+        if self._pulls.are_due(now_ms):
+            self._pull(now_ms)
+        if self._tree.touched:
+            touched, self._tree.touched = self._tree.touched, {}
+            for peer in touched:
+                if (link := links.get(peer)) is None:
+                    continue
+                if count := self._send(link, now_ms):
+                    told[peer] = count
+                if (next_ms := link.next_ms(polls=not self._has_url)) is not None:
+                    self._alarms.set(link, next_ms)
         return told
 
     @property
     def wake_at(self) -> int | None:
         """When `flush` has something to do next."""
-        return earliest(self._alarms.next_ms(self._links), self._pulls.wake_at)
-
-    # The tree.
-
-    def _missed(self, peer: bytes) -> None:
-        """The tree did not bring a body that this neighbour had."""
-        self._misses += 1
-        link = self._links.get(peer)
-        if link is not None and not link.compare_only and (self._misses >= misses_before_graft or self._parent is None):
-            self._graft(link)
-
-    def _graft(self, link: GossipLink) -> None:
-        self._misses = 0
-        self._parent = link.peer
-        link.eager = link.graft = True
-        self._touched[link.peer] = None
-
-    def _came_over_the_tree(self, peer: bytes, missing: Missing | None, now_ms: int) -> None:
-        """News came first from this neighbour: it is the parent, unless another one is clearly nearer."""
-        self._misses = 0
-        link = self._links.get(peer)
-        if link is None or link.compare_only:
-            return
-        nearer = self._nearer(missing, now_ms) if missing is not None else None
-        if nearer is not None and link.url:
-            self._graft(nearer)
-            link.prunes = True
-            return
-        link.eager = True
-        self._parent = peer
-
-    def _nearer(self, missing: Missing, now_ms: int) -> GossipLink | None:
-        """A neighbour beside the tree that told the id long before the body came."""
-        if now_ms - missing.heard_ms + ids_wait_ms < shortcut_hops * self._pulls.hop_delay_ms:
-            return None
-        link = self._links.get(next(iter(missing.holders), b""))
-        return None if link is None or link.eager or not link.url or link.compare_only else link
-
-    def _pass_on(
-        self, entry: Entry, came_from: bytes | None, holders: Container[bytes], now_ms: int, *, late: bool
-    ) -> None:
-        announcement_id, author = entry.id, entry.author
-        due_ms = now_ms + ids_wait_ms
-        for peer, link in self._links.items():
-            if peer in (came_from, author) or link.compare_only or peer in holders or author in link.left_out:
-                continue
-            if not link.url or (link.eager and not late):
-                link.put_body(announcement_id)
-            elif link.eager:
-                link.put_offer(announcement_id)
-            else:
-                link.put_id(announcement_id, due_ms)
-                self._alarms.set(link, due_ms)
-                continue
-            self._touched[peer] = None
-
-    def _remember(self, announcement_id: bytes, *, again_is_too_many: bool) -> None:
-        if len(self._arrivals) >= arrivals_remembered_max:
-            del self._arrivals[next(iter(self._arrivals))]
-        self._arrivals[announcement_id] = again_is_too_many
+        return earliest(self._tree.ids_due_ms, self._alarms.next_ms(self._links), self._pulls.wake_at)
 
     def _measure(self, link: GossipLink, round_trip_ms: int) -> None:
         """Keep the median delay of a hop; small changes of one link are not worth the sorting."""
@@ -360,9 +282,6 @@ class Gossip:
         return tuple(want)
 
     def _pull(self, now_ms: int) -> None:
-        due_ms = self._pulls.wake_at
-        if due_ms is None or now_ms < due_ms:
-            return
         is_free = {peer: link.pulling is None for peer, link in self._links.items() if link.url}
         for peer, ids in self._pulls.take_due(now_ms, is_free).items():
             link = self._links[peer]
@@ -379,7 +298,8 @@ class Gossip:
         """Send what is due over one link. Returns how many bodies went."""
         count = 0
         if link.url:
-            if link.pushing is None and now_ms >= link.quiet_until_ms:
+            is_free = link.pushing is None and now_ms >= link.quiet_until_ms
+            if is_free and (link.has_news() or now_ms >= link.status_due_ms):
                 count = self._push(link, now_ms)
             if not self._has_url and link.polling is None and now_ms >= link.poll_due_ms:
                 message = GossipRequest((), (), None, wait_seconds_max)
@@ -389,18 +309,13 @@ class Gossip:
         return count
 
     def _push(self, link: GossipLink, now_ms: int) -> int:
-        ids_due_ms = link.ids_due_ms()
-        ids_are_due = ids_due_ms is not None and ids_due_ms <= now_ms
-        status_is_due = now_ms >= link.status_due_ms
-        if not (link.bodies or link.offers or link.graft or ids_are_due or status_is_due):
-            return 0
         bodies = next_bodies(link, self._registry) if link.bodies else ()
         offers = next_offers(link, self._registry) if link.offers else ()
-        ids = next_ids(link, self._registry, now_ms) if ids_are_due else ()
+        ids = next_ids(link, self._registry) if link.ids else ()
         status = None
-        if status_is_due:
+        if now_ms >= link.status_due_ms:
             status = self._link_status(link.peer)
-            link.status_due_ms = now_ms + self._status_every_ms
+            link.status_due_ms = self._next_status_ms(now_ms)
         message = GossipRequest((), ids, status, 0, offers, link.graft)
         link.graft = False
         link.pushing = self._outgoing.request(link.peer, link.url, message, now_ms, bodies)
@@ -415,9 +330,12 @@ class Gossip:
         link.waiting_token = None
         return len(bodies)
 
+    def _next_status_ms(self, now_ms: int) -> int:
+        return _NEVER_MS if self._status_every_ms is None else now_ms + self._status_every_ms
+
     def _landed(self, link: GossipLink, in_flight: InFlight) -> bool:
         """Whether this was a message of the link as it is now; then another one may go."""
-        self._touched[link.peer] = None
+        self._tree.touched[link.peer] = None
         if link.pushing == in_flight.request_id:
             link.pushing = None
             return True

@@ -22,7 +22,8 @@ class GossipLink:
     poll_due_ms: int
     bodies: dict[bytes, None] = field(default_factory=dict)
     offers: dict[bytes, None] = field(default_factory=dict)
-    ids: dict[bytes, int] = field(default_factory=dict)  # and when each is to be told, the earliest first
+    ids: dict[bytes, None] = field(default_factory=dict)
+    ids_due: bool = False  # they have waited long enough
     quiet_until_ms: int = 0  # after failures: do not knock faster than this
     failures: int = 0  # in a row
     round_trip_ms: int | None = None
@@ -52,20 +53,20 @@ class GossipLink:
         if len(self.offers) < outbox_ids_max:
             self.offers[announcement_id] = None
 
-    def put_id(self, announcement_id: bytes, due_ms: int) -> None:
+    def put_id(self, announcement_id: bytes) -> None:
         if len(self.ids) < outbox_ids_max:
-            self.ids[announcement_id] = due_ms
+            self.ids[announcement_id] = None
 
-    def ids_due_ms(self) -> int | None:
-        """When the next id is to be told."""
-        return next(iter(self.ids.values())) if self.ids else None
-
-    def make_lazy(self, due_ms: int) -> None:
+    def make_lazy(self) -> None:
         """The other side gets bodies from elsewhere: what waits goes as ids."""
         self.eager = False
         for announcement_id in self.bodies:
-            self.put_id(announcement_id, due_ms)
+            self.put_id(announcement_id)
         self.bodies.clear()
+
+    def has_news(self) -> bool:
+        """Whether something is to go as soon as it can; everything else goes with it."""
+        return bool(self.bodies or self.offers or self.graft or (self.ids_due and self.ids))
 
     def next_ms(self, *, polls: bool) -> int | None:
         """When there is something to do here next, if nothing happens before."""
@@ -73,12 +74,7 @@ class GossipLink:
             return self.waiting_until_ms if self.waiting_token is not None else None
         moment: int | None = None
         if self.pushing is None:
-            moment = self.status_due_ms
-            if self.bodies or self.offers or self.graft:
-                moment = 0
-            elif self.ids:
-                moment = min(moment, next(iter(self.ids.values())))
-            moment = max(moment, self.quiet_until_ms)
+            moment = self.quiet_until_ms if self.has_news() else max(self.status_due_ms, self.quiet_until_ms)
         if polls and self.polling is None:
             moment = self.poll_due_ms if moment is None else min(moment, self.poll_due_ms)
         return moment
@@ -141,11 +137,12 @@ def next_offers(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
     return tuple(one for one in taken if may_be_told(link, registry, one))
 
 
-def next_ids(link: GossipLink, registry: Registry, now_ms: int) -> tuple[bytes, ...]:
-    """Take the ids whose time has come, as many as one message has."""
-    taken = [one for one, due_ms in islice(link.ids.items(), offered_ids_max) if due_ms <= now_ms]
+def next_ids(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
+    """Take the ids that wait, as many as one message has."""
+    taken = list(islice(link.ids, offered_ids_max))
     for announcement_id in taken:
         del link.ids[announcement_id]
+    link.ids_due = link.ids_due and bool(link.ids)
     return tuple(one for one in taken if may_be_told(link, registry, one))
 
 

@@ -39,8 +39,18 @@ class KnownPeers:
         """Whom the operator does not listen to, as many as a message can name."""
         return tuple(sorted(self._blocked))[:left_out_max]
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether a link or an address came or went since `wake_at` was last asked for."""
+        return self._changed
+
     def find(self, node_id: bytes) -> Peer | None:
         return self._peers.get(node_id)
+
+    def last_heard_ms(self, node_id: bytes) -> int | None:
+        """When a node last asked or answered here."""
+        peer = self._peers.get(node_id)
+        return peer.last_heard_ms if peer is not None else None
 
     def linked(self) -> list[Peer]:
         return list(self._linked.values())
@@ -75,7 +85,10 @@ class KnownPeers:
         """There is said to be a node at this URL: by the operator, by itself, by what was kept, or by others."""
         if node_id == self._me or not url:
             return
-        peer = self._peers.get(node_id) or self._add(node_id, url, needed=joined or reached)
+        peer = self._peers.get(node_id)
+        if peer is not None and url in peer.addresses and not (joined or announced or reached):
+            return
+        peer = peer or self._add(node_id, url, needed=joined or reached)
         if peer is None:
             return
         peer.joined = peer.joined or joined
@@ -132,12 +145,12 @@ class KnownPeers:
 
     def _add(self, node_id: bytes, url: str, *, needed: bool, asks: bool = False, pinned: bool = False) -> Peer | None:
         """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limits."""
+        is_hearsay = not (needed or asks)
+        if is_hearsay and len(self._peers) - len(self._linked) >= peers_unlinked_max:
+            return None
         place = self._place_of(url) if url else ""
-        if not (needed or asks):
-            if len(self._peers) - len(self._linked) >= peers_unlinked_max:
-                return None
-            if self._hearsay_at.get(place, 0) >= peers_per_group_max:
-                return None
+        if is_hearsay and self._hearsay_at.get(place, 0) >= peers_per_group_max:
+            return None
         if len(self._peers) >= peers_known_max:
             hearsay = next((peer for peer in self._peers.values() if peer.is_hearsay), None)
             if hearsay is not None:

@@ -13,7 +13,7 @@ from typing import Final
 integer_max: Final = 2**53 - 1
 # An envelope's body needs 4 (list of evidence inside a version); twice that leaves room, and bounds recursion.
 depth_max: Final = 8
-# The longest list is a page of ids. msgpack reserves memory for a list from its claimed length, at every depth.
+# Four times the longest list, a page of authors. msgpack reserves memory for a list from its claimed length.
 list_items_max: Final = 4_096
 # Keys, signatures, digests and nonces have one length each.
 key_bytes: Final = 32
@@ -123,8 +123,10 @@ fetch_ids_max: Final = 256
 # The announcements asked for, and the node announcement of each one's author.
 fetch_bodies_max: Final = 2 * fetch_ids_max
 authors_page_max: Final = 1_024
-ids_page_max: Final = 4_096
-snapshot_page_max: Final = 2_048
+# All of one author, at 16 bytes each: 256 KB.
+ids_page_max: Final = 16_384
+# Verified in 50 ms: whoever is filled does other things in between, and soon knows who is slow.
+snapshot_page_max: Final = 512
 have_max: Final = 256
 refusal_rule_chars_max: Final = 16
 refusal_sentence_chars_max: Final = 500
@@ -216,11 +218,14 @@ outbox_ids_max: Final = 1_024
 push_bytes_max: Final = 229_376
 # Ids offered in one message, and ids told in one: with the bodies they fit gossip_bytes_max.
 offered_ids_max: Final = 256
-# Ids wait this long for a message to go with, and for the neighbour to have got the bodies from somebody else.
-ids_wait_ms: Final = 100
-# Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for.
+# Ids wait for a message to go with, and for the neighbour to tell them first: as long as chance says between these two.
+# Neighbours get news within one hop's delay of each other, so if they waited equally long both would tell, in vain.
+ids_wait_ms_min: Final = 100
+ids_wait_ms_max: Final = 600
+# Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for. If a fifth
+# of all requests and of all answers is lost, twelve attempts fail once in 200,000 times.
 pulls_waiting_max: Final = 4_096
-pulls_per_id_max: Final = 8
+pulls_per_id_max: Final = 12
 # An id's body is asked for after as many times the median delay of a hop, at least a second, and up to half as long
 # again: a push that is under way, or is repeated after a loss, comes first.
 pull_hops: Final = 4
@@ -254,6 +259,12 @@ ids_pages_max: Final = 8
 round_fetches_max: Final = 4_096
 # Bodies in one answer to fetch or snapshot; ids and the envelope come on top of it.
 page_bytes_max: Final = 1_024_000
+# What was asked for over one link is not asked for over another for so long; who is slow shall not keep it from others.
+fetch_shared_ms_max: Final = 3_000
+# A round that takes longer ends; what is left is found by the next one, perhaps with another neighbour.
+round_ms_max: Final = 600_000
+# How long the answer to one request of a round is waited for: an engine says within some ten seconds that none came.
+round_answer_ms_max: Final = 60_000
 # Authors that were said to have been contradicting themselves; each is alerted once.
 alerts_remembered_max: Final = 1_024
 
@@ -264,16 +275,26 @@ sketch_id_bytes: Final = 16
 sketch_cell_bytes: Final = 21
 # The first batch of a round: decodes differences of up to a dozen in one round trip, with 672 bytes.
 sketch_first_cells: Final = 32
-# Cells that a prefix is built with; they decode 2,800 differences. It grows fourfold, up to 48,000 differences.
+# Cells that a prefix is built with; they decode 2,800 differences. It grows fourfold, up to 175,000 differences: beyond
+# that pages of ids do it, which cost 16 bytes an id of the set where cells cost 30 an id of the difference.
 sketch_cells_min: Final = 4_096
-sketch_cells_max: Final = 65_536
-# Cells in one answer: 688 KB, under answer_bytes_max.
-sketch_batch_max: Final = 32_768
-# Requests for cells in one round; the estimate is right at the second, nearly always.
-sketch_batches_max: Final = 6
-# Over this an estimate says no more than "many": counts modulo 256 are saturated. Pages of ids are cheaper then.
-sketch_difference_max: Final = 40_000
-# The state that a round began with stands for this long; a round takes a few round trips.
+sketch_cells_max: Final = 262_144
+# Cells in one answer: 1,032,192 bytes, under answer_bytes_max.
+sketch_batch_max: Final = 49_152
+# Estimates in one round; the second one is right, nearly always.
+sketch_tries_max: Final = 6
+# Over this the first cells say no more than "many": counts modulo 256 are saturated. So many as follow see further.
+sketch_guess_max: Final = 40_000
+sketch_second_cells: Final = 512
+# Cells that an estimate is made of; more would not make it better, and take longer.
+sketch_estimated_max: Final = 4_096
+# What the longest sketch decodes, with some to spare.
+sketch_difference_max: Final = 175_000
+# More cells than these are decoded outside of the event loop: 8,192 take 30 ms, the longest sketch a second.
+sketch_inline_cells_max: Final = 8_192
+# A difference up to this is added up to verify the round (40 ms); of a larger one the next status says it.
+sketch_verified_max: Final = 10_000
+# The state that a round began with stands for this long after every answer: a megabyte of cells on a slow line.
 sketch_frozen_ms: Final = 30_000
 # A prefix is kept up to date by the log of changes, so that age does no harm; a day bounds what a mistake could do.
 sketch_prefix_ms_max: Final = 86_400_000
@@ -285,8 +306,11 @@ sketch_builds_per_hour_max: Final = 6
 sketch_small_set_max: Final = 4_096
 # Builds that wait for their turn, on top of the one that is under way: a request waits for 10 s at most.
 sketch_builds_waiting_max: Final = 2
-# Cells served over one link in an hour: four times the longest prefix, 5.5 MB.
-sketch_cells_per_hour_max: Final = 262_144
+# Cells served over one link in an hour: twice the longest prefix, 11 MB.
+sketch_cells_per_hour_max: Final = 524_288
+# Artifacts of one source whose mirrors are compared by cells: made in 60 ms. Sources that release more are rare.
+mirror_set_max: Final = 16_384
+mirror_cells_max: Final = 32_768
 # A link's secret, and what of it a request for cells names.
 salt_bytes: Final = 32
 salt_name_bytes: Final = 4
@@ -302,6 +326,22 @@ reconciliation_quiet_ms_max: Final = 1_800_000
 # A node takes a snapshot if the other has so many announcements, and sixteen times as many: few come in vain.
 snapshot_set_min: Final = 256
 snapshot_ratio_min: Final = 16
+# Parts that the ids are cut into: more than there are neighbours to give them, so that the fast ones give more; but
+# each is to be worth a request.
+snapshot_parts_max: Final = 32
+snapshot_part_min: Final = 128
+# A page is at most a megabyte; who has not answered by then is no help. Longer than an engine waits for an answer.
+snapshot_page_ms_max: Final = 15_000
+# How long a neighbour may take for a part before another one may go on with it.
+snapshot_part_ms_max: Final = 30_000
+# How long a neighbour that gave its part back is left in peace.
+snapshot_rest_ms: Final = 10_000
+# If nobody brought anything for so long, rounds take over: they need less of a neighbour at once.
+snapshot_idle_ms_max: Final = 120_000
+# A part that should have so many announcements has half of them, unless something is withheld: ids are spread evenly.
+snapshot_withheld_min: Final = 64
+# Pages of one snapshot: over two million announcements. What is left after that, rounds find.
+snapshot_pages_max: Final = 4_608
 # Of two neighbours the one with the smaller id looks into a difference at once; the other one leaves it this time.
 reconciliation_second_ms: Final = 1_000
 # Ids that a neighbour was offered over a link, and does not seem to want.

@@ -1,8 +1,10 @@
 """A secret for each link, known to its two sides only; the salts of their sketches come out of it.
 
-Both sides send a fresh X25519 key and a nonce when the link is made. Without a secret salt anyone could grind ids
-whose cells never decode (sketch_walk.py). A link may do without: then it is reconciled by pages of ids. The last two
-secrets of a link count, because both sides may ask for it at the same time and see the answers in another order.
+Both sides send an X25519 key, one for each run of a node, and a fresh nonce when the link is made. Without a secret
+salt anyone could grind ids whose cells never decode (sketch_walk.py). A link may do without: then it is reconciled by
+pages of ids. The last two secrets of a link count, because both sides may ask for it at the same time and see the
+answers in another order. A secret is worked out when sketches need it: most links never do, and who asks for many links
+shall not make this node calculate.
 """
 
 import hashlib
@@ -29,60 +31,81 @@ class Salt:
     name: bytes
 
 
+@dataclass(slots=True)
+class _Agreement:
+    """What a secret follows from, and the salts that come out of it; none of them from a key that gives no secret."""
+
+    public: bytes  # the other side's
+    nonces: bytes
+    salts: tuple[Salt, ...] | None = None  # None: not worked out yet
+
+
 class LinkSecrets:
     """The secrets of all links."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._offered: dict[bytes, tuple[bytes, bytes]] = {}  # peer -> the private and public key of the last request
-        self._salts: dict[bytes, list[tuple[Salt, ...]]] = {}  # peer -> of each secret, the newest first
+        self._private = rng.randbytes(key_bytes)
+        self._public: bytes | None = None  # worked out with the first link
+        self._offered: dict[bytes, bytes] = {}  # peer -> the nonce of the last request
+        self._agreements: dict[bytes, list[_Agreement]] = {}  # peer -> the newest first
 
     def offer(self, peer: bytes, *, is_linked: bool) -> tuple[bytes, bytes]:
         """Key and nonce for a request for a link; both empty if the secret that there is shall stay."""
-        if is_linked and peer in self._salts:
+        if is_linked and peer in self._agreements:
             return b"", b""
-        private = self._rng.randbytes(key_bytes)
-        public = crypto_scalarmult_base(private)
-        self._offered[peer] = (private, public)
-        return public, self._rng.randbytes(nonce_bytes)
+        nonce = self._offered[peer] = self._rng.randbytes(nonce_bytes)
+        return self._own_key(), nonce
 
     def answer(self, peer: bytes, request: LinkRequest) -> tuple[bytes, bytes]:
         """Key and nonce for the answer to a request for a link; both empty if it brought none."""
         if not request.key:
             return b"", b""
-        private, nonce = self._rng.randbytes(key_bytes), self._rng.randbytes(nonce_bytes)
-        self._agree(peer, private, request.key, request.nonce + nonce)
-        return crypto_scalarmult_base(private), nonce
+        nonce = self._rng.randbytes(nonce_bytes)
+        self._agree(peer, request.key, request.nonce + nonce)
+        return self._own_key(), nonce
 
     def answered(self, peer: bytes, request: LinkRequest, answer: LinkAnswer) -> None:
         """A request for a link was granted."""
-        private, public = self._offered.pop(peer, (b"", b""))
-        if answer.key and request.key == public:
-            self._agree(peer, private, answer.key, request.nonce + answer.nonce)
+        offered = self._offered.pop(peer, None)
+        if answer.key and request.nonce == offered:
+            self._agree(peer, answer.key, request.nonce + answer.nonce)
 
     def salt(self, peer: bytes, number: int) -> Salt | None:
         """The salt of this number, 0 or 1, out of the newest secret; None if the link has none."""
-        salts = self._salts.get(peer)
-        return salts[0][number] if salts else None
+        salts = self._salts(peer)
+        return salts[number] if salts else None
 
     def salt_named(self, peer: bytes, name: bytes) -> Salt | None:
         """The salt that the other side means."""
-        return next((salt for salts in self._salts.get(peer, []) for salt in salts if salt.name == name), None)
+        return next((salt for salt in self._salts(peer) if salt.name == name), None)
 
     def salts(self, peer: bytes) -> list[bytes]:
         """The keys of all salts that count."""
-        return [salt.key for salts in self._salts.get(peer, []) for salt in salts]
+        return [salt.key for salt in self._salts(peer)]
 
     def forget(self, peer: bytes) -> None:
         """The link is over, or the other side does not know the secret any more."""
-        self._salts.pop(peer, None)
+        self._agreements.pop(peer, None)
 
-    def _agree(self, peer: bytes, private: bytes, public: bytes, nonces: bytes) -> None:
-        secret = shared_secret(private, public, nonces)
-        if secret is None:
-            return
-        salts = tuple(salt_of(secret, number) for number in range(SALTS))
-        self._salts[peer] = [salts, *self._salts.get(peer, [])][:_SECRETS_MAX]
+    def _own_key(self) -> bytes:
+        if self._public is None:
+            self._public = crypto_scalarmult_base(self._private)
+        return self._public
+
+    def _agree(self, peer: bytes, public: bytes, nonces: bytes) -> None:
+        agreements = [_Agreement(public, nonces), *self._agreements.get(peer, [])]
+        self._agreements[peer] = agreements[:_SECRETS_MAX]
+
+    def _salts(self, peer: bytes) -> list[Salt]:
+        """The salts of the secrets that count, the newest first."""
+        salts: list[Salt] = []
+        for agreement in self._agreements.get(peer, ()):
+            if agreement.salts is None:
+                secret = shared_secret(self._private, agreement.public, agreement.nonces)
+                agreement.salts = tuple(salt_of(secret, number) for number in range(SALTS)) if secret else ()
+            salts += agreement.salts
+        return salts
 
 
 def shared_secret(private: bytes, public: bytes, nonces: bytes) -> bytes | None:

@@ -6,8 +6,6 @@ intake.py), then `_settle` lets each of them do what has become due, and the eff
 they are to be performed: keeping before telling. `wake_at` is the one deadline; `TimePassed` may come early or late.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import assert_never
 
@@ -20,10 +18,10 @@ from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Accept, Intake, Taken
 from pfn_protocol.limits import slots_pinned_max
 from pfn_protocol.link_secrets import LinkSecrets
+from pfn_protocol.links import Links
 from pfn_protocol.mesh_status import MeshStatus
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.own_announcements import Announce, MeshOptions, OwnAnnouncements
-from pfn_protocol.pages import answer_question
 from pfn_protocol.peer import LinkState, LinkView, Peer
 from pfn_protocol.peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, Peers
 from pfn_protocol.reconciliation import Reconciliation
@@ -56,8 +54,7 @@ class Mesh:
         self._registry = Registry(self._me, self._pins)
         self._intake = Intake(self._registry, self._outgoing, mesh, accept)
         own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
-        self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), now_ms)
-        self._secrets = secrets = LinkSecrets(rng)
+        self.secrets = secrets = LinkSecrets(rng)  # of the links: mirror sets are compared under them too
         self._peers = Peers(
             self._me,
             options.url,
@@ -67,9 +64,16 @@ class Mesh:
             hosts_shared=options.hosts_shared,
             mesh_nodes=lambda: self._registry.authors,
         )
+        sponsored = own_node.sponsored if own_node else ()
+        self._sponsoring = Sponsoring(sponsored, self._peers.last_heard_ms, now_ms)
         every_ms = options.status_every_ms
         self._gossip = gossip = Gossip(
-            self._registry, self._outgoing, self._link_status, rng, has_url=has_url, status_every_ms=every_ms
+            self._registry,
+            self._outgoing,
+            lambda peer: self._reconciliation.status(peer),  # noqa: PLW0108 (it is made after this)
+            rng,
+            has_url=has_url,
+            status_every_ms=every_ms,
         )
         self._reconciliation = Reconciliation(self._registry, self._outgoing, secrets, gossip.offer, has_url=has_url)
         self._own = OwnAnnouncements(
@@ -85,6 +89,7 @@ class Mesh:
             now_ms=now_ms,
             announce=announce,
         )
+        self._links = Links(self._peers, gossip, self._reconciliation, self._own)
         self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
         for address in restored.peers:
@@ -94,23 +99,15 @@ class Mesh:
             if said is not None and not said.left:
                 self._peers.learn(view.peer, said.url, announced=True)
         self._sponsoring.remove((*self._pins, *restored.blocked))
+        self._only_gossip = False  # whether the event that is handled concerns nothing but the gossip
+        self._due_ms = self._next_due_ms()  # of everything but the gossip
 
     # What is shown.
 
     @property
     def wake_at(self) -> int | None:
         """When `events.TimePassed` is to be reported, in milliseconds since 1970; None: not before the next event."""
-        if self._stopped:
-            return None
-        return earliest(
-            self._registry.next_expiry_ms,
-            self._intake.next_due_ms,
-            self._sponsoring.next_expiry_ms,
-            self._own.wake_at,
-            self._peers.wake_at,
-            self._gossip.wake_at,
-            self._reconciliation.wake_at,
-        )
+        return None if self._stopped else earliest(self._due_ms, self._gossip.wake_at)
 
     def links(self) -> tuple[LinkView, ...]:
         """Every known peer, as shown to operators."""
@@ -135,6 +132,7 @@ class Mesh:
             links=len(self._peers.linked()),
             last=self._own.last,
             muted=self._own.is_muted,
+            snapshot=self._reconciliation.snapshot_progress,
         )
 
     # What happens.
@@ -143,6 +141,7 @@ class Mesh:
         """Something happened at `now_ms` (milliseconds since 1970). Returns what is to be done, in this order."""
         if self._clock.was_set_back(now_ms):
             self._on_clock_set_back(now_ms)
+        self._only_gossip = False
         match event:
             case events.StatementMade():
                 self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
@@ -156,8 +155,8 @@ class Mesh:
                 self._peers.learn(event.peer, event.url, joined=True)
             case events.PolicyChanged():
                 self._on_policy_changed(event, now_ms)
-            case events.PrefixBuilt():
-                self._reconciliation.built(event.build_id, event.cells, now_ms)
+            case events.PrefixBuilt() | events.CellsDecoded():
+                self._reconciliation.computed(event, now_ms)
             case events.ComparisonWanted():
                 self._gossip.tell_status(event.peer, now_ms)
             case events.TimePassed():
@@ -167,7 +166,9 @@ class Mesh:
             case _:
                 assert_never(event)
         if not self._stopped:
-            self._settle(now_ms)
+            if not self._only_gossip or (self._due_ms is not None and now_ms >= self._due_ms):
+                self._settle(now_ms)
+            self._flush(now_ms)
         return self._outgoing.drain()
 
     def _settle(self, now_ms: int) -> None:
@@ -180,12 +181,25 @@ class Mesh:
         if self._intake.waiting:
             self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
         for peer_id in self._peers.end_links(now_ms):
-            self._forget_link(peer_id, now_ms)
+            self._links.closed(peer_id, now_ms)
         own = self._own.settle(now_ms, links_pending=self._peers.is_linking)
         if own:
             self._gossip.tell(own, None, now_ms)
         self._peers.dial(now_ms)
         self._reconciliation.flush(now_ms)
+        self._due_ms = self._next_due_ms()
+
+    def _next_due_ms(self) -> int | None:
+        return earliest(
+            self._registry.next_expiry_ms,
+            self._intake.next_due_ms,
+            self._sponsoring.next_expiry_ms,
+            self._own.wake_at,
+            self._peers.wake_at,
+            self._reconciliation.wake_at,
+        )
+
+    def _flush(self, now_ms: int) -> None:
         for peer_id, told in self._gossip.flush(now_ms).items():
             peer = self._peers.find(peer_id)
             assert peer is not None, "an outbox belongs to a link"
@@ -200,12 +214,11 @@ class Mesh:
         peer = self._peers.find(event.peer)
         if peer is not None and peer.state is LinkState.LINKING and not self._stopped:
             self._peers.implied_link(peer, now_ms)
-            self._on_linked(peer, now_ms)
+            self._links.opened(peer, now_ms)
         if self._stopped or peer is None or not peer.linked:
             self._answer(event.token, self._refusal(event.peer, now_ms))
             return
         self._peers.heard(peer, now_ms)
-        self._sponsoring.heard(event.peer, now_ms)
         match event.message:
             case messages.GossipRequest():
                 self._on_gossip_received(peer, event.token, event.message, now_ms)
@@ -214,11 +227,11 @@ class Mesh:
             case (
                 messages.FetchRequest() | messages.AuthorsRequest() | messages.IdsRequest() | messages.SnapshotRequest()
             ):
-                self._reconciliation.heard_question(event.peer, event.message)
-                self._answer(event.token, *answer_question(self._registry, event.message, self._left_out(peer)))
+                self._answer(
+                    event.token, *self._reconciliation.asked(event.peer, event.message, self._links.left_out(peer))
+                )
             case messages.HaveRequest():
-                sentence = "which artifacts are here is not asked of the mesh machine"
-                self._answer(event.token, messages.RefusedAnswer("R77", sentence, now_ms))
+                self._answer(event.token, messages.RefusedAnswer("R77", "the mesh machine knows no artifacts", now_ms))
             case _:
                 assert_never(event.message)
 
@@ -230,18 +243,19 @@ class Mesh:
         peer = self._peers.find(event.peer)
         if isinstance(answer, messages.LinkAnswer) and answer.accepted and peer is not None:
             if before == (True, peer.url, peer.compare_only) and not request.key:
-                self._leave_out(peer)  # it only shows whom it knows
+                self._links.leave_out(peer)  # it only shows whom it knows
             else:
-                self._on_linked(peer, now_ms)
+                self._links.opened(peer, now_ms)
             pinned_cap = self._registry.cap(event.peer) >= slots_pinned_max
             if not pinned_cap and self._sponsoring.let_in(event.peer, now_ms, self._peers.is_linked):
                 self._on_relations_changed(now_ms)
 
     def _on_gossip_received(self, peer: Peer, token: int, request: messages.GossipRequest, now_ms: int) -> None:
-        if not self._take_in(peer, request.push, now_ms):
+        if request.push and not self._take_in(peer, request.push, now_ms):
             self._answer(token, self._refusal(peer.node_id, now_ms))
             return
         self._gossip.answer(peer.node_id, token, request, now_ms)
+        self._only_gossip = not request.push and request.status is None and not self._peers.has_changed
         if request.status is not None:
             self._reconciliation.heard_status(peer.node_id, request.status, now_ms)
 
@@ -250,8 +264,8 @@ class Mesh:
             return messages.RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
         return messages.RefusedAnswer(RULE_NOT_LINKED, "there is no link between us; ask for one first", now_ms)
 
-    def _answer(self, token: int, message: messages.Answer, bodies: Sequence[bytes] = ()) -> None:
-        self._outgoing.add(SendAnswer(token, message, tuple(bodies)))
+    def _answer(self, token: int, message: messages.Answer, bodies: tuple[bytes, ...] = ()) -> None:
+        self._outgoing.add(SendAnswer(token, message, bodies))
 
     # Answers of others.
 
@@ -261,13 +275,12 @@ class Mesh:
         if in_flight is None or peer is None or self._stopped:
             return
         self._peers.answered(peer, in_flight, now_ms)
-        self._sponsoring.heard(peer.node_id, now_ms)
         is_honest = True
         match in_flight.message, event.message:
             case messages.LinkRequest(), messages.LinkAnswer() as answer:
                 self._on_link_answered(peer, in_flight.message, answer, now_ms)
             case messages.GossipRequest(status=told), messages.GossipAnswer() as answer:
-                self._on_gossip_answered(peer, in_flight, replace(answer, status=answer.status or told), now_ms)
+                self._on_gossip_answered(peer, in_flight, answer, answer.status or told, now_ms)
             case messages.FetchRequest(), messages.FetchAnswer() as answer:
                 self._on_fetch_answered(peer, in_flight, answer, now_ms)
             case messages.AuthorsRequest(), messages.AuthorsAnswer() as answer:
@@ -287,7 +300,7 @@ class Mesh:
             case _:
                 self._on_request_failed(peer, in_flight, now_ms)
         if not is_honest:
-            self._shun(peer, now_ms)
+            self._links.shun(peer, now_ms)
         peer.differences_found = max(peer.differences_found, self._reconciliation.differences_found(peer.node_id))
 
     def _on_link_answered(
@@ -296,16 +309,26 @@ class Mesh:
         was_linked = peer.linked
         if not self._peers.answered_link(peer, answer, now_ms):
             return
-        self._secrets.answered(peer.node_id, request, answer)
+        self.secrets.answered(peer.node_id, request, answer)
         if was_linked:
-            self._leave_out(peer)
+            self._links.leave_out(peer)
         else:
-            self._on_linked(peer, now_ms)
+            self._links.opened(peer, now_ms)
 
-    def _on_gossip_answered(self, peer: Peer, in_flight: InFlight, answer: messages.GossipAnswer, now_ms: int) -> None:
+    def _on_gossip_answered(
+        self,
+        peer: Peer,
+        in_flight: InFlight,
+        answer: messages.GossipAnswer,
+        status: messages.SetStatus | None,
+        now_ms: int,
+    ) -> None:
         self._gossip.answered(in_flight, answer, now_ms)
-        if self._take_in(peer, answer.push, now_ms) and peer.linked and answer.status is not None:
-            self._reconciliation.heard_status(peer.node_id, answer.status, now_ms)
+        self._only_gossip = not answer.push and status is None and not self._peers.has_changed
+        if answer.push:
+            self._take_in(peer, answer.push, now_ms)
+        if peer.linked and status is not None:
+            self._reconciliation.heard_status(peer.node_id, status, now_ms)
 
     def _on_fetch_answered(self, peer: Peer, in_flight: InFlight, answer: messages.FetchAnswer, now_ms: int) -> None:
         is_pull = self._gossip.is_pull(in_flight)
@@ -321,7 +344,7 @@ class Mesh:
             return
         unlinked = answer.rule in (RULE_NOT_LINKED, RULE_NOT_LISTENED_TO)
         if unlinked and self._peers.refused_as_unlinked(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id, now_ms)  # it was restarted, or has closed the link: it is asked anew
+            self._links.closed(peer.node_id, now_ms)  # it was restarted, or has closed the link: it is asked anew
         self._on_request_failed(peer, in_flight, now_ms, answer.rule)
 
     def _on_peer_unreachable(self, event: events.PeerUnreachable, now_ms: int) -> None:
@@ -335,15 +358,16 @@ class Mesh:
         self._reconciliation.failed(in_flight, rule, now_ms)
         self._own.failed(in_flight)
         if self._peers.request_failed(peer, in_flight, now_ms):
-            self._forget_link(peer.node_id, now_ms)
+            self._links.closed(peer.node_id, now_ms)
 
-    def _take_in(self, peer: Peer, raws: Sequence[bytes], now_ms: int) -> bool:
+    # What it comes to.
+
+    def _take_in(self, peer: Peer, raws: tuple[bytes, ...], now_ms: int) -> bool:
         """Take in what a peer pushed. Returns whether the link still stands."""
-        if raws:
-            self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
+        self._on_taken(self._intake.take(raws, now_ms, pushed=True), peer, now_ms, pulled=False)
         return peer.linked
 
-    def _pull(self, peer: Peer, raws: Sequence[bytes], now_ms: int, *, limited: bool = False) -> dict[bytes, bool]:
+    def _pull(self, peer: Peer, raws: tuple[bytes, ...], now_ms: int, *, limited: bool = False) -> dict[bytes, bool]:
         """Take in what a peer was asked for, `limited` by the rates of R89. Returns of each valid one if it is new."""
         taken = self._intake.take(raws, now_ms, pushed=limited)
         self._on_taken(taken, peer, now_ms, pulled=True)
@@ -358,49 +382,22 @@ class Mesh:
             peer.received += len(taken.delivered)
             self._gossip.received(peer.node_id, taken.delivered)
             if taken.hostile is not None or self._peers.count_faults(peer, taken.faults):
-                self._shun(peer, now_ms)
+                self._links.shun(peer, now_ms)
         if taken.fresh or returned:
             self._gossip.tell(taken.fresh + returned, peer.node_id if peer else None, now_ms, pulled=pulled)
         for node_id in taken.left:
-            self._on_peer_left(node_id, now_ms)
+            self._links.left(node_id, now_ms)
         if taken.widened:
             self._on_admission_widened(now_ms)
-
-    def _on_linked(self, peer: Peer, now_ms: int) -> None:
-        left_out = self._left_out(peer)
-        self._reconciliation.open(peer.node_id, peer.url, left_out, now_ms)
-        self._gossip.open(peer.node_id, peer.url, left_out, now_ms, asked=peer.outbound, compare_only=peer.compare_only)
-        self._own.linked(peer.node_id, peer.url, now_ms)
-
-    def _forget_link(self, peer_id: bytes, now_ms: int) -> None:
-        self._gossip.close(peer_id)
-        self._reconciliation.close(peer_id, now_ms)
-
-    def _link_status(self, peer_id: bytes) -> messages.SetStatus:
-        return self._reconciliation.status(peer_id)
-
-    def _shun(self, peer: Peer, now_ms: int) -> None:
-        """It did what cannot come about by accident: it is left alone for a while (R109)."""
-        self._peers.close(peer, now_ms, shun=True)
-        self._forget_link(peer.node_id, now_ms)
-
-    def _on_peer_left(self, peer_id: bytes, now_ms: int) -> None:
-        """It said that it leaves the mesh: its address is of no use any more."""
-        peer = self._peers.find(peer_id)
-        if peer is not None and not (peer.joined or peer.pinned):
-            if peer.linked:
-                self._peers.close(peer, now_ms)
-                self._forget_link(peer_id, now_ms)
-            self._peers.forget(peer_id)
 
     def _on_policy_changed(self, event: events.PolicyChanged, now_ms: int) -> None:
         before = self._pins, self._sponsoring.nodes
         self._pins = tuple(pin for pin in event.pins if pin != self._me)
         for peer_id in self._peers.set_policy(self._pins, event.blocked, now_ms):
-            self._forget_link(peer_id, now_ms)
+            self._links.closed(peer_id, now_ms)
         self._sponsoring.remove((*self._pins, *event.blocked))
         for peer in self._peers.linked():
-            self._leave_out(peer)
+            self._links.leave_out(peer)
         if (self._pins, self._sponsoring.nodes) != before:
             self._on_relations_changed(now_ms)
 
@@ -425,15 +422,6 @@ class Mesh:
         self._peers.stop()
         self._gossip.stop()
         self._reconciliation.stop(now_ms)
-
-    def _leave_out(self, peer: Peer) -> None:
-        left_out = self._left_out(peer)
-        self._gossip.leave_out(peer.node_id, left_out)
-        self._reconciliation.leave_out(peer.node_id, left_out)
-
-    def _left_out(self, peer: Peer) -> tuple[bytes, ...]:
-        """The authors that either side of the link does not want to hear of."""
-        return tuple(sorted({*peer.left_out, *self._peers.blocked}))
 
 
 __all__ = ["LinkView", "Mesh", "MeshOptions", "MeshStatus", "Restored"]

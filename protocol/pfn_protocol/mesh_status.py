@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pfn_protocol.snapshot import SnapshotProgress
+
 
 @dataclass(frozen=True, slots=True)
 class MeshStatus:
@@ -14,3 +16,4 @@ class MeshStatus:
     links: int
     last: tuple[int, int]  # (epoch, seq) of the last own announcement
     muted: bool  # another node uses the same key, so this one is silent
+    snapshot: SnapshotProgress | None  # while this node is filled by its neighbours

@@ -67,6 +67,24 @@ def read_bodies(reader: FieldReader, field: str, items_max: int, bytes_max: int)
     return bodies
 
 
+def read_short_after(reader: FieldReader) -> bytes:
+    """The first 16 bytes of the id to go on from, or none at all."""
+    after = reader.byte_string("after", sketch_id_bytes)
+    if len(after) not in (0, sketch_id_bytes):
+        raise reader.refusal("after", f"{sketch_id_bytes} bytes, or empty")
+    return after
+
+
+def read_short_ids(reader: FieldReader, field: str, items_max: int) -> tuple[bytes, ...]:
+    """Shortened ids, one after the other in one byte string, ascending."""
+    joined = reader.byte_string(field, items_max * sketch_id_bytes)
+    if len(joined) % sketch_id_bytes:
+        raise reader.refusal(field, f"ids of {sketch_id_bytes} bytes")
+    ids = tuple(joined[at : at + sketch_id_bytes] for at in range(0, len(joined), sketch_id_bytes))
+    reader.check_ascending(field, ids)
+    return ids
+
+
 def read_wanted(reader: FieldReader, field: str) -> tuple[bytes, ...]:
     """Ids that are whole or shortened."""
     ids = reader.byte_strings(field, fetch_ids_max, digest_bytes)

@@ -115,12 +115,12 @@ class IdsRequest:
     path: ClassVar[str] = "ids"
     author: bytes
     cap: int
-    after: bytes  # b"" = from the start
+    after: bytes  # the first 16 bytes of an id; b"" = from the start
 
 
 @dataclass(frozen=True, slots=True)
 class IdsAnswer:
-    ids: tuple[bytes, ...]  # sorted
+    ids: tuple[bytes, ...]  # their first 16 bytes, sorted
     more: bool
 
 
@@ -150,6 +150,7 @@ class SnapshotRequest:
     path: ClassVar[str] = "snapshot"
     after: bytes  # b"" = from the start
     author: bytes  # b"" = everybody
+    until: bytes = b""  # the last id that is wanted; b"" = to the end
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class MeshOptions:
     software: str
     features: tuple[str, ...] = ()
     hosts_shared: bool = False  # not said, but believed of others: nodes of this mesh share hosts, told apart by port
-    status_every_ms: int = status_interval_ms  # a simulator that measures the push alone lets nobody compare
+    status_every_ms: int | None = status_interval_ms  # None: sets are compared only when that is wanted
 
 
 class OwnAnnouncements:

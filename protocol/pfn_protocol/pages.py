@@ -5,7 +5,7 @@ Authors that either side of the link leaves out do not occur.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import assert_never
 
 from pfn_protocol.limits import (
@@ -30,12 +30,13 @@ from pfn_protocol.registry import Registry
 from pfn_protocol.slots import Entry
 
 Question = FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest
+QuestionAnswer = FetchAnswer | AuthorsAnswer | IdsAnswer | SnapshotAnswer
 
 
 def answer_question(
-    registry: Registry, question: Question, left_out: Sequence[bytes]
-) -> tuple[FetchAnswer | AuthorsAnswer | IdsAnswer | SnapshotAnswer, tuple[bytes, ...]]:
-    """The answer, and the ids of the bodies that go into it."""
+    registry: Registry, question: Question, left_out: Collection[bytes]
+) -> tuple[QuestionAnswer, tuple[bytes, ...]]:
+    """The answer, and the ids of the bodies that go into it. `left_out`: authors that do not occur in it."""
     match question:
         case FetchRequest():
             bodies, missing = _fetched(registry, question.ids, left_out)
@@ -53,7 +54,7 @@ def answer_question(
 
 
 def _fetched(
-    registry: Registry, ids: Sequence[bytes], left_out: Sequence[bytes]
+    registry: Registry, ids: Sequence[bytes], left_out: Collection[bytes]
 ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     """The bodies to send for these ids, the node announcements of their authors first; and which ids are not here."""
     wanted = {one: _found(registry, one) for one in dict.fromkeys(ids)}
@@ -80,19 +81,18 @@ def _found(registry: Registry, announcement_id: bytes) -> Entry | None:
 
 def _ids_page(registry: Registry, request: IdsRequest) -> IdsAnswer:
     """An author's ids at the smaller of both caps."""
-    ids = registry.ids(request.author, min(request.cap, slots_pinned_max))
+    ids = [one[:sketch_id_bytes] for one in registry.ids(request.author, min(request.cap, slots_pinned_max))]
     start = bisect_right(ids, request.after)
     return IdsAnswer(tuple(ids[start : start + ids_page_max]), start + ids_page_max < len(ids))
 
 
 def _snapshot_page(
-    registry: Registry, request: SnapshotRequest, left_out: Sequence[bytes]
+    registry: Registry, request: SnapshotRequest, left_out: Collection[bytes]
 ) -> tuple[tuple[bytes, ...], bytes]:
     """Ids of the bodies to send, in their order, and the id to go on from (empty: that was all)."""
-    everything = registry.ids(request.author, slots_pinned_max) if request.author else registry.all_ids()
     chosen: list[bytes] = []
     room = page_bytes_max
-    for announcement_id in everything[bisect_right(everything, request.after) :]:
+    for announcement_id in _snapshot_ids(registry, request):
         entry = registry.find(announcement_id)
         assert entry is not None, "an id of the set has an entry"
         if entry.author in left_out:
@@ -102,3 +102,10 @@ def _snapshot_page(
             return tuple(chosen), chosen[-1]
         chosen.append(announcement_id)
     return tuple(chosen), b""
+
+
+def _snapshot_ids(registry: Registry, request: SnapshotRequest) -> Iterable[bytes]:
+    if not request.author:
+        return registry.ids_between(request.after, request.until)
+    ids = registry.ids(request.author, slots_pinned_max)
+    return (one for one in ids if request.after < one and (not request.until or one <= request.until))

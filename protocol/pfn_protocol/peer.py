@@ -64,7 +64,7 @@ class Peer:
 
     @property
     def is_unlinked(self) -> bool:
-        return self.state in (LinkState.KNOWN, LinkState.UNREACHABLE)
+        return self.state is LinkState.KNOWN or self.state is LinkState.UNREACHABLE
 
     @property
     def reached(self) -> bool:

@@ -281,10 +281,12 @@ class Peers(KnownPeers):
     def _next(self) -> int | None:
         wanted_ms = self._wanted_ms()
         dials: int | None = None
-        for peer in self._peers.values() if wanted_ms is not None else self._joined.values():
+        for peer in self._joined.values():
             if self._is_dialable(peer):
-                due_ms = peer.next_dial_ms if peer.joined else max(peer.next_dial_ms, wanted_ms or 0)
-                dials = due_ms if dials is None else min(dials, due_ms)
+                dials = earliest(dials, peer.next_dial_ms)
+        if wanted_ms is not None:
+            if_wanted = min((one.next_dial_ms for one in self._peers.values() if self._is_dialable(one)), default=None)
+            dials = dials if if_wanted is None else earliest(dials, max(if_wanted, wanted_ms))
         askers = [one.last_heard_ms for one in self._linked.values() if not one.url and one.last_heard_ms is not None]
         silence = min(askers) + silent_link_ms_max + 1 if askers else None
         return earliest(dials, silence, self._shuffle_ms, self._compare_ms)
@@ -344,7 +346,7 @@ class Peers(KnownPeers):
         oldest = [peer.node_id for peer in proven[:anchors_max]]
         free = [peer for peer in proven if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
         anchors = [peer for peer in free if peer.joined or peer.pinned or peer.node_id in oldest]
-        chosen = self._rng.sample(anchors, min(1, len(anchors)))
+        chosen = self._rng.sample(anchors, min(1, compare_links_max, len(anchors)))
         others = [peer for peer in free if peer not in chosen]
         return chosen + self._rng.sample(others, min(compare_links_max - len(chosen), len(others)))
 

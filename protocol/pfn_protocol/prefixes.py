@@ -8,7 +8,7 @@ one set.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pfn_protocol.changes import Change
@@ -156,10 +156,15 @@ class Prefixes:
         """It is of no use any more."""
         self._standing.pop((peer, salt), None)
 
-    def keep_only(self, peer: bytes, salts: list[bytes]) -> None:
-        """The link has these salts now, or none."""
-        for key in [key for key in self._standing if key[0] == peer and key[1] not in salts]:
-            del self._standing[key]
+    def keep_only(self, peer: bytes, salts_of: Callable[[bytes], Collection[bytes]]) -> None:
+        """The link has other salts now, or none; which, is asked only if there is anything to throw away."""
+        standing = [key for key in self._standing if key[0] == peer]
+        if not standing and all(one.peer != peer for one in self._waiting):
+            return
+        salts = salts_of(peer)
+        for key in standing:
+            if key[1] not in salts:
+                del self._standing[key]
         self._waiting = deque(one for one in self._waiting if one.peer != peer or one.salt in salts)
 
     def want(self, peer: bytes, link_set: LinkSet, salt: bytes, length: int, now_ms: int) -> bool:

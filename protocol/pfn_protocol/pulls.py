@@ -102,6 +102,10 @@ class Pulls:
             missing.asked = None
             self._plan(announcement_id, missing, now_ms)
 
+    def are_due(self, now_ms: int) -> bool:
+        """Whether `take_due` may have something to do."""
+        return bool(self._agenda) and self._agenda[0][0] <= now_ms
+
     @property
     def wake_at(self) -> int | None:
         """When `take_due` has something to do next."""

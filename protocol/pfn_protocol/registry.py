@@ -10,7 +10,7 @@ The registry holds ids and places, never bodies, and decides nothing about links
 subtracted from the digest, author by author.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heappop, heappush
@@ -19,11 +19,12 @@ from pfn_protocol.admission import admitted_authors, trusted_via
 from pfn_protocol.announcements import Kind, NodeStatement
 from pfn_protocol.author_share import AuthorShare
 from pfn_protocol.changes import ChangeLog
-from pfn_protocol.limits import sketch_id_bytes
+from pfn_protocol.limits import admitted_authors_max, sketch_id_bytes, slots_sponsored_max
 from pfn_protocol.messages import AuthorSummary
 from pfn_protocol.parking import Parking
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import Entry, Ruling, Slot
+from pfn_protocol.sorted_ids import SortedIds
 
 
 class Verdict(Enum):
@@ -73,6 +74,7 @@ class Registry:
         self.admission_version = 0  # grows whenever somebody is admitted, put out, or gets another cap
         self._by_id: dict[bytes, Entry] = {}
         self._by_short_id: dict[bytes, bytes] = {}
+        self._sorted_ids = SortedIds()
         self._total = SetDigest()
         self._expiries: list[tuple[int, bytes]] = []
         self._caps: dict[bytes, int] = {}
@@ -166,9 +168,14 @@ class Registry:
         """Every id of the set, in no order that means anything."""
         return tuple(self._by_id)
 
+    def ids_between(self, after: bytes, until: bytes) -> Iterator[bytes]:
+        """The ids of the set after one and up to another one, ascending; empty: from the start, to the end."""
+        self._sorted_ids.update(self._by_id, self.changes)
+        return self._sorted_ids.between(after, until)
+
     def all_ids(self) -> list[bytes]:
         """Every id of the set, sorted."""
-        return sorted(self._by_id)
+        return list(self.ids_between(b"", b""))
 
     def node_statement(self, author: bytes) -> NodeStatement | None:
         """The author's node announcement, in the set or parked."""
@@ -206,8 +213,20 @@ class Registry:
 
     def set_policy(self, pins: Iterable[bytes], sponsored: Iterable[bytes]) -> AdmissionChange:
         """This node pins and sponsors these from now on."""
+        former_pins, former_sponsored = self._pins, self._sponsored
         self._pins, self._sponsored = tuple(pins), tuple(sponsored)
+        newcomers = [one for one in self._sponsored if one not in self._caps]
+        has_room = len(self._caps) + len(newcomers) <= admitted_authors_max
+        if self._pins == former_pins and has_room and set(former_sponsored) <= set(self._sponsored):
+            return self._sponsor(newcomers)
         return self.readmit()
+
+    def _sponsor(self, newcomers: list[bytes]) -> AdmissionChange:
+        """Only these are let in, and whom a newcomer pins or sponsors admits nobody: the graph stays as it is."""
+        self._caps.update(dict.fromkeys(newcomers, slots_sponsored_max))
+        self.admission_version += bool(newcomers)
+        admitted, superseded = self._let_in(newcomers)
+        return AdmissionChange(admitted, (), superseded, bool(newcomers))
 
     def readmit(self) -> AdmissionChange:
         """Judge again who is admitted, after pins or sponsored nodes changed somewhere."""

@@ -27,6 +27,7 @@ from pfn_protocol.message_parts import (
     encode_view,
     read_bodies,
     read_key,
+    read_short_after,
     read_status,
     read_url,
     read_view,
@@ -62,7 +63,7 @@ def encode_request(message: Request) -> Value:
         case IdsRequest():
             return (message.author, message.cap, message.after)
         case SnapshotRequest():
-            return (message.after, message.author)
+            return (message.after, message.author, message.until)
         case HaveRequest():
             return (message.digests,)
         case _:
@@ -131,12 +132,13 @@ def _read_cells_request(content: Value) -> CellsRequest:
 
 def _read_ids_request(content: Value) -> IdsRequest:
     reader = FieldReader(content, 3, "R77", "an ids request")
-    return IdsRequest(reader.digest("author"), reader.integer("cap"), reader.optional_digest("after"))
+    return IdsRequest(reader.digest("author"), reader.integer("cap"), read_short_after(reader))
 
 
 def _read_snapshot_request(content: Value) -> SnapshotRequest:
-    reader = FieldReader(content, 2, "R77", "a snapshot request")
-    return SnapshotRequest(reader.optional_digest("after"), reader.optional_digest("author"))
+    reader = FieldReader(content, 3, "R77", "a snapshot request")
+    after, author, until = (reader.optional_digest(field) for field in ("after", "author", "until"))
+    return SnapshotRequest(after, author, until)
 
 
 def _read_have_request(content: Value) -> HaveRequest:

@@ -19,11 +19,13 @@ _COUNT_BYTES: Final = 8
 class SetDigest:
     """The count and sum of a set of ids. Nobody checks that an added id was absent: that is the caller's to know."""
 
-    __slots__ = ("_sum", "count")
+    __slots__ = ("_digest", "_digest_of", "_sum", "count")
 
     def __init__(self, ids: Iterable[bytes] = ()) -> None:
         self.count = 0
         self._sum = 0
+        self._digest = b""
+        self._digest_of = -1  # the sum that the digest was made of, and is not made of again
         for item in ids:
             self.add(item)
 
@@ -63,7 +65,9 @@ class SetDigest:
 
     def digest(self) -> bytes:
         """Return the 32 bytes that are compared with another node's."""
-        return hashlib.sha256(self.to_bytes()).digest()
+        if self._digest_of != self._sum:
+            self._digest_of, self._digest = self._sum, hashlib.sha256(self.to_bytes()).digest()
+        return self._digest
 
     def to_bytes(self) -> bytes:
         """Return count and sum, for keeping over a restart."""

@@ -252,15 +252,21 @@ def reference_cells(short_ids: Iterable[bytes], salt: bytes, length: int) -> byt
     return b"".join(xored + checksum + bytes([count]) for xored, checksum, count in cells)
 
 
+_VERY_LARGE: Final = 2_000
+
+
 def cells_wanted(difference: float, *, guessed: bool) -> int:
     """How many cells decode a difference of this size, with some to spare.
 
-    A guess from the first 32 cells is off by a quarter either way. For a large difference it is then cheaper to ask
-    for too few, and once more, than for too many.
+    A guess from the first 32 cells is off by a quarter either way. For a larger difference it is then cheaper to ask
+    for too few, and once more, than for too many; for a very large one the guess is so bad that another round trip is
+    what costs more.
     """
     size = max(1.0, difference)
     wanted = size * (1.36 + 1.2 / size**0.55) * 1.1
-    return int(wanted * (0.95 + 1.2 / math.sqrt(size)) if guessed else wanted) + 1
+    if guessed:
+        wanted *= 0.95 + 1.2 / math.sqrt(size) if size < _VERY_LARGE else 1.1
+    return int(wanted) + 1
 
 
 def _xor(one: bytes, other: bytes) -> bytes:

@@ -1,49 +1,228 @@
-"""Filling a nearly empty node: bodies in the order of their ids, from one neighbour at a time.
+"""Filling a nearly empty node: bodies in the order of their ids, from several neighbours at once.
 
-Every neighbour has the same set, nearly, so a snapshot that one of them broke off goes on at another one.
+The ids are cut into parts of equal width, and every neighbour that has enough gives one part at a time. A part knows
+how far it came, so whoever takes it over goes on from there and nothing is fetched twice. A neighbour gives its part
+back if it does not answer, if it takes too long, or if it has much less of it than of the whole by its own word; then
+it rests while others go on. So one that is slow for ever holds up the end for half a minute, and one that withholds is
+found out, or by the rounds of cells that follow. If all links end, the parts wait for the next one.
 """
 
-from pfn_protocol.comparison import Comparison
-from pfn_protocol.limits import snapshot_ratio_min, snapshot_set_min
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pfn_protocol.comparison import Comparison, Round, goes_on
+from pfn_protocol.limits import (
+    digest_bytes,
+    snapshot_idle_ms_max,
+    snapshot_page_ms_max,
+    snapshot_pages_max,
+    snapshot_part_min,
+    snapshot_part_ms_max,
+    snapshot_parts_max,
+    snapshot_ratio_min,
+    snapshot_rest_ms,
+    snapshot_set_min,
+    snapshot_withheld_min,
+)
 from pfn_protocol.messages import SnapshotRequest
+from pfn_protocol.outgoing import InFlight, Outgoing, earliest
+from pfn_protocol.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotProgress:
+    """How far the filling of a nearly empty node has come."""
+
+    received: int  # announcements
+    expected: int  # as many as the neighbour that it began with has
+    neighbours: int  # that give a part at this moment
+
+
+@dataclass(slots=True)
+class _Part:
+    """The ids after one and up to another one, and how far they were fetched."""
+
+    begin: bytes
+    until: bytes
+    after: bytes
+    received: int = 0
+
+
+@dataclass(slots=True)
+class _Giver:
+    """A neighbour that gives parts."""
+
+    part: _Part | None = None
+    since_ms: int = 0  # when it took the part
+    rests_until_ms: int = 0
+    withholds: bool = False
 
 
 class Snapshot:
-    """How far the snapshot has come, and who gives it."""
+    """The parts, and who gives them."""
 
-    def __init__(self) -> None:
-        self._giver: bytes | None = None
-        self._after = b""
+    def __init__(self, registry: Registry, outgoing: Outgoing, comparisons: Mapping[bytes, Comparison]) -> None:
+        self._registry = registry
+        self._outgoing = outgoing
+        self._comparisons = comparisons
+        self._waiting: deque[_Part] = deque()
+        self._givers: dict[bytes, _Giver] = {}
+        self._is_under_way = False
+        self._parts = 1
+        self._least = 0  # who has fewer announcements gives no part
+        self._expected = 0
+        self._received = 0
+        self._gained = 0
+        self._pages = 0
+        self._brought_ms = 0  # when a page brought something, or the first neighbour came
 
     @property
-    def is_under_way(self) -> bool:
-        return self._giver is not None
+    def progress(self) -> SnapshotProgress | None:
+        """How far it has come; None if none is under way."""
+        if not self._is_under_way:
+            return None
+        giving = sum(giver.part is not None for giver in self._givers.values())
+        return SnapshotProgress(self._received, max(self._expected, self._received), giving)
 
-    def begin(self, peer: bytes) -> SnapshotRequest:
-        """Ask this neighbour, from where the last one stopped."""
-        self._giver = peer
-        return self._request()
+    @property
+    def wake_at(self) -> int | None:
+        """When `flush` has something to do next."""
+        overdue = [self._overdue_ms(peer) for peer, giver in self._givers.items() if giver.part is not None]
+        if not self._waiting:
+            return earliest(*overdue)
+        rested = [giver.rests_until_ms for peer, giver in self._givers.items() if self._is_free(peer, giver)]
+        return earliest(*overdue, *rested)
 
-    def go_on(self, after: bytes, gained: int) -> SnapshotRequest | None:
-        """A page came, of which so many were new. None: that was all, or it leads nowhere."""
-        if gained and after > self._after:
-            self._after = after
-            return self._request()
-        self._giver, self._after = None, b""
-        return None
+    def is_worth_it(self, comparison: Comparison) -> bool:
+        """Whether so much is lacking here that the bodies are all that is worth sending."""
+        status = comparison.their_status
+        if status is None or comparison.snapshot_taken:
+            return False
+        mine = comparison.link_set.status().count
+        least = self._least if self._is_under_way else max(snapshot_set_min, mine * snapshot_ratio_min)
+        return status.count >= least
 
-    def stop(self, peer: bytes) -> None:
-        """This neighbour does not answer any more, if it was the one."""
-        if self._giver == peer:
-            self._giver = None
+    def take(self, peer: bytes, comparison: Comparison, now_ms: int) -> bool:
+        """Have a part from this neighbour, now or when one is free. False: it is not worth it."""
+        status = comparison.their_status
+        if status is None or not self.is_worth_it(comparison):
+            return False
+        if not self._is_under_way:
+            self._begin(comparison.link_set.status().count, status.count)
+        comparison.round = None
+        if not self._givers:
+            self._brought_ms = now_ms
+        self._givers.setdefault(peer, _Giver())
+        self.flush(now_ms)
+        return True
 
-    def _request(self) -> SnapshotRequest:
-        return SnapshotRequest(self._after, b"")
+    def gives(self, peer: bytes) -> bool:
+        """Whether this neighbour was asked for a part, and has not given it yet."""
+        giver = self._givers.get(peer)
+        return giver is not None and giver.part is not None
+
+    def answered(self, in_flight: InFlight, after: bytes, delivered: Mapping[bytes, bool], now_ms: int) -> bool:
+        """A page of a part came. Returns whether it goes on from where it was asked to, and within the part."""
+        peer, request = in_flight.peer, in_flight.message
+        comparison, giver = self._comparisons[peer], self._givers[peer]
+        assert isinstance(request, SnapshotRequest) and giver.part is not None, "who answers was asked for a part"
+        if after and not (goes_on(request.after, [after]) and (not request.until or after <= request.until)):
+            return False
+        part = giver.part
+        self._pages += 1
+        self._received += len(delivered)
+        self._brought_ms = now_ms if delivered else self._brought_ms
+        self._gained += sum(came and one in self._registry for one, came in delivered.items())
+        part.received += len(delivered)
+        if self._pages >= snapshot_pages_max:
+            self._end(now_ms)
+        elif not after:
+            self._end_part(peer, giver, part, now_ms)
+        elif not delivered or now_ms - giver.since_ms >= snapshot_part_ms_max:
+            part.after = after if delivered else part.after
+            self.give_back(peer, now_ms)
+        else:
+            part.after = after
+            comparison.ask(self._outgoing, peer, _request(part), now_ms)
+        self.flush(now_ms)
+        return True
+
+    def give_back(self, peer: bytes, now_ms: int) -> None:
+        """This neighbour did not bring its part: another one goes on with it."""
+        giver = self._givers[peer]
+        assert giver.part is not None, "it was asked for a part"
+        self._waiting.appendleft(giver.part)
+        giver.part, giver.rests_until_ms = None, now_ms + snapshot_rest_ms
+        self._comparisons[peer].round = None
+
+    def leave(self, peer: bytes) -> None:
+        """The link is over, or was made anew."""
+        giver = self._givers.pop(peer, None)
+        if giver is not None and giver.part is not None:
+            self._waiting.appendleft(giver.part)
+
+    def flush(self, now_ms: int) -> None:
+        """Take parts from who does not answer, give them to who is free, and see whether anything is left to do."""
+        for peer, giver in self._givers.items():
+            if giver.part is not None and now_ms >= self._overdue_ms(peer):
+                self.give_back(peer, now_ms)
+        for peer, giver in self._givers.items():
+            if self._waiting and self._is_free(peer, giver) and now_ms >= giver.rests_until_ms:
+                comparison = self._comparisons[peer]
+                giver.part, giver.since_ms = self._waiting.popleft(), now_ms
+                comparison.round, comparison.due_ms = Round(now_ms), None
+                comparison.ask(self._outgoing, peer, _request(giver.part), now_ms)
+        is_idle = now_ms - self._brought_ms >= snapshot_idle_ms_max
+        if self._givers and (is_idle or not any(map(self._may_give, self._givers.values()))):
+            self._end(now_ms)
+
+    def _is_free(self, peer: bytes, giver: _Giver) -> bool:
+        return giver.part is None and self._comparisons[peer].round is None and not giver.withholds
+
+    def _may_give(self, giver: _Giver) -> bool:
+        """Whether something is still to be expected of it."""
+        return giver.part is not None or (bool(self._waiting) and not giver.withholds)
+
+    def _overdue_ms(self, peer: bytes) -> int:
+        return self._comparisons[peer].asked_ms + snapshot_page_ms_max
+
+    def _begin(self, mine: int, theirs: int) -> None:
+        self._parts = max(1, min(snapshot_parts_max, theirs // snapshot_part_min))
+        borders = [number * 256 // self._parts for number in range(1, self._parts)]
+        ends = [bytes([border - 1]) + b"\xff" * (digest_bytes - 1) for border in borders]
+        self._waiting = deque(
+            _Part(begin, until, begin) for begin, until in zip((b"", *ends), (*ends, b""), strict=True)
+        )
+        self._givers.clear()
+        self._is_under_way = True
+        self._least = max(snapshot_set_min, mine * snapshot_ratio_min)
+        self._expected, self._received, self._gained, self._pages = theirs, 0, 0, 0
+
+    def _end_part(self, peer: bytes, giver: _Giver, part: _Part, now_ms: int) -> None:
+        """The neighbour says that this was all. If that cannot be, others are asked for the part from its beginning."""
+        status = self._comparisons[peer].their_status
+        expected = status.count // self._parts if status else 0
+        if expected >= snapshot_withheld_min and part.received * 2 < expected:
+            giver.withholds = True
+            part.after, part.received = part.begin, 0
+            self.give_back(peer, now_ms)
+        else:
+            giver.part = None
+            self._comparisons[peer].round = None
+
+    def _end(self, now_ms: int) -> None:
+        """Whatever is still different now, rounds of cells or of pages find."""
+        self._is_under_way = False
+        self._waiting.clear()
+        for peer, giver in self._givers.items():
+            comparison = self._comparisons[peer]
+            if giver.part is not None:
+                comparison.round = None
+            comparison.snapshot_taken = self._gained * 2 < self._expected  # or it might go on for ever
+            comparison.due_ms = now_ms
+        self._givers.clear()
 
 
-def is_nearly_empty(comparison: Comparison) -> bool:
-    """Whether nearly everything is lacking here, so that the bodies are all that is worth sending."""
-    status = comparison.their_status
-    if status is None or comparison.snapshot_taken or status.count < snapshot_set_min:
-        return False
-    return comparison.link_set.status().count * snapshot_ratio_min <= status.count
+def _request(part: _Part) -> SnapshotRequest:
+    return SnapshotRequest(part.after, b"", part.until)

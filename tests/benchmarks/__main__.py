@@ -1,4 +1,4 @@
-"""`scripts/bench NAME [--json]`: benchmarks as ratios, each against something that is measured in the same run."""
+"""`scripts/bench NAME [--json]`: benchmarks as ratios to something of the same run, or beside their goals."""
 
 import argparse
 import json
@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from tests.benchmarks import ingest, mirror, reconcile
+from tests.benchmarks import gossip, ingest, mirror, reconcile
 
-Figures = dict[str, float | int | str] | list[dict[str, float | int]]
+Row = dict[str, float | int | str]
+Figures = Row | list[dict[str, float | int]] | list[Row]
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
+    "gossip": gossip.run,
     "ingest": ingest.run,
     "mirror": mirror.run,
     "reconcile": reconcile.run,
@@ -21,8 +23,14 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them")
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
+    parser.add_argument("--nodes", type=int, default=gossip.NODES, help="of gossip: how many")
+    parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
     arguments = parser.parse_args()
-    run = partial(reconcile.run, arguments.items) if arguments.name == "reconcile" else BENCHMARKS[arguments.name]
+    run = BENCHMARKS[arguments.name]
+    if arguments.name == "reconcile":
+        run = partial(reconcile.run, arguments.items)
+    elif arguments.name == "gossip":
+        run = partial(gossip.run, arguments.nodes, arguments.seeds)
     figures = run()
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")

@@ -11,10 +11,15 @@ from pfn_node.outbound_errors import AnswerTooLarge, Unreachable
 from pfn_node.store.rows import Peer
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.message_fields import open_request, seal_answer
-from pfn_protocol.messages import Answer, HaveAnswer, HaveRequest, RefusedAnswer
+from pfn_protocol.messages import Answer, CellsRequest, HaveAnswer, HaveRequest, RefusedAnswer
 
 ASKER = PrivateKey(bytes([99]) * 32)
 MESH = "main"
+
+
+async def no_mirrors(sender: bytes, request: CellsRequest) -> Answer:
+    """What a node says that compares no mirror sets."""
+    return RefusedAnswer("R125", "no", now_ms())
 
 
 def now_ms() -> int:

@@ -28,6 +28,7 @@ from pfn_protocol.messages import (
     Request,
     SnapshotRequest,
 )
+from tests.node.mirrors import no_mirrors
 
 ME, ALICE, BOB, CAROL = (PrivateKey(bytes([number]) * 32) for number in range(1, 5))
 NOW_MS = 1_900_000_000_000
@@ -271,6 +272,7 @@ async def test_a_request_beyond_the_limits_is_refused_in_writing(tmp_path: Path,
         pages=PageLimits(is_pinned=lambda _: False, now_ms=lambda: NOW_MS),
         bodies=Bodies(database),
         artifacts=Artifacts(tmp_path / "artifacts", 0),
+        mirror_cells=no_mirrors,
         traffic=Traffic(),
         clock=lambda: NOW_MS / 1000,
         submit=received.append,

@@ -49,6 +49,7 @@ from pfn_protocol.messages import (
     LinkRequest,
     SnapshotAnswer,
 )
+from tests.node.mirrors import no_mirrors
 
 ME = PrivateKey(bytes(32))
 PEER = PrivateKey(bytes([1]) * 32)
@@ -378,6 +379,7 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
         pages=PageLimits(is_pinned=lambda node_id: False, now_ms=lambda: NOW * 1000),
         bodies=Bodies(database),
         artifacts=artifacts,
+        mirror_cells=no_mirrors,
         traffic=Traffic(),
         clock=clock,
         submit=received.append,

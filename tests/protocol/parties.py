@@ -6,7 +6,8 @@ from itertools import count
 from random import Random
 
 from pfn_node.simulation.world import START_MS
-from pfn_protocol.effects import BuildPrefix, SendAnswer, SendRequest
+from pfn_protocol.effects import BuildPrefix, DecodeCells, SendAnswer, SendRequest
+from pfn_protocol.events import CellsDecoded, PrefixBuilt
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import (
@@ -27,7 +28,6 @@ from pfn_protocol.messages import (
     SnapshotRequest,
 )
 from pfn_protocol.outgoing import InFlight, Outgoing
-from pfn_protocol.pages import answer_question
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
 from pfn_protocol.sketch import build_cells
@@ -52,6 +52,8 @@ class Party:
     asked: list[Request] = field(default_factory=list)
     builds: list[BuildPrefix] = field(default_factory=list)
     holds_builds: bool = False
+    shunned: bool = False  # the other side answered with a page that no honest one gives
+    decodes: list[DecodeCells] = field(default_factory=list)
     replies: dict[int, InFlight] = field(default_factory=dict)
     said: dict[int, Answer] = field(default_factory=dict)
     known: dict[bytes, Entry] = field(default_factory=dict)
@@ -90,8 +92,7 @@ class Party:
             self.machine.asked_for_cells(asker, token, message, now_ms)
             return
         assert isinstance(message, FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest)
-        self.machine.heard_question(asker, message)
-        answer, bodies = answer_question(self.registry, message, ())
+        answer, bodies = self.machine.asked(asker, message, ())
         if isinstance(answer, FetchAnswer):
             answer = FetchAnswer(bodies, answer.missing)
         elif isinstance(answer, SnapshotAnswer):
@@ -106,6 +107,10 @@ class Party:
                     self.builds.append(effect)
                     if not self.holds_builds:
                         self.build(effect, now_ms)
+                elif isinstance(effect, DecodeCells):
+                    self.decodes.append(effect)
+                    difference = effect.cells.decode(effect.salt)
+                    self.machine.computed(CellsDecoded(effect.decode_id, difference), now_ms)
                 elif isinstance(effect, SendRequest):
                     self._request(effect, other, now_ms)
                 elif isinstance(effect, SendAnswer):
@@ -116,7 +121,7 @@ class Party:
 
     def build(self, effect: BuildPrefix, now_ms: int) -> None:
         cells = build_cells(effect.ids, effect.without, effect.salt, effect.length)
-        self.machine.built(effect.build_id, cells, now_ms)
+        self.machine.computed(PrefixBuilt(effect.build_id, cells), now_ms)
 
     def _request(self, effect: SendRequest, other: "Party", now_ms: int) -> None:
         self.asked.append(effect.message)
@@ -132,18 +137,21 @@ class Party:
             case CellsAnswer():
                 self.machine.answered_cells(in_flight, answer, now_ms)
             case AuthorsAnswer():
-                self.machine.answered_authors(in_flight, answer, now_ms)
+                self._judge(self.machine.answered_authors(in_flight, answer, now_ms))
             case IdsAnswer():
-                self.machine.answered_ids(in_flight, answer, now_ms)
+                self._judge(self.machine.answered_ids(in_flight, answer, now_ms))
             case FetchAnswer():
                 self.machine.fetched(in_flight, answer.missing, self._came(answer.announcements, other), now_ms)
             case SnapshotAnswer():
                 delivered = self._came(answer.announcements, other)
-                self.machine.answered_snapshot(in_flight, answer.after, delivered, now_ms)
+                self._judge(self.machine.answered_snapshot(in_flight, answer.after, delivered, now_ms))
             case RefusedAnswer():
                 self.machine.failed(in_flight, answer.rule, now_ms)
             case _:
                 self.machine.failed(in_flight, "", now_ms)
+
+    def _judge(self, goes_on: bool) -> None:
+        self.shunned = self.shunned or not goes_on
 
     def _came(self, ids: Iterable[bytes], other: "Party") -> dict[bytes, bool]:
         delivered: dict[bytes, bool] = {}

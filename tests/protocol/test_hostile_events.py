@@ -24,6 +24,7 @@ from pfn_protocol.announcements import (
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
+    DecodeCells,
     DropAnnouncements,
     Effect,
     KeepAnnouncement,
@@ -31,6 +32,7 @@ from pfn_protocol.effects import (
 )
 from pfn_protocol.events import (
     AnswerReceived,
+    CellsDecoded,
     ComparisonWanted,
     Event,
     PeerFound,
@@ -95,7 +97,7 @@ TINY_LIMITS = {
     "admission.admitted_authors_max": 5,
     "admission.slots_pinned_max": 3,
     "admission.slots_sponsored_max": 2,
-    "gossip.arrivals_remembered_max": 3,
+    "tree.arrivals_remembered_max": 3,
     "gossip.offered_ids_max": 2,
     "gossip_links.gossip_push_max": 2,
     "gossip_links.offered_ids_max": 2,
@@ -130,10 +132,15 @@ TINY_LIMITS = {
     "pulls.fetch_ids_max": 2,
     "pulls.pulls_per_id_max": 2,
     "pulls.pulls_waiting_max": 3,
-    "reconciliation.authors_pages_max": 2,
-    "reconciliation.fetch_ids_max": 2,
-    "reconciliation.ids_pages_max": 2,
-    "reconciliation.round_fetches_max": 2,
+    "rounds.authors_pages_max": 2,
+    "comparison.fetch_ids_max": 2,
+    "rounds.ids_pages_max": 2,
+    "rounds.round_fetches_max": 2,
+    "rounds.sketch_inline_cells_max": 2,
+    "snapshot.snapshot_pages_max": 4,
+    "snapshot.snapshot_part_min": 2,
+    "snapshot.snapshot_set_min": 3,
+    "snapshot.snapshot_withheld_min": 1,
     "registry._stale_expiries_max": 2,
     "sponsoring.sponsored_max": 2,
 }
@@ -151,7 +158,7 @@ class Attack:
         self.blocked: tuple[bytes, ...] = ()
         self.mesh = Mesh(ME, MESH, self.options, Random(seed), Restored(pins=self.pins), self.now_ms)
         self.to_answer: list[SendRequest] = []
-        self.builds: list[BuildPrefix] = []
+        self.work: list[BuildPrefix | DecodeCells] = []
         self.scopes: list[bytes] = []
         self.salts: list[bytes] = []
         self.said: list[AcceptedAnnouncement] = []
@@ -263,8 +270,8 @@ class Attack:
                 rng.choice([0, 0, 32, 4_096, sketch_cells_max - 1]),
                 rng.choice([1, 32, sketch_batch_max]),
             ),
-            lambda: IdsRequest(author, rng.choice([0, 1, 256, 5_000, integer_max]), self.after()),
-            lambda: SnapshotRequest(self.after(), rng.choice([b"", ME.public, author])),
+            lambda: IdsRequest(author, rng.choice([0, 1, 256, 5_000, integer_max]), self.after()[:16]),
+            lambda: SnapshotRequest(self.after(), rng.choice([b"", ME.public, author]), self.after()),
             lambda: HaveRequest(()),
         ]
         return rng.choice(makers)()
@@ -289,7 +296,7 @@ class Attack:
             GossipRequest: lambda: GossipAnswer(self.announcements(5), self.ids(5), self.status(), self.chance(0.3)),
             FetchRequest: lambda: FetchAnswer(self.announcements(8), self.ids(4)),
             AuthorsRequest: lambda: AuthorsAnswer(self.authors(), self.chance(0.5)),
-            IdsRequest: lambda: IdsAnswer(tuple(sorted(set(self.ids(8)))), self.chance(0.5)),
+            IdsRequest: lambda: IdsAnswer(tuple(sorted({one[:16] for one in self.ids(8)})), self.chance(0.5)),
             SnapshotRequest: lambda: SnapshotAnswer(self.announcements(8), self.after()),
             HaveRequest: lambda: HaveAnswer(()),
             RefusedAnswer: lambda: RefusedAnswer(
@@ -321,16 +328,18 @@ class Attack:
                 statement = self.statement()
                 if isinstance(statement, VersionStatement | MirrorStatement):
                     return StatementMade(statement)
-            case 7 if self.builds:
-                return self.built(rng.choice(self.builds))
+            case 7 if self.work:
+                return self.done(rng.choice(self.work))
             case 8:
                 return ComparisonWanted(rng.choice([*OTHERS, ME]).public)
         return TimePassed()
 
-    def built(self, build: BuildPrefix) -> PrefixBuilt:
-        """A prefix that was wanted, now and then once more."""
+    def done(self, build: BuildPrefix | DecodeCells) -> PrefixBuilt | CellsDecoded:
+        """What a thread was to do, now and then once more."""
         if self.chance(0.9):
-            self.builds.remove(build)
+            self.work.remove(build)
+        if isinstance(build, DecodeCells):
+            return CellsDecoded(build.decode_id, build.cells.decode(build.salt))
         return PrefixBuilt(build.build_id, build_cells(build.ids, build.without, build.salt, build.length))
 
     def outcome(self, request: SendRequest) -> Event:
@@ -365,8 +374,8 @@ class Attack:
                 case SendRequest():
                     self.to_answer.append(effect)
                     self.listen(effect.message)
-                case BuildPrefix():
-                    self.builds.append(effect)
+                case BuildPrefix() | DecodeCells():
+                    self.work.append(effect)
                 case KeepAnnouncement():
                     self.kept[effect.announcement.id] = (effect.announcement, effect.admitted)
                 case DropAnnouncements():

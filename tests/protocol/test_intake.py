@@ -229,11 +229,10 @@ def names(count: int) -> list[bytes]:
 
 def test_when_all_places_are_taken_the_newcomer_longest_unheard_of_gives_way() -> None:
     newcomers = names(34)
-    sponsoring = Sponsoring((), START_MS)
+    heard = {newcomers[0]: START_MS + 100, newcomers[33]: START_MS + 100}
+    sponsoring = Sponsoring((), heard.get, START_MS)
     for number, newcomer in enumerate(newcomers[:32]):
         assert sponsoring.let_in(newcomer, START_MS + number, lambda one: False)
-    sponsoring.heard(newcomers[0], START_MS + 100)
-    sponsoring.heard(newcomers[33], START_MS + 100)
 
     assert sponsoring.let_in(newcomers[32], START_MS + 200, lambda one: one == newcomers[1])
 
@@ -245,8 +244,8 @@ def test_when_all_places_are_taken_the_newcomer_longest_unheard_of_gives_way() -
 
 def test_a_place_is_free_again_after_a_day_of_silence() -> None:
     newcomers = names(2)
-    sponsoring = Sponsoring(newcomers, START_MS)
-    sponsoring.heard(newcomers[1], START_MS + HOUR_MS)
+    heard = {newcomers[1]: START_MS + HOUR_MS}
+    sponsoring = Sponsoring(newcomers, heard.get, START_MS)
     due_ms = sponsoring.next_expiry_ms
     assert due_ms == START_MS + 24 * HOUR_MS + 1
 

@@ -8,7 +8,7 @@ from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import START_MS, key_of
-from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
+from pfn_protocol.events import AnswerReceived, CellsDecoded, PeerUnreachable, PrefixBuilt, RequestReceived
 from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import (
     Answer,
@@ -234,7 +234,8 @@ def test_answers_to_a_round_that_is_over_change_nothing() -> None:
     reconciliation.answered_snapshot(stale, bytes(32), {bytes(32): True}, START_MS)
     reconciliation.fetched(stale, (), {}, START_MS)
     reconciliation.failed(stale, "", START_MS)
-    reconciliation.built(1, Cells(0), START_MS)
+    reconciliation.computed(PrefixBuilt(1, Cells(0)), START_MS)
+    reconciliation.computed(CellsDecoded(1, None), START_MS)
 
     assert not offers
     assert outgoing.drain() == [] and reconciliation.wake_at is None
@@ -251,7 +252,8 @@ def test_a_newcomer_takes_a_snapshot_and_then_compares(monkeypatch: pytest.Monke
     network.elapse(seconds=10)
 
     assert len(alice.versions(bob)) == 300
-    assert any(one.message == SnapshotRequest(b"", b"") for one in alice.requests(SnapshotRequest, bob))
+    messages = [one.message for one in alice.requests(SnapshotRequest, bob)]
+    assert len([one for one in messages if isinstance(one, SnapshotRequest) and not one.author]) == 2
     assert network.agree(alice, bob)
 
 

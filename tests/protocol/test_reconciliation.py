@@ -9,6 +9,10 @@ from pfn_node.simulation.world import START_MS
 from pfn_protocol.effects import BuildPrefix
 from pfn_protocol.limits import (
     fetch_ids_max,
+    round_answer_ms_max,
+    round_ms_max,
+    sketch_batch_max,
+    sketch_cells_max,
     sketch_cells_per_hour_max,
     sketch_frozen_ms,
     sketch_prefix_ms_max,
@@ -20,6 +24,7 @@ from pfn_protocol.messages import (
     AuthorsRequest,
     CellsAnswer,
     CellsRequest,
+    FetchAnswer,
     FetchRequest,
     IdsRequest,
     LinkRequest,
@@ -30,6 +35,7 @@ from pfn_protocol.messages import (
 )
 from pfn_protocol.prefixes import Prefixes
 from pfn_protocol.sketch import Cells
+from tests.protocol.neighbours import Neighbourhood, honest
 from tests.protocol.parties import Lie, Party, pair
 from tests.protocol.sets import ALICE, BOB, CAROL, fake_versions
 
@@ -263,6 +269,7 @@ def test_a_link_without_a_secret_is_reconciled_by_pages() -> None:
 
 
 def test_too_many_differences_go_to_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.cells_round.sketch_guess_max", 500)
     monkeypatch.setattr("pfn_protocol.cells_round.sketch_difference_max", 500)
     alice, bob = pair(300)
     lacking(alice, bob, 2_000)
@@ -270,7 +277,7 @@ def test_too_many_differences_go_to_pages_at_once(monkeypatch: pytest.MonkeyPatc
     alice.compare(bob, START_MS)
 
     assert alice.agrees_with(bob)
-    assert len(alice.requests(CellsRequest)) == 1
+    assert len(alice.requests(CellsRequest)) == 2
 
 
 @pytest.mark.parametrize("rule", ["R71", "R113", "R117"])
@@ -305,7 +312,7 @@ def test_a_round_whose_own_longer_prefix_cannot_be_made_goes_to_pages(monkeypatc
     alice, bob = pair(300)
     lacking(alice, bob, MANY)
 
-    monkeypatch.setattr("pfn_protocol.reconciliation.is_nearly_empty", lambda comparison: False)
+    monkeypatch.setattr("pfn_protocol.snapshot.snapshot_ratio_min", 100)
     want = alice.machine._prefixes.want
     monkeypatch.setattr(
         alice.machine._prefixes,
@@ -344,7 +351,7 @@ def test_pages_of_ids_go_on_until_all_are_there_and_a_side_without_a_url_offers(
     alice, bob = pair(0, secret=False)
     lacking(alice, bob, 10)
     alice.hold(fake_versions(BOB.public, 12)[10:])
-    alice.machine._has_url = False
+    alice.machine._rounds._has_url = False
 
     alice.compare(bob, START_MS)
 
@@ -453,9 +460,9 @@ def test_cells_are_served_of_a_set_that_stands_still_while_a_round_lasts() -> No
     assert (first.count, first.digest) == (second.count, second.digest) == (60, second.digest)
     assert len(second.cells) == 2_100
 
-    late = alice.ask(bob, cells_request(alice, bob, 132, 100), START_MS + sketch_frozen_ms)
+    late = alice.ask(bob, cells_request(alice, bob, 132, 100), START_MS + 1_000 + sketch_frozen_ms)
     assert rule_of(late) == "R115"
-    anew = alice.ask(bob, cells_request(alice, bob), START_MS + sketch_frozen_ms)
+    anew = alice.ask(bob, cells_request(alice, bob), START_MS + 1_000 + sketch_frozen_ms)
     assert isinstance(anew, CellsAnswer) and anew.count == 65
 
 
@@ -494,13 +501,14 @@ def test_requests_for_cells_at_random_are_refused_or_only_sliced() -> None:
     assert rule_of(alice.ask(bob, replace(request, set_name="dev@pub.test"))) == "R125"
     assert rule_of(alice.ask(bob, replace(request, salt=bytes(4)))) == "R113"
     assert rule_of(alice.ask(bob, replace(request, scope=bytes(8)))) == "R114"
-    assert rule_of(alice.ask(bob, replace(request, start=65_000, count=1_000))) == "R118"
+    assert rule_of(alice.ask(bob, replace(request, start=sketch_cells_max - 1, count=2))) == "R118"
     rng = Random(1)
     for _ in range(200):
-        alice.ask(bob, replace(request, start=rng.randrange(65_536), count=rng.randrange(1, 32_769)))
+        start, count = rng.randrange(sketch_cells_max), rng.randrange(1, sketch_batch_max + 1)
+        alice.ask(bob, replace(request, start=start, count=count))
     assert not bob.builds
     served = 0
-    for _ in range(20):
+    for _ in range(40):
         answer = alice.ask(bob, replace(request, count=32_768))
         served += 32_768 * isinstance(answer, CellsAnswer)
     assert served == sketch_cells_per_hour_max and len(bob.builds) == 1
@@ -621,15 +629,162 @@ def test_a_snapshot_goes_on_where_it_was_broken_off() -> None:
     assert alice.agrees_with(bob)
 
 
-def test_one_neighbour_at_a_time_gives_a_snapshot() -> None:
-    alice, bob = pair(0)
+# --- Large differences ----------------------------------------------------------------------------------------------
+
+
+def many_at(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A difference of this size counts as large."""
+    monkeypatch.setattr("pfn_protocol.cells_round.sketch_guess_max", size)
+    monkeypatch.setattr("pfn_protocol.cells_round.sketch_second_cells", 64)
+    monkeypatch.setattr("pfn_protocol.cells_round.sketch_verified_max", size)
+    monkeypatch.setattr("pfn_protocol.rounds.sketch_inline_cells_max", size)
+
+
+def test_many_differences_of_large_authors_are_found_by_cells_and_decoded_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many_at(monkeypatch, 300)
+    alice, bob = pair(4_000)
+    bob.hold(fake_versions(CAROL.public, 4_600)[4_000:])
+
+    alice.compare(bob, START_MS)
+
+    assert alice.agrees_with(bob)
+    assert len(alice.requests(AuthorsRequest)) == 1 and not alice.requests(IdsRequest)
+    assert alice.decodes and alice.decodes[-1].cells.memory_bytes < 21 * 1_500
+
+
+def test_many_differences_of_few_authors_are_found_by_pages_where_these_cost_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many_at(monkeypatch, 300)
+    alice, bob = pair(4_000)
     lacking(alice, bob, 1_000)
-    alice.machine.open(CAROL.public, "http://carol.test", (), START_MS)
-    for peer in (bob.id, CAROL.public):
-        alice.machine.heard_status(peer, bob.machine.status(alice.id), START_MS)
 
+    alice.compare(bob, START_MS)
+
+    assert alice.agrees_with(bob)
+    assert len(alice.requests(AuthorsRequest)) == len(alice.requests(IdsRequest)) == 1
+    assert sum(one.count for one in alice.requests(CellsRequest) if isinstance(one, CellsRequest)) == 64
+
+
+def test_a_list_of_authors_that_costs_too_much_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    many_at(monkeypatch, 300)
+    monkeypatch.setattr("pfn_protocol.rounds._AUTHOR_BYTES", 10_000)
+    alice, bob = pair(4_000)
+    lacking(alice, bob, 1_000)
+
+    alice.compare(bob, START_MS)
+
+    assert alice.agrees_with(bob)
+    assert not alice.requests(AuthorsRequest) and not alice.requests(IdsRequest)
+
+
+def test_cells_come_in_as_many_answers_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.cells_round.sketch_batch_max", 500)
+    alice, bob = pair(4_000)
+    lacking(alice, bob, 1_500)
+
+    alice.compare(bob, START_MS)
+
+    assert alice.agrees_with(bob)
+    assert len(alice.requests(CellsRequest)) >= 5
+    assert len(alice.builds) == 1
+
+
+def test_a_difference_too_large_to_be_added_up_of_which_nothing_comes_ends_in_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pfn_protocol.cells_round.sketch_verified_max", 10)
+    alice, bob = pair()
+    lacking(alice, bob, 20)
+    alice.takes = lambda entry: False
+
+    alice.compare(bob, START_MS)
+
+    assert len(alice.requests(IdsRequest)) == 1
+    assert {one.salt for one in alice.requests(CellsRequest) if isinstance(one, CellsRequest)} == {
+        salt.name for number in (0, 1) if (salt := alice.secrets.salt(bob.id, number)) is not None
+    }
+
+
+# --- Deadlines ------------------------------------------------------------------------------------------------------
+
+
+def test_a_round_whose_answer_never_comes_is_given_up() -> None:
+    alice, bob = pair(secret=False)
+    lacking(alice, bob, 5)
+    alice.machine.heard_status(bob.id, bob.machine.status(alice.id), START_MS)
     alice.machine.flush(START_MS + 3_000)
+    alice.outgoing.drain()
 
-    assert len(alice.outgoing.drain()) == 1
-    alice.machine.flush(START_MS + 10_000)
-    assert not alice.outgoing.drain()
+    assert alice.machine.wake_at == START_MS + 3_000 + round_answer_ms_max
+    alice.machine.flush(START_MS + 3_000 + round_answer_ms_max)
+    alice.compare(bob, START_MS + 200_000)
+
+    assert alice.agrees_with(bob)
+
+
+def test_a_round_that_goes_on_slowly_for_ever_ends() -> None:
+    alice, bob = pair(400)
+    lacking(alice, bob, 3_000)
+    neighbourhood = Neighbourhood(alice)
+
+    def one_at_a_time(request: Request, answer: Answer) -> tuple[Answer, int]:
+        if isinstance(answer, FetchAnswer):
+            return FetchAnswer(answer.announcements[:1], ()), 9_000
+        return answer, 9_000
+
+    neighbourhood.link(bob, one_at_a_time)
+    assert neighbourhood.run(60, lambda: bool(alice.requests(FetchRequest)))
+    rounds = len(alice.requests(CellsRequest))
+    began_ms = neighbourhood.now_ms
+
+    assert neighbourhood.run(1_000, lambda: len(alice.requests(CellsRequest)) > rounds)
+
+    assert neighbourhood.now_ms - began_ms <= round_ms_max + 30_000
+
+
+def test_a_neighbour_that_is_busy_for_ever_is_asked_ever_more_rarely() -> None:
+    alice, bob = pair()
+    lacking(alice, bob, 5)
+    alice.lie = lambda request, answer: RefusedAnswer("busy", "come again", START_MS)
+
+    for second in range(0, 3_600, 10):
+        alice.machine.heard_status(bob.id, bob.machine.status(alice.id), START_MS + second * 1_000)
+        alice.look(bob, START_MS + second * 1_000 + 5_000)
+
+    assert 5 < len(alice.asked) < 20
+
+
+def test_rounds_over_two_links_share_the_work() -> None:
+    alice, bob, dave = Party(ALICE), Party(BOB), Party(CAROL)
+    neighbourhood = Neighbourhood(alice)
+    for party in (alice, bob, dave):
+        party.hold(fake_versions(BOB.public, 2_000))
+    for party in (bob, dave):
+        party.hold(fake_versions(CAROL.public, 2_000))
+        neighbourhood.link(party, lambda request, answer: (answer, 400))
+
+    assert neighbourhood.run(60, lambda: alice.agrees_with(bob))
+    neighbourhood.run(60)
+
+    bodies = [one for of_one in neighbourhood.bodies.values() for one in of_one]
+    assert all(len(of_one) > 500 for of_one in neighbourhood.bodies.values())
+    assert len({*bodies}) == 2_000 and len(bodies) <= 2_300
+
+
+def test_who_never_brings_what_it_was_asked_for_keeps_nobody_else_from_bringing_it() -> None:
+    def hangs(request: Request, answer: Answer) -> tuple[Answer, int] | None:
+        return None if isinstance(request, FetchRequest) else (answer, 10)
+
+    alice, bob, dave = Party(ALICE), Party(BOB), Party(CAROL)
+    neighbourhood = Neighbourhood(alice)
+    for party in (alice, bob, dave):
+        party.hold(fake_versions(BOB.public, 60))
+    for party, manner in ((bob, hangs), (dave, honest)):
+        party.hold(fake_versions(CAROL.public, 5))
+        neighbourhood.link(party, manner)
+
+    assert neighbourhood.run(30, lambda: alice.agrees_with(dave))
+    assert not neighbourhood.bodies[bob.id]

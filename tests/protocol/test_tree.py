@@ -93,11 +93,11 @@ def test_queues_of_a_link_are_bounded_and_what_waits_when_it_is_pruned_goes_as_i
         link.put_body(announcement_id)
         link.put_offer(announcement_id)
 
-    link.make_lazy(NOW + 100)
-    link.put_id(TWO, NOW)
+    link.make_lazy()
+    link.put_id(TWO)
 
     assert not link.eager and not link.bodies
-    assert link.offers == {ONE: None} and link.ids == {ONE: NOW + 100}
+    assert link.offers == {ONE: None} and link.ids == {ONE: None}
     link.holds(ONE)
     assert not link.offers and not link.ids
 
@@ -123,7 +123,7 @@ def test_addresses_of_one_network_or_domain_are_one_group(url: str, hosts_shared
 def test_in_a_ring_the_second_copy_is_pruned_and_the_tree_still_reaches_everybody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pfn_protocol.gossip.arrivals_remembered_max", 4)
+    monkeypatch.setattr("pfn_protocol.tree.arrivals_remembered_max", 4)
     network = Network()
     nodes = [network.node(f"node-{number}") for number in range(4)]
     for one, other in pairwise([*nodes, nodes[0]]):

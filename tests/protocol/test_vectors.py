@@ -74,6 +74,6 @@ def test_every_limit_that_the_specification_names_exists() -> None:
     spec = (ROOT / "protocol" / "SPEC.md").read_text("utf-8")
     limits = (ROOT / "protocol" / "pfn_protocol" / "limits.py").read_text("utf-8")
     defined = set(re.findall(r"^(\w+): Final", limits, re.MULTILINE))
-    named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)*_(?:max|min|ms|bytes))`", spec))
+    named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)*_(?:max|min|ms|bytes|cells))`", spec))
 
     assert sorted(named - defined - {"bytes_max"}) == []  # the name of an argument of the vectors

@@ -49,7 +49,9 @@ REQUESTS: tuple[Request, ...] = (
     AuthorsRequest(b""),
     AuthorsRequest(IDS[0], ((IDS[0], 256), (IDS[1], 5_000)), True),
     IdsRequest(ALICE.public, 256, b""),
+    IdsRequest(ALICE.public, 256, IDS[0][:16]),
     SnapshotRequest(IDS[0], b""),
+    SnapshotRequest(b"", b"", IDS[1]),
     HaveRequest(IDS),
 )
 ANSWERS: tuple[tuple[str, Answer], ...] = (
@@ -59,7 +61,7 @@ ANSWERS: tuple[tuple[str, Answer], ...] = (
     ("fetch", FetchAnswer(BODIES, IDS)),
     ("cells", CellsAnswer(bytes(range(42)), 1_000_000, IDS[0])),
     ("authors", AuthorsAnswer((AuthorSummary(IDS[0], 256, 2, IDS[1]),), False)),
-    ("ids", IdsAnswer(IDS, True)),
+    ("ids", IdsAnswer((IDS[0][:16], IDS[1][:16]), True)),
     ("snapshot", SnapshotAnswer(BODIES, b"")),
     ("have", HaveAnswer(IDS)),
     ("ids", RefusedAnswer("R73", "your clock differs", NOW_MS)),
@@ -136,11 +138,14 @@ def _refused_contents() -> Iterator[Case]:
         ("authors told in descending order", "authors", (b"", ((IDS[1], 1), (IDS[0], 1)), False), "R77"),
         ("a told author without a slot", "authors", (b"", ((IDS[0], 0),), False), "R77"),
         ("no cells", "cells", ("", bytes(4), bytes(8), 0, 0), "R77"),
-        ("32,769 cells", "cells", ("", bytes(4), bytes(8), 0, 32_769), "R77"),
-        ("beyond the last cell", "cells", ("", bytes(4), bytes(8), 65_536, 1), "R77"),
+        ("49,153 cells", "cells", ("", bytes(4), bytes(8), 0, 49_153), "R77"),
+        ("beyond the last cell", "cells", ("", bytes(4), bytes(8), 262_144, 1), "R77"),
         ("a salt of 5 bytes", "cells", ("", bytes(5), bytes(8), 0, 32), "R77"),
         ("no author", "ids", (b"", 256, b""), "R77"),
-        ("half an author", "snapshot", (b"", b"\x01" * 16), "R77"),
+        ("a start of 32 bytes", "ids", (IDS[0], 256, IDS[1]), "R77"),
+        ("a start of 15 bytes", "ids", (IDS[0], 256, IDS[1][:15]), "R77"),
+        ("half an author", "snapshot", (b"", b"\x01" * 16, b""), "R77"),
+        ("half an end", "snapshot", (b"", b"", b"\x01" * 16), "R77"),
     ):
         body: Value = (path, BOB.public, NOW_MS, NONCE, content)
         rule = "R78" if refused == "R78" else "R77"
@@ -156,7 +161,8 @@ def _refused_answers() -> Iterator[Case]:
     yield _answer("an answer of another node", "R76", "have", raw, refused="R76", asked=CAROL.public)
     yield _answer("an answer in another mesh", "R75", "have", raw, refused="R5", mesh="other")
     for name, rule, path, content in (
-        ("ids in descending order", "R77", "ids", (IDS[::-1], False)),
+        ("ids in descending order", "R77", "ids", (IDS[1][:16] + IDS[0][:16], False)),
+        ("half an id", "R77", "ids", (bytes(24), False)),
         ("authors in descending order", "R77", "authors", (tuple((item, 1, 1, item) for item in IDS[::-1]), False)),
         ("a back-off of two days", "R77", "link", (False, 172_800, (), (), b"", b"")),
         ("half a cell", "R77", "cells", (bytes(31), 1, IDS[0])),
