@@ -176,7 +176,7 @@ class Watch:
             len(peers._linked) <= LINKS_MAX + chosen
             and len(peers._peers) <= limits.peers_known_max + chosen + len(node.peers)
             and len(gossip._pulls._missing) <= limits.pulls_waiting_max
-            and len(gossip._arrivals) <= limits.arrivals_remembered_max
+            and len(gossip._tree._arrivals) <= limits.arrivals_remembered_max
             and len(intake._future) <= limits.future_max
             and len(intake._seen) <= limits.seen_envelopes_max
             and len(intake._rates) <= limits.author_rates_max

@@ -17,6 +17,7 @@ from pfn_protocol.limits import (
     nonce_bytes,
     request_bytes_max,
     sketch_cell_bytes,
+    sketch_id_bytes,
     view_sample_max,
 )
 from pfn_protocol.message_fields import seal_request
@@ -230,7 +231,7 @@ class Lie(Trick):
                 noise = dice.randbytes(len(message.cells) // sketch_cell_bytes * sketch_cell_bytes)
                 lie = CellsAnswer(noise, message.count + dice.randrange(500), dice.randbytes(32))
             case IdsAnswer():
-                lie = IdsAnswer(tuple(sorted(dice.randbytes(32) for _ in range(20))), True)
+                lie = IdsAnswer(tuple(sorted(dice.randbytes(sketch_id_bytes) for _ in range(20))), True)
             case AuthorsAnswer():
                 lie = replace(message, authors=tuple(replace(one, count=one.count + 1) for one in message.authors))
             case SnapshotAnswer():

@@ -414,7 +414,7 @@ class Mesh:
     def _on_clock_set_back(self, now_ms: int) -> None:
         """What was planned lies too far ahead: links are made anew, as after a restart (R135)."""
         for peer_id in self._peers.clock_set_back(now_ms):
-            self._forget_link(peer_id, now_ms)
+            self._links.closed(peer_id, now_ms)
         self._own.clock_set_back(now_ms)
 
     def _on_shutdown_requested(self, now_ms: int) -> None:
