@@ -200,7 +200,10 @@ class OwnAnnouncements:
                 if self._read_back_over and announcement.seq > self._started_ms:
                     self._mute()
                 self._last = _within_clock(place, now_ms)
-            told += self._kept(self._intake.keep(announcement), announcement.id)
+            kept = self._kept(self._intake.keep(announcement), announcement.id)
+            if kept and announcement.kind is Kind.NODE:
+                self.relations_changed(now_ms)  # it stands above what was said since the start, and is out of date
+            told += kept
         return told
 
     def _ask(self, peer: bytes, url: str, after: bytes, now_ms: int) -> None:

@@ -8,7 +8,13 @@ from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.story import Story
 from pfn_node.simulation.world import InvariantBroken
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind
 from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable
+
+
+def node_word(node: Node, author: Node) -> AcceptedAnnouncement:
+    """What the node holds of what the author says of itself."""
+    return next(one for one in node.announcements() if one.author == author.id and one.kind is Kind.NODE)
 
 
 def test_what_was_said_under_every_fault_is_everywhere_after_the_healing() -> None:
@@ -161,6 +167,33 @@ def test_a_clock_that_was_ten_hours_ahead_leaves_no_plans_that_far_ahead() -> No
     story.all_agree(within=60)
     assert nodes[0].mesh.status().links >= 4
     assert nodes[0].last[1] <= story.network.now_ms
+
+
+def test_a_node_that_finds_what_it_said_of_itself_above_what_it_says_now_says_it_anew() -> None:
+    """From an older backup it spoke in an earlier epoch; what others held of the later one named whom it no longer
+    sponsored, so that they admitted authors which it did not (pfn simulate --hours 2 --hostile 0.4 --seed 201)."""
+    story = Story()
+    alice, bob, carol = story.mesh("alice", "bob", "carol")
+    backup = story.back_up(alice)
+    story.part(carol)
+    story.set_clock(alice, seconds=3_600)
+    story.says(alice, "makes-the-clock-count")
+    story.set_clock(alice, seconds=0)
+    story.passes(seconds=30)
+    assert node_word(bob, alice).epoch == 1
+    story.crash(bob)
+    story.faults(Faults())
+    story.restore(alice, backup)
+    story.passes(seconds=30)
+    assert node_word(carol, alice).epoch == 0
+
+    restarted_ms = story.network.now_ms
+    story.restart(bob)
+
+    story.all_agree(within=60)
+    story.passes(seconds=10)
+    said = node_word(carol, alice)
+    assert said.epoch == 1 and said.seq >= restarted_ms
 
 
 def test_a_clock_that_is_set_back_before_the_first_announcement_does_not_delay_it() -> None:

@@ -1,9 +1,9 @@
-"""Forty hostile nodes crowd around one victim, show it nobody but themselves, and withhold everything."""
+"""Two dozen hostile nodes crowd around one victim, show it nobody but themselves, and withhold everything."""
 
 from pfn_node.simulation.stage import Stage
 from pfn_node.simulation.tricks import Eclipse, Withhold
 
-GANG = 40
+GANG = 24
 
 
 def play(stage: Stage) -> None:
@@ -15,7 +15,7 @@ def play(stage: Stage) -> None:
     for number in range(GANG):
         tricks = (Eclipse(story.hostile, victim), Withhold())
         story.intruder(f"hostile-{number}", *tricks, joins=[victim], act_ms=10_000)
-    story.passes(minutes=6)
+    story.passes(minutes=4)
     stage.tells(f"{GANG} hostile nodes, each in a network of its own, ask the victim for links all the time")
     story.crash(victim)
     story.passes(minutes=2)
