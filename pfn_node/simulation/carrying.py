@@ -13,7 +13,7 @@ from pfn_node.simulation.world import MESH, InvariantBroken
 from pfn_protocol import acceptance
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.errors import Refusal, Severity
-from pfn_protocol.limits import nonce_bytes
+from pfn_protocol.limits import nonce_bytes, skew_ms_max
 from pfn_protocol.message_fields import open_answer, seal_answer, seal_request
 from pfn_protocol.messages import Answer, FetchAnswer, GossipAnswer, GossipRequest, Request, SnapshotAnswer
 
@@ -136,6 +136,9 @@ class Plain:
             raise Refusal("R74", "This request was here before.", Severity.HARMLESS)
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
             raise Refusal("R72", "the request is signed for another node than this one")
+        ahead_ms = exchange.sender.now_ms - exchange.receiver.now_ms
+        if abs(ahead_ms) > skew_ms_max:
+            raise Refusal("R73", "the clocks differ", Severity.HARMLESS)
         return exchange.request  # type: ignore[return-value]
 
     def send_answer(self, exchange: Exchange, message: Answer) -> int:

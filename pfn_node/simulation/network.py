@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 from random import Random
+from typing import TYPE_CHECKING
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.agenda import Agenda
@@ -44,6 +45,9 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
 from pfn_protocol.limits import status_interval_ms, wait_seconds_max
 from pfn_protocol.messages import Answer, GossipRequest, RefusedAnswer
+
+if TYPE_CHECKING:
+    from pfn_node.simulation.invariants import Watch
 
 # How long a sender waits for an answer; a hanging request may take its own time on top of it.
 ANSWER_MS_MAX = 5_000
@@ -81,7 +85,7 @@ class Network:
         answer_ms_max: int = ANSWER_MS_MAX,
     ) -> None:
         self.seed = seed
-        self.faults = faults or Faults()
+        self._faults = faults or Faults()
         self.measures = measures or Measures()
         self.carrying: Carrying = Sealed() if sealed else Plain()
         self.status_every_ms = status_every_ms
@@ -95,6 +99,7 @@ class Network:
         self.nodes: dict[str, Node] = {}
         self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each sealed request to a node
         self.records = True  # whether nodes remember what they sent; long runs need the memory for themselves
+        self.watch: Watch | None = None  # sees every turn of every node
         self._by_url: dict[str, Node] = {}
         self._numbers = count(1)
         self._places: dict[tuple[bytes, int, int], bytes] = {}
@@ -120,6 +125,17 @@ class Network:
         return node
 
     # Faults.
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong from now on. Clocks jump when it is set."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        former, self._faults = self._faults, faults
+        for name, node in self.nodes.items():
+            node.clock_ahead_ms += faults.clocks_ahead_ms.get(name, 0) - former.clocks_ahead_ms.get(name, 0)
 
     def cut(self, one: Node, other: Node) -> None:
         """No request between the two arrives any more."""
@@ -227,7 +243,7 @@ class Network:
             self._watch(exchange)
         else:
             self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            self._put(now_ms + exchange.delay_ms, self._arrive, exchange)
+            self._put(now_ms + exchange.delay_ms + faults.draw_late_ms(self.rng), self._arrive, exchange)
 
     def _exchange(self, sender: Node, effect: SendRequest) -> Exchange:
         """How a request is on its way, until its answer has come back."""
@@ -254,7 +270,7 @@ class Network:
             return
         turn = self.agenda.now_ms * EVENTS_PER_MS
         waiting = receiver.next_turn - turn
-        if waiting >= REQUESTS_WAITING_MAX:
+        if waiting >= REQUESTS_WAITING_MAX or self._faults.refuses(receiver.name, self.rng):
             self._refuse(exchange, receiver, _BUSY, "This node has too many requests to answer; try again later.")
             return
         receiver.next_turn = max(turn, receiver.next_turn) + 1
@@ -320,7 +336,7 @@ class Network:
         if self.measures.is_open:
             self.measures.sent(size, receiver.bodies(ids) if ids else ())
         now_ms = self.agenda.now_ms
-        arrival_ms = now_ms + exchange.delay_ms
+        arrival_ms = now_ms + exchange.delay_ms + self._faults.draw_late_ms(self.rng, receiver.name)
         if arrival_ms >= exchange.deadline_ms or (self.faults.loss and self.rng.random() < self.faults.loss):
             self._note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
             self._watch(exchange)

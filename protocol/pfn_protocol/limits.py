@@ -47,6 +47,8 @@ source_lifetime_ms: Final = 7 * 86_400_000
 mirror_lifetime_ms: Final = 86_400_000
 # How far the stored last seq may lie ahead of the clock before a new epoch is begun (a clock was wrong once).
 clock_behind_ms_max: Final = 300_000
+# A clock that is set back by this or more made plans that lie too far ahead; by less, they are only a little late.
+clock_set_back_ms_min: Final = 10_000
 
 # A registry entry's host, path and port; browsers and servers take 2,000, directories rarely show more than 100.
 url_chars_max: Final = 512

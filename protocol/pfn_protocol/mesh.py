@@ -139,6 +139,8 @@ class Mesh:
 
     def handle(self, event: events.Event, now_ms: int) -> list[Effect]:
         """Something happened at `now_ms` (milliseconds since 1970). Returns what is to be done, in this order."""
+        if self._clock.was_set_back(now_ms):
+            self._on_clock_set_back(now_ms)
         self._only_gossip = False
         match event:
             case events.StatementMade():
@@ -410,6 +412,12 @@ class Mesh:
         """Neighbours may have announcements of the newly admitted: compare the sets at once."""
         self._reconciliation.be_eager()
         self._gossip.ask_status(now_ms)
+
+    def _on_clock_set_back(self, now_ms: int) -> None:
+        """What was planned lies too far ahead: links are made anew, as after a restart (R135)."""
+        for peer_id in self._peers.clock_set_back(now_ms):
+            self._links.closed(peer_id, now_ms)
+        self._own.clock_set_back(now_ms)
 
     def _on_shutdown_requested(self, now_ms: int) -> None:
         self._stopped = True

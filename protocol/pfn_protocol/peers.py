@@ -228,6 +228,20 @@ class Peers(KnownPeers):
             self.close(peer, now_ms)
         return [peer.node_id for peer in gone]
 
+    def clock_set_back(self, now_ms: int) -> list[bytes]:
+        """Every moment that was planned lies too far ahead: all links end, and are asked for anew. Returns whose."""
+        linked = self.linked()
+        for peer in linked:
+            self.close(peer, now_ms)
+        for peer in self._peers.values():
+            peer.next_dial_ms = min(peer.next_dial_ms, now_ms + dial_again_ms_max)
+            peer.shunned_until_ms = min(peer.shunned_until_ms, now_ms + shunned_ms)
+            peer.last_heard_ms = earliest(peer.last_heard_ms, now_ms)
+            peer.failing_since_ms = None
+        self._shuffle_ms = None  # `dial` begins as after a start
+        self._changed = True
+        return [peer.node_id for peer in linked]
+
     def stop(self) -> None:
         """Take no links any more; whoever stops the machine no longer calls `dial`."""
         self._stopped = True
