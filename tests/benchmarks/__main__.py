@@ -1,16 +1,16 @@
-"""`scripts/bench NAME [--json]`: benchmarks as ratios, each against something that is measured in the same run."""
+"""`scripts/bench NAME [--json]`: ratios to something that is measured in the same run, and `mesh` beside its bar."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 
-from tests.benchmarks import ingest, mirror, reconcile
+from tests.benchmarks import ingest, mesh, mirror, reconcile
 
 Figures = dict[str, float | int | str] | list[dict[str, float | int]]
-BENCHMARKS: dict[str, Callable[[], Figures]] = {
+BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "ingest": ingest.run,
+    "mesh": mesh.run,
     "mirror": mirror.run,
     "reconcile": reconcile.run,
 }
@@ -21,9 +21,11 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them")
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
+    parser.add_argument("--nodes", type=int, default=mesh.NODES, help="of mesh: processes")
+    parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases")
     arguments = parser.parse_args()
-    run = partial(reconcile.run, arguments.items) if arguments.name == "reconcile" else BENCHMARKS[arguments.name]
-    figures = run()
+    sizes = {"mesh": (arguments.nodes, arguments.announcements), "reconcile": (arguments.items,)}
+    figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
         return
