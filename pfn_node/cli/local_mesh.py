@@ -21,6 +21,8 @@ from pfn_node.cli.client import NodeClient
 from pfn_node.outbound import Outbound
 
 READY_SECONDS_MAX = 30.0
+# Nodes that start at the same time: they share the processors, and each has to be ready in time.
+STARTING_AT_ONCE_MAX = 8
 STOP_SECONDS_MAX = 5.0
 READY_PREFIX = "listening on "
 
@@ -110,19 +112,45 @@ class LocalMesh:
         self, *extra: str, join: Sequence[str] = (), environment: dict[str, str] | None = None
     ) -> NodeClient:
         """Start one more node that joins these URLs; answers a client with a fresh admin key."""
-        name = f"node-{chr(ord('a') + len(self.nodes))}"
-        data = self.folder / name
-        joins = [argument for url in join for argument in ("--join", url)]
-        arguments = ("serve", "--data", str(data), "--allow-private-networks", *joins, *extra)
-        node = LocalProcess(name, arguments, self.folder, {"PFN_MASTER_KEY": self.master_key} | (environment or {}))
-        self.nodes.append(node)
-        await node.start()
-        made = await NodeClient(self.outbound, node.url, self.master_key).post(
-            "create-admin-key", {"description": name}
-        )
-        client = NodeClient(self.outbound, node.url, made["key"])
+        client = await self._start(self._add_node(extra, join, environment))
         self.clients.append(client)
         return client
+
+    async def start_nodes(self, count: int) -> list[NodeClient]:
+        """Start so many more: the first of the mesh before all others, which start together and join it.
+
+        The clients are in the order of the nodes. Raises an ExceptionGroup of what `start_node` raises.
+        """
+        begun = [await self.start_node()] if count and not self.nodes else []
+        nodes = [self._add_node((), [self.nodes[0].url], None) for _ in range(count - len(begun))]
+        clients: dict[str, NodeClient] = {}
+        turns = trio.CapacityLimiter(STARTING_AT_ONCE_MAX)
+
+        async def start(node: LocalProcess) -> None:
+            async with turns:
+                clients[node.name] = await self._start(node)
+
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(start, node)
+        started = [clients[node.name] for node in nodes]
+        self.clients += started
+        return begun + started
+
+    def _add_node(self, extra: Sequence[str], join: Sequence[str], environment: dict[str, str] | None) -> LocalProcess:
+        name = f"node-{chr(ord('a') + len(self.nodes))}"
+        joins = [argument for url in join for argument in ("--join", url)]
+        arguments = ("serve", "--data", str(self.folder / name), "--allow-private-networks", *joins, *extra)
+        node = LocalProcess(name, arguments, self.folder, {"PFN_MASTER_KEY": self.master_key} | (environment or {}))
+        self.nodes.append(node)
+        return node
+
+    async def _start(self, node: LocalProcess) -> NodeClient:
+        await node.start()
+        made = await NodeClient(self.outbound, node.url, self.master_key).post(
+            "create-admin-key", {"description": node.name}
+        )
+        return NodeClient(self.outbound, node.url, made["key"])
 
     async def start_publisher(self, plugins: Path, author: str, profile: str = "v2") -> LocalProcess:
         """Start one more publisher over a folder of plugins."""
@@ -134,19 +162,25 @@ class LocalMesh:
         return publisher
 
     async def pin_all(self) -> None:
-        """Let every node pin every other: their word backs bytes with one another."""
+        """Let every node pin every other: their word backs bytes with one another. Links they find by themselves."""
         ids = [(await client.get("health"))["node_id"] for client in self.clients]
-        for client, own_id in zip(self.clients, ids, strict=True):
-            for other, node_id in zip(self.clients, ids, strict=True):
-                if node_id != own_id:
-                    await client.post("peers", {"action": "join", "url": other.node})
-                    await client.post("peers", {"action": "pin", "node_id": node_id})
+        async with trio.open_nursery() as nursery:
+            for client, own_id in zip(self.clients, ids, strict=True):
+                nursery.start_soon(_pin, client, [node_id for node_id in ids if node_id != own_id])
 
     async def stop(self) -> None:
         """End every process, all at the same time."""
         async with trio.open_nursery() as nursery:
             for process in (*self.nodes, *self.publishers):
                 nursery.start_soon(process.stop)
+
+
+async def _pin(client: NodeClient, node_ids: Sequence[str]) -> None:
+    """Pin whom this node does not pin yet: it joined one of them, and an earlier run may have pinned them all."""
+    pinned = {peer["node_id"] for peer in (await client.get("peers"))["peers"] if peer["pinned"]}
+    for node_id in node_ids:
+        if node_id not in pinned:
+            await client.post("peers", {"action": "pin", "node_id": node_id})
 
 
 @asynccontextmanager

@@ -103,9 +103,8 @@ async def _demo(folder: Path, check: bool) -> None:
 
 
 async def _start(mesh: LocalMesh, nodes: int) -> None:
-    for _ in range(nodes):
-        client = await mesh.start_node(join=[node.url for node in mesh.nodes])
-        console.print(f"node {mesh.nodes[-1].name[-1].upper()} listens on {client.node}")
+    for client, node in zip(await mesh.start_nodes(nodes), mesh.nodes, strict=True):
+        console.print(f"node {node.name[-1].upper()} listens on {client.node}")
     await mesh.pin_all()
     for author, profile in zip(
         sorted(folder.name for folder in SAMPLES.iterdir() if folder.is_dir()), PROFILES, strict=True
