@@ -70,8 +70,8 @@ class Network:
     """Delivers between the nodes, in virtual time, as well as its faults allow.
 
     `status_every_ms` is how often neighbours tell each other how their sets stand; None: only when that is wanted.
-    Without `self_announcing` the nodes say nothing about themselves. `answer_ms_max` is how long a sender waits that does
-    not say.
+    Without `self_announcing` the nodes say nothing about themselves. `answer_ms_max` is how long a sender waits that
+    does not say.
     """
 
     def __init__(
