@@ -68,6 +68,7 @@ class Node:
     software: str = "test/1"
     features: tuple[str, ...] = ()
     up: bool = False
+    is_here: bool = True  # otherwise it lives in the other half of a large network (halves.py)
     is_silent: bool = False  # while down: its whole machine is gone, so nobody is even refused
     incarnation: int = 0
     last: tuple[int, int] = (0, 0)
@@ -106,6 +107,8 @@ class Node:
         """Start, or start again with what was kept."""
         self.up = True
         self.incarnation += 1
+        if not self.is_here:
+            return
         self._wake_ms = None
         self.next_turn = 0
         self._heard.clear()
@@ -160,7 +163,7 @@ class Node:
 
     def report(self, event: Event) -> None:
         """Something happened to it; what the machine decides is done."""
-        if self.up:
+        if self.up and self.is_here:
             assert self._mesh is not None, "who is up was started"
             effects = self._mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms)
             self.perform(effects)

@@ -34,6 +34,7 @@ class Exchange:
     heard = 0  # the incarnation of the receiver that heard it; what was restarted has forgotten what it heard
     watched = False  # whether its deadline stands in the agenda
     done = False
+    origin = 0  # its number in the half of a large network that it came from (halves.py)
     answer: object = None  # what is carried back
 
     def __init__(self, number: int, sender: "Node", receiver: "Node | None", effect: "SendRequest") -> None:

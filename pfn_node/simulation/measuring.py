@@ -12,6 +12,7 @@ Measured is what `watch` named, from then until `close`. The terms, so that figu
 
 from array import array
 from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING
 
 from pfn_protocol.limits import digest_bytes
@@ -85,6 +86,33 @@ class Measures:
                 broadcast.reconciled[number] = not pushed or broadcast.reconciled[sender.number]
                 self.arrivals += 1
                 self.arrivals_ms[now_ms - broadcast.made_ms] += 1
+
+    def marks(self, node: int, ids: tuple[bytes, ...]) -> tuple[int, ...]:
+        """Of each of these, how it came to the node: what the other half of a large network counts on from."""
+        found = [self.broadcasts.get(one) for one in ids]
+        return tuple([one.hops[node] * 2 + one.reconciled[node] if one is not None else -1 for one in found])
+
+    def note_marks(self, node: int, ids: tuple[bytes, ...], marks: tuple[int, ...]) -> None:
+        """How these came to a node of the other half."""
+        for announcement_id, mark in zip(ids, marks, strict=True):
+            broadcast = self.broadcasts.get(announcement_id)
+            if broadcast is not None and mark >= 0:
+                broadcast.hops[node], broadcast.reconciled[node] = mark >> 1, mark & 1
+
+    def joined(self, other: "Measures", first: int, step: int) -> "Measures":
+        """These counts with another half's, of whose nodes `first` is the first, and every `step`-th one."""
+        whole = Measures()
+        whole.copies, whole.arrivals = self.copies + other.copies, self.arrivals + other.arrivals
+        whole.control_bytes = self.control_bytes + other.control_bytes
+        whole.arrivals_ms = self.arrivals_ms + other.arrivals_ms
+        for announcement_id, mine in self.broadcasts.items():
+            theirs, both = other.broadcasts[announcement_id], copy(mine)
+            for name in ("copies", "hops", "reconciled"):
+                numbers = getattr(mine, name)[:]
+                numbers[first::step] = getattr(theirs, name)[first::step]
+                setattr(both, name, numbers)
+            whole.broadcasts[announcement_id] = both
+        return whole
 
     def sent(self, size: int, bodies: tuple[bytes, ...]) -> None:
         """A message of this size, with these bodies in it, was put on the wire."""

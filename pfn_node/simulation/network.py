@@ -200,6 +200,20 @@ class Network:
         """The digest of everything that was sent, and when."""
         return self.trace.hash
 
+    # What a large network in two halves (halves.py) has to put together.
+
+    def agree_on(self, origin: Node, action: Callable[[], bytes | None]) -> bytes | None:
+        """What came of something that a node does."""
+        return action()
+
+    def total(self, mine: float) -> float:
+        """The sum of what was counted."""
+        return mine
+
+    def pool(self) -> Measures:
+        """What was measured."""
+        return self.measures
+
     def check_place(self, announcement: AcceptedAnnouncement) -> None:
         """A node kept an announcement of its own: its place must be new."""
         place = (announcement.author, announcement.epoch, announcement.seq)
@@ -244,7 +258,11 @@ class Network:
             self._watch(exchange)
         else:
             self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            self._put(now_ms + exchange.delay_ms + faults.draw_late_ms(self.rng), self._arrive, exchange)
+            late_ms = faults.draw_late_ms(self.rng) if faults.reordering else 0
+            self._send(exchange, now_ms + exchange.delay_ms + late_ms)
+
+    def _send(self, exchange: Exchange, arrival_ms: int) -> None:
+        self._put(arrival_ms, self._arrive, exchange)
 
     def _exchange(self, sender: Node, effect: SendRequest) -> Exchange:
         """How a request is on its way, until its answer has come back."""
@@ -344,6 +362,9 @@ class Network:
             return
         self._note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
         exchange.answer_ids = ids
+        self._send_back(exchange, arrival_ms)
+
+    def _send_back(self, exchange: Exchange, arrival_ms: int) -> None:
         self._put(arrival_ms, self._answered, exchange)
 
     def _answered(self, exchange: Exchange) -> None:
@@ -370,7 +391,10 @@ class Network:
         if receiver is not None and not receiver.up and receiver.is_silent:
             self._watch(exchange)
         else:
-            self._put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
+            self._fail_later(exchange, self.agenda.now_ms + exchange.delay_ms)
+
+    def _fail_later(self, exchange: Exchange, moment_ms: int) -> None:
+        self._put(moment_ms, self._fail, exchange)
 
     def _watch(self, exchange: Exchange) -> None:
         """Its sender may wait in vain. Most requests are answered, so their deadlines are nothing that happens."""

@@ -22,13 +22,17 @@ So that push is measured and nothing else, nobody compares sets before step 5, a
 import gc
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from random import Random
+from typing import Any
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.figures import Options, Pushed, Report, count_pushed, count_reached, part, percentile
+from pfn_node.simulation.halves import HalfNetwork
 from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import START_MS, InvariantBroken
 from pfn_protocol.events import ComparisonWanted
@@ -50,6 +54,8 @@ HEALING_SECONDS = 10
 HEALED_SECONDS_MAX = 660
 HEALED_NODES_MAX = 1_000
 SEALED_NODES_MAX = 50
+# From so many nodes on the network is played in two processes.
+HALVED_NODES_MIN = 2_000
 # How long a production node waits for what is no part of the tree.
 ANSWER_MS_MAX = 10_000
 # Cycles of objects are looked for so often only; the machines make none.
@@ -78,6 +84,7 @@ class Run:
     options: Options
     watcher: Watcher = lambda progress: None
     sealed: bool | None = None  # None: as the number of nodes allows
+    half: tuple[int, Connection] | None = None  # of a network in two processes: which one, and the way to the other
     network: Network = field(init=False)
     _rng: Random = field(init=False)
     _phase: str = "link"
@@ -89,17 +96,22 @@ class Run:
     _links_mean: float = 0.0
     _control_bytes: int = 0
     _collected: int = 0
+    _events: int = 0
+    _trace_hash: str = ""
 
     def __post_init__(self) -> None:
         options = self.options
-        self.network = Network(
-            options.seed,
-            Faults(delay_ms=DELAY_MS),
-            sealed=options.nodes <= SEALED_NODES_MAX if self.sealed is None else self.sealed,
-            status_every_ms=None,
-            self_announcing=False,
-            answer_ms_max=ANSWER_MS_MAX,
-        )
+        settings: dict[str, Any] = {
+            "faults": Faults(delay_ms=DELAY_MS),
+            "sealed": options.nodes <= SEALED_NODES_MAX if self.sealed is None else self.sealed,
+            "status_every_ms": None,
+            "self_announcing": False,
+            "answer_ms_max": ANSWER_MS_MAX,
+        }
+        if self.half is None:
+            self.network = Network(options.seed, **settings)
+        else:
+            self.network = HalfNetwork(*self.half, options.seed, **settings)
         self.network.records = False
         self._rng = Random(f"run {options.seed}")
 
@@ -111,8 +123,9 @@ class Run:
             self._die()
             self._measure()
             self._compare()
-            if self.options.nodes <= HEALED_NODES_MAX:
+            if self.options.nodes <= HEALED_NODES_MAX and self.half is None:
                 self._heal()
+        self._events, self._trace_hash = int(self.network.total(self.network.events)), self.network.trace_hash
 
     def _link(self) -> None:
         count = self.options.nodes
@@ -146,19 +159,22 @@ class Run:
         for number in range(self.options.messages):
             self._say(self.options.warmup + number, measured=True)
         self._elapse(SETTLING_SECONDS)
-        self._pushed = count_pushed(measures, self._living_numbers)
-        self._control_bytes = measures.control_bytes
-        self._links_mean = part(sum(node.mesh.status().links for node in self._living), len(self._living))
+        whole = self.network.pool()
+        self._pushed = count_pushed(whole, self._living_numbers)
+        self._control_bytes = whole.control_bytes
+        links = self.network.total(sum(node.mesh.status().links for node in self._here))
+        self._links_mean = part(links, len(self._living))
 
     def _compare(self) -> None:
         self._phase = "compare"
         up = {node.id: node for node in self._living}
-        for node in self._living:
+        for node in self._here:
             neighbours = [view.peer for view in node.mesh.links() if view.state == "linked" and view.peer in up]
             if neighbours:
-                node.report(ComparisonWanted(self._rng.choice(neighbours)))
+                dice = Random(f"compare {self.options.seed} {node.number}")
+                node.report(ComparisonWanted(dice.choice(neighbours)))
         self._elapse(COMPARING_SECONDS)
-        broadcasts = list(self.network.measures.broadcasts.values())
+        broadcasts = list(self.network.pool().broadcasts.values())
         self._delivered = count_reached(broadcasts, self._living_numbers)
         self.network.measures.close()
 
@@ -191,13 +207,17 @@ class Run:
         """A living sender sees a release, and a moment passes."""
         senders = [node for node in self._senders if node.up] or self._living
         origin = senders[number % len(senders)]
-        announcement_id = origin.sees(f"release-{number}")
+        announcement_id = self.network.agree_on(origin, lambda: origin.sees(f"release-{number}"))
         if announcement_id is None:
             raise InvariantBroken(f"{origin.name} does not announce what it sees")
         self._said[announcement_id] = None
         if measured:
             self.network.measures.watch(announcement_id, origin, self.network.now_ms)
         self._elapse(self.options.interval_ms / 1_000)
+
+    @property
+    def _here(self) -> list[Node]:
+        return [node for node in self._living if node.is_here]
 
     @property
     def _living_numbers(self) -> list[int]:
@@ -216,7 +236,7 @@ class Run:
     def _progress(self) -> Progress:
         measures, network = self.network.measures, self.network
         said = len(measures.broadcasts)
-        pairs = said * (len(self._living) - 1)
+        pairs = said * (len(self._here) - 1)
         return Progress(
             self._phase,
             (network.now_ms - START_MS) / 1_000,
@@ -250,11 +270,11 @@ class Run:
             control_bytes_per_node_per_message=part(
                 self._control_bytes, (options.nodes - options.deaths) * options.messages
             ),
-            events=network.events,
-            events_per_second=part(network.events, wall_seconds),
+            events=self._events or network.events,
+            events_per_second=part(self._events or network.events, wall_seconds),
             wall_seconds=wall_seconds,
             violations=violations,
-            trace_hash=network.trace_hash,
+            trace_hash=self._trace_hash,
             curves=pushed.curves,
         )
 
@@ -279,11 +299,45 @@ def run(
 ) -> Report:
     """Play one run. `clock` gives wall seconds, for the report alone: nothing in the run follows it."""
     started = clock()
-    current = Run(options, watcher or (lambda progress: None), sealed)
-    violations: tuple[str, ...] = ()
+    with _other_half(options) as connection:
+        half = (0, connection) if connection is not None else None
+        current = Run(options, watcher or (lambda progress: None), sealed, half)
+        violations: tuple[str, ...] = ()
+        try:
+            current.play()
+        except AssertionError as broken:  # the network's, or one of the machine's own
+            violations = (_told(broken),)
+    return current.report(clock() - started, violations)
+
+
+@contextmanager
+def _other_half(options: Options) -> Iterator[Connection | None]:
+    """A process that plays the other half of a large network, and the way to it."""
+    if options.nodes < HALVED_NODES_MIN:
+        yield None
+        return
+    processes = get_context("spawn")
+    here, there = processes.Pipe()
+    other = processes.Process(target=_play_half, args=(options, there), daemon=True)
+    other.start()
+    there.close()
+    try:
+        yield here
+    finally:
+        here.close()
+        other.join()
+
+
+def _play_half(options: Options, connection: Connection) -> None:
+    current = Run(options, half=(1, connection))
     try:
         current.play()
-    except AssertionError as broken:  # the network's, or one of the machine's own
-        where = traceback.extract_tb(broken.__traceback__)[-1]
-        violations = (f"{broken} (at {where.name}, {where.filename.rpartition('/')[2]}:{where.lineno})",)
-    return current.report(clock() - started, violations)
+    except AssertionError as broken:
+        assert isinstance(current.network, HalfNetwork), "this is the other half"
+        with suppress(OSError):  # the first half may be the one that broke, and is gone
+            current.network.tell_broken(_told(broken))
+
+
+def _told(broken: AssertionError) -> str:
+    where = traceback.extract_tb(broken.__traceback__)[-1]
+    return f"{broken} (at {where.name}, {where.filename.rpartition('/')[2]}:{where.lineno})"
