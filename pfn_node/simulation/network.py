@@ -119,6 +119,7 @@ class Network:
         url = "" if polls else f"http://{name}.test"
         node = Node(self, name, url, key_of(name), tuple(pin.id for pin in pins), clock_ahead_ms=clock_ahead_ms)
         self.nodes[name] = node
+        self._by_url[url] = node
         if start_in_ms is None:
             node.start()
         else:

@@ -155,7 +155,7 @@ class Gossip:
         """Answer a neighbour's message, now or when there is something to tell; its push was taken in before."""
         link = self._links[peer]
         if request.graft and not link.compare_only:
-            link.eager = True
+            self._tree.grafted(link)
         prune = link.prunes and bool(request.push) and bool(link.url)
         link.prunes = False
         if prune:

@@ -116,12 +116,8 @@ class KnownPeers:
         """It proved its key there. Of others that did so at the same place only those last heard of stay (R132)."""
         peer.proven = url
         peer.addresses = with_address(peer.addresses, url, Source.PROVEN)
-        place = self._place_of(url)
-        others = [
-            one
-            for one in self._peers.values()
-            if one is not peer and one.proven and self._place_of(one.proven) == place
-        ]
+        place = peer.proven_place = self._place_of(url)
+        others = [one for one in self._peers.values() if one.proven_place == place and one is not peer]
         may_go = sorted((one for one in others if one.may_go), key=lambda one: one.last_heard_ms or 0)
         for one in may_go[: max(0, len(others) + 1 - peers_per_group_max)]:
             self.forget(one.node_id)

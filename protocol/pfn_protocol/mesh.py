@@ -94,7 +94,7 @@ class Mesh:
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
         for address in restored.peers:
             self._peers.learn(address.node_id, address.url, reached=True)
-        for view in self.links():
+        for view in self.links() if restored.announcements else ():
             said = self._registry.node_statement(view.peer)
             if said is not None and not said.left:
                 self._peers.learn(view.peer, said.url, announced=True)

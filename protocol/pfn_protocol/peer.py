@@ -42,6 +42,7 @@ class Peer:
     joined: bool = False
     pinned: bool = False
     proven: str = ""  # the URL at which it last proved its key, since the start or before it
+    proven_place: str = ""  # whom that URL is counted with
     state: LinkState = LinkState.KNOWN
     outbound: bool = False
     compare_only: bool = False  # of a link: nothing is pushed over it

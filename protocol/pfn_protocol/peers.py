@@ -289,6 +289,8 @@ class Peers(KnownPeers):
             for one in self._peers.values():  # most may be dialled at once: the first of them settles it
                 if (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
                     first_ms = one.next_dial_ms
+                    if first_ms == 0:
+                        break
             dials = dials if first_ms is None else earliest(dials, max(first_ms, wanted_ms))
         askers = [one.last_heard_ms for one in self._linked.values() if not one.url and one.last_heard_ms is not None]
         silence = min(askers) + silent_link_ms_max + 1 if askers else None
@@ -327,18 +329,20 @@ class Peers(KnownPeers):
 
     def _to_dial(self, now_ms: int) -> list[Peer]:
         """Joined nodes always, pinned ones and then others while more links are wanted."""
-        due = [peer for peer in self._peers.values() if peer.next_dial_ms <= now_ms and self._is_dialable(peer)]
-        joined = [peer for peer in due if peer.joined]
+        joined = [one for one in self._joined.values() if one.next_dial_ms <= now_ms and self._is_dialable(one)]
+        links, outbound = self._active()
+        room = min(links_outbound_min, self._wanted) - outbound
+        if self._fill_ms is not None and now_ms >= self._fill_ms:
+            room = max(room, self._wanted - links)
+        room -= len(joined)
+        if room <= 0:
+            return joined
+        due = [one for one in self._peers.values() if one.next_dial_ms <= now_ms and self._is_dialable(one)]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
         others = [peer for peer in due if not (peer.pinned or peer.joined)]
         if others:
             self._rng.shuffle(others)
             others.sort(key=lambda peer: not peer.reached)
-        links, outbound = self._active()
-        room = min(links_outbound_min, self._wanted) - outbound
-        if self._fill_ms is not None and now_ms >= self._fill_ms:
-            room = max(room, self._wanted - links)
-        room = max(0, room - len(joined))
         # Whom all pin cannot be everybody's neighbour, and a graph of random links stays in one piece.
         preferred = pinned[: (room + self._rng.randrange(2)) // 2] if others else pinned
         return joined + (preferred + others + pinned[len(preferred) :])[:room]

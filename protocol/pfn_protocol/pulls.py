@@ -63,6 +63,13 @@ class Pulls:
         self._plan(announcement_id, missing, now_ms + self._wait_ms())
         return True
 
+    def hasten(self, holder: bytes, now_ms: int) -> None:
+        """This neighbour brings news from now on, but not what it told by id before: ask it for that at once."""
+        for announcement_id, missing in self._missing.items():
+            if holder in missing.holders and missing.asked is None and missing.due_ms is not None:
+                missing.holders = {holder: None, **missing.holders}
+                self._plan(announcement_id, missing, min(missing.due_ms, now_ms))
+
     def arrived(self, announcement_id: bytes) -> Missing | None:
         """The body is here. Returns what was known of it while it was waited for."""
         return self._missing.pop(announcement_id, None)

@@ -51,7 +51,7 @@ class Tree:
             late = pulled
             if missing is not None and missing.asked is not None and missing.asked == came_from:
                 late = True
-                self._missed(came_from)
+                self._missed(came_from, now_ms)
             elif came_from is not None and not pulled:
                 self._came_over_the_tree(came_from, missing, now_ms)
             self._remember(entry.id, again_is_too_many=not late and (missing is None or missing.tries == 0))
@@ -77,6 +77,18 @@ class Tree:
         if link.ids:
             self._let_ids_wait(now_ms)
 
+    def grafted(self, link: GossipLink) -> None:
+        """The other side made this link its branch: news goes there, and what it was to be told by id is offered.
+
+        What it pushed along with that came here before, but from now on nothing of the kind comes: no reason to prune.
+        """
+        link.eager = True
+        link.prunes = False
+        for announcement_id in link.ids:
+            link.put_offer(announcement_id)
+        link.ids.clear()
+        self.touched[link.peer] = None
+
     def _let_ids_wait(self, now_ms: int) -> None:
         if self.ids_due_ms is None:
             self.ids_due_ms = now_ms + self._rng.randint(ids_wait_ms_min, ids_wait_ms_max)
@@ -89,14 +101,15 @@ class Tree:
                 link.ids_due = True
                 self.touched[peer] = None
 
-    def _missed(self, peer: bytes) -> None:
+    def _missed(self, peer: bytes, now_ms: int) -> None:
         """The tree did not bring a body that this neighbour had."""
         self._misses += 1
         link = self._links.get(peer)
         if link is not None and not link.compare_only and (self._misses >= misses_before_graft or self._parent is None):
-            self._graft(link)
+            self._graft(link, now_ms)
 
-    def _graft(self, link: GossipLink) -> None:
+    def _graft(self, link: GossipLink, now_ms: int) -> None:
+        self._pulls.hasten(link.peer, now_ms)
         self._misses = 0
         self._parent = link.peer
         link.eager = link.graft = True
@@ -110,7 +123,7 @@ class Tree:
             return
         nearer = self._nearer(missing, now_ms) if missing is not None else None
         if nearer is not None and link.url:
-            self._graft(nearer)
+            self._graft(nearer, now_ms)
             link.prunes = True
             return
         link.eager = True
@@ -118,7 +131,7 @@ class Tree:
 
     def _nearer(self, missing: Missing, now_ms: int) -> GossipLink | None:
         """A neighbour beside the tree that told the id long before the body came."""
-        if now_ms - missing.heard_ms + ids_wait_ms_min < shortcut_hops * self._pulls.hop_delay_ms:
+        if now_ms - missing.heard_ms < max(ids_wait_ms_min, shortcut_hops * self._pulls.hop_delay_ms):
             return None
         link = self._links.get(next(iter(missing.holders), b""))
         return None if link is None or link.eager or not link.url or link.compare_only else link
