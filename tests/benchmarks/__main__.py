@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them")
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
-    parser.add_argument("--nodes", type=int, default=mesh.NODES, help="of mesh: processes")
-    parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases")
+    parser.add_argument("--nodes", type=int, default=mesh.NODES, help="of mesh: processes, two or more")
+    parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
     arguments = parser.parse_args()
     sizes = {"mesh": (arguments.nodes, arguments.announcements), "reconcile": (arguments.items,)}
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
