@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pfn_node.cli import scenarios
 from pfn_node.cli.failing import FAILED, WRONG_USAGE, fail
 from pfn_node.cli.tables import show
 from pfn_node.simulation.figures import Curves, Options, Report, medians, warmup_for
 from pfn_node.simulation.plot import picture
 from pfn_node.simulation.run import Progress, Watcher, run
+from pfn_node.simulation.storm import HOSTILE_PART_MAX
 from pfn_node.simulation.sweep import sweep as run_seeds
 
 NODES_MAX = 10_000
@@ -31,6 +33,7 @@ REDRAW_SECONDS = 0.1
 
 
 def simulate(
+    scenario: Annotated[str, typer.Argument(help="A named scenario; none: a mesh that is measured.")] = "",
     nodes: Annotated[int, typer.Option(min=2, max=NODES_MAX, help="How many nodes.")] = 20,
     seed: Annotated[int, typer.Option(help="Everything that is left to chance follows from it.")] = 1,
     messages: Annotated[int, typer.Option(min=1, max=MESSAGES_MAX, help="Broadcasts that are measured.")] = 20,
@@ -45,8 +48,19 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw how messages spread, as SVG, into this file.")] = None,
     sweep: Annotated[int, typer.Option(min=1, max=SEEDS_MAX, help="Run so many seeds, and show the medians.")] = 1,
+    names: Annotated[bool, typer.Option("--list", help="Show the named scenarios.")] = False,
+    hours: Annotated[float, typer.Option(min=0.0, help="Live so long under all faults at once.")] = 0.0,
+    hostile: Annotated[float, typer.Option(min=0.0, max=HOSTILE_PART_MAX, help="Part of hostile nodes in it.")] = 0.4,
 ) -> None:
     """Run a mesh of real machines in virtual time; exit 1 if something happens that must not, or they never agree."""
+    if names:
+        scenarios.show_names(as_json)
+    elif scenario:
+        scenarios.play(scenario, seed, as_json)
+    elif hours:
+        scenarios.weather(hours, nodes, hostile, seed, as_json)
+    if names or scenario or hours:
+        return
     try:
         options = Options(nodes, seed, messages, warmup_for(nodes) if warmup is None else warmup, loss, churn, interval)
     except ValueError as error:

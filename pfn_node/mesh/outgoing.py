@@ -131,9 +131,10 @@ class Outgoing:
     async def _answered_in_time(self, request: SendRequest, waits: int) -> AnswerReceived:
         """Ask, and note whether the node lets the request run out. Raises what `_exchange` does, and TooSlowError."""
         impatient = request.peer in self._unanswered and not waits
+        patience = REQUEST_SECONDS_MAX + waits if request.patience_ms is None else request.patience_ms / 1000
         began = trio.current_time()
         try:
-            with trio.fail_after(IMPATIENT_SECONDS if impatient else REQUEST_SECONDS_MAX + waits):
+            with trio.fail_after(min(IMPATIENT_SECONDS, patience) if impatient else patience):
                 answer = await self._exchange(request, waits)
         except (trio.TooSlowError, trio.Cancelled):
             if trio.current_time() - began >= IMPATIENT_SECONDS:

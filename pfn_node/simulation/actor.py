@@ -44,11 +44,12 @@ from pfn_protocol.messages import PeerAddress, Request
 from pfn_protocol.sketch import build_cells
 
 if TYPE_CHECKING:
-    from pfn_node.simulation.carrying import Exchange
     from pfn_node.simulation.network import Network
 
 # How long the cells of a sketch are in the making.
 BUILD_MS = 20
+# The clock may be set back or ahead while a node sleeps until a moment of it; the engine looks at least this often.
+CLOCK_CHECK_MS = 10_000
 _TIME_PASSED = TimePassed()
 
 
@@ -64,6 +65,8 @@ class Node:
     blocked: tuple[bytes, ...] = ()
     joined: dict[bytes, str] = field(default_factory=dict)
     clock_ahead_ms: int = 0
+    software: str = "test/1"
+    features: tuple[str, ...] = ()
     up: bool = False
     is_silent: bool = False  # while down: its whole machine is gone, so nobody is even refused
     incarnation: int = 0
@@ -75,7 +78,6 @@ class Node:
     answers: list[SendAnswer] = field(default_factory=list)
     builds: list[BuildPrefix] = field(default_factory=list)
     next_turn: int = 0  # the first turn of its machine that no request has taken
-    answering: "Exchange | None" = None  # whose answer it deals with just now
     id: bytes = field(init=False)
     number: int = field(init=False)  # the how-manieth of the network
     salt: int = field(init=False)  # what its distance to others follows from
@@ -110,7 +112,7 @@ class Node:
         peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
         restored = Restored(tuple(self.kept.values()), peers, self.pins, self.blocked, self.last)
         network = self.network
-        options = MeshOptions(self.url, "test/1", (), status_every_ms=network.status_every_ms)
+        options = MeshOptions(self.url, self.software, self.features, status_every_ms=network.status_every_ms)
         rng = Random(f"{network.seed} {self.name} {self.incarnation}")
         accept = network.carrying.accept
         self._mesh = Mesh(self.key, MESH, options, rng, restored, self.now_ms, accept=accept, announce=self._announce)
@@ -160,7 +162,10 @@ class Node:
         """Something happened to it; what the machine decides is done."""
         if self.up:
             assert self._mesh is not None, "who is up was started"
-            self.perform(self._mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms))
+            effects = self._mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms)
+            self.perform(effects)
+            if self.network.watch is not None:
+                self.network.watch.after(self, event, effects)
 
     # What can be seen from outside.
 
@@ -304,7 +309,7 @@ class Node:
         agenda = self.network.agenda
         if wake_ms <= agenda.now_ms:
             raise InvariantBroken(f"{self.name} wants to be woken in the past")
-        self._wake_ms = wake_ms
+        self._wake_ms = wake_ms = min(wake_ms, agenda.now_ms + CLOCK_CHECK_MS)
         agenda.put(wake_ms, self._ring, wake_ms)
 
     def _ring(self, wake_ms: int) -> None:

@@ -1,9 +1,9 @@
 """The two ways in which messages travel: sealed, as the bytes of the wire, or plain, as the objects that they say.
 
 Sealed, each message is really encoded, signed, opened and checked, and repeats are known by their nonces. Plain, the
-messages pass as they are, their bytes are only counted, and an announcement is opened once for all nodes of the
-process: what follows from its bytes is the same everywhere. Everything else is the same either way, so a run has the
-same course and the same figures.
+messages pass as they are, their bytes are only counted (gossip's always, others' while bytes are measured), and an
+announcement is opened once for all nodes of the process: what follows from its bytes is the same everywhere. Everything
+else is the same either way, so a run has the same course and the same figures.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +13,7 @@ from pfn_node.simulation.world import MESH, InvariantBroken
 from pfn_protocol import acceptance
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.errors import Refusal, Severity
-from pfn_protocol.limits import nonce_bytes
+from pfn_protocol.limits import nonce_bytes, skew_ms_max
 from pfn_protocol.message_fields import open_answer, seal_answer, seal_request
 from pfn_protocol.messages import Answer, FetchAnswer, GossipAnswer, GossipRequest, Request, SnapshotAnswer
 
@@ -31,9 +31,7 @@ class Exchange:
 
     # Most exchanges leave these as they are.
     answer_ids: tuple[bytes, ...] = ()
-    of_round = False  # whether it is a question of a reconciliation
-    followed = False  # whether the round went on after it
-    heard = False
+    heard = 0  # the incarnation of the receiver that heard it; what was restarted has forgotten what it heard
     watched = False  # whether its deadline stands in the agenda
     done = False
     answer: object = None  # what is carried back
@@ -56,7 +54,10 @@ class Exchange:
 class Carrying(Protocol):
     """A way to travel. What is carried is kept in the exchange; sizes are in bytes, envelope included."""
 
-    accept: "Accept"
+    @property
+    def accept(self) -> "Accept":
+        """How the nodes open announcements."""
+        ...
 
     def send_request(self, exchange: Exchange, message: Request) -> int: ...
 
@@ -109,7 +110,9 @@ class Plain:
     """As objects."""
 
     def __init__(self) -> None:
-        self._sizes = MessageBytes()
+        sizes = MessageBytes()
+        self._request_bytes = sizes.of_request
+        self._answer_bytes = sizes.of_answer
         self._verified: dict[bytes, AcceptedAnnouncement] = {}
 
     def accept(self, raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
@@ -125,18 +128,23 @@ class Plain:
 
     def send_request(self, exchange: Exchange, message: Request) -> int:
         exchange.request = message
-        return self._sizes.of_request(message)
+        is_counted = type(message) is GossipRequest or exchange.sender.network.measures.is_open
+        return self._request_bytes(message) if is_counted else 0
 
     def open_request(self, exchange: Exchange) -> Request:
-        if exchange.heard:
+        if exchange.receiver is not None and exchange.heard == exchange.receiver.incarnation:
             raise Refusal("R74", "This request was here before.", Severity.HARMLESS)
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
             raise Refusal("R72", "the request is signed for another node than this one")
+        ahead_ms = exchange.sender.now_ms - exchange.receiver.now_ms
+        if abs(ahead_ms) > skew_ms_max:
+            raise Refusal("R73", "the clocks differ", Severity.HARMLESS)
         return exchange.request  # type: ignore[return-value]
 
     def send_answer(self, exchange: Exchange, message: Answer) -> int:
         exchange.answer = message
-        return self._sizes.of_answer(message)
+        is_counted = type(message) is GossipAnswer or exchange.sender.network.measures.is_open
+        return self._answer_bytes(message) if is_counted else 0
 
     def open_answer(self, exchange: Exchange) -> Answer:
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
@@ -148,11 +156,6 @@ def with_bodies(message: Request, bodies: tuple[bytes, ...]) -> Request:
     """The request with the announcements that it shall carry."""
     assert type(message) is GossipRequest, "only gossip pushes bodies in a request"
     return GossipRequest(bodies, message.have, message.status, message.wait_seconds, message.offer, message.graft)
-
-
-def without_status(message: GossipRequest) -> GossipRequest:
-    """The request without how the sender's set stands; then its answer does not say it either."""
-    return GossipRequest(message.push, message.have, None, message.wait_seconds, message.offer, message.graft)
 
 
 def answer_with_bodies(message: Answer, bodies: tuple[bytes, ...]) -> Answer:

@@ -127,7 +127,6 @@ def count_pushed(measures: Measures, living: Sequence[int]) -> Pushed:
         counts = Counter(broadcast.copies[node] for node in others)
         copies.append(sum(number * often for number, often in counts.items()))
         histogram += counts
-        histogram[0] += counts[0]
     others_each = len(living) - 1
     pairs = others_each * len(broadcasts)
     return Pushed(

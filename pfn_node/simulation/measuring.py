@@ -14,12 +14,11 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pfn_protocol.effects import SendRequest
-from pfn_protocol.messages import AuthorsRequest, CellsRequest, FetchRequest, IdsRequest, SnapshotRequest
+from pfn_protocol.limits import digest_bytes
+from pfn_protocol.messages import FetchRequest, GossipRequest, Request
 
 if TYPE_CHECKING:
     from pfn_node.simulation.actor import Node
-    from pfn_node.simulation.carrying import Exchange
 
 _NOT_YET = -1
 
@@ -93,26 +92,12 @@ class Measures:
         for body in bodies:
             self.control_bytes -= len(body)
 
-    @staticmethod
-    def is_of_round(effect: SendRequest, cause: "Exchange | None") -> bool:
-        """Whether this request is a question of a reconciliation. `cause` is the exchange whose answer led to it.
 
-        A fetch is one if it follows, as the first question to the same neighbour, from the answer to such a question;
-        every other fetch is a pull.
-        """
-        message = effect.message
-        if isinstance(message, AuthorsRequest | IdsRequest | CellsRequest):
-            of_round = True
-        elif isinstance(message, SnapshotRequest):
-            of_round = not message.author  # otherwise a node reads back what it said itself
-        else:
-            of_round = (
-                isinstance(message, FetchRequest)
-                and cause is not None
-                and cause.of_round
-                and not cause.followed
-                and cause.effect.peer == effect.peer
-            )
-        if of_round and cause is not None and cause.effect.peer == effect.peer:
-            cause.followed = True
-        return of_round
+def is_of_push(message: Request) -> bool:
+    """Whether what the answer to this brings belongs to the push: gossip, or a pull of what gossip told by its id.
+
+    Gossip tells whole ids. Reconciliation learns shortened ones, by cells and by pages of ids, and fetches by those.
+    """
+    if type(message) is FetchRequest:
+        return all(len(one) == digest_bytes for one in message.ids)
+    return type(message) is GossipRequest

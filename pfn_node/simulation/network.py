@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 from random import Random
+from typing import TYPE_CHECKING
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.agenda import Agenda
@@ -33,10 +34,9 @@ from pfn_node.simulation.carrying import (
     Sealed,
     answer_with_bodies,
     with_bodies,
-    without_status,
 )
 from pfn_node.simulation.faults import Faults
-from pfn_node.simulation.measuring import Measures
+from pfn_node.simulation.measuring import Measures, is_of_push
 from pfn_node.simulation.trace import Trace
 from pfn_node.simulation.world import START_MS, InvariantBroken, key_of
 from pfn_protocol.announcements import AcceptedAnnouncement
@@ -44,7 +44,10 @@ from pfn_protocol.effects import SendAnswer, SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable, RequestReceived
 from pfn_protocol.limits import status_interval_ms, wait_seconds_max
-from pfn_protocol.messages import Answer, FetchRequest, GossipRequest, RefusedAnswer
+from pfn_protocol.messages import Answer, GossipRequest, RefusedAnswer
+
+if TYPE_CHECKING:
+    from pfn_node.simulation.invariants import Watch
 
 # How long a sender waits for an answer; a hanging request may take its own time on top of it.
 ANSWER_MS_MAX = 5_000
@@ -66,8 +69,9 @@ Reply = Callable[[Answer, tuple[bytes, ...]], None]
 class Network:
     """Delivers between the nodes, in virtual time, as well as its faults allow.
 
-    `status_every_ms` is how often neighbours tell each other how their sets stand. Without `self_announcing` the nodes
-    say nothing about themselves. `answer_ms_max` is how long a sender waits.
+    `status_every_ms` is how often neighbours tell each other how their sets stand; None: only when that is wanted.
+    Without `self_announcing` the nodes say nothing about themselves. `answer_ms_max` is how long a sender waits that
+    does not say.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Network:
         answer_ms_max: int = ANSWER_MS_MAX,
     ) -> None:
         self.seed = seed
-        self.faults = faults or Faults()
+        self._faults = faults or Faults()
         self.measures = measures or Measures()
         self.carrying: Carrying = Sealed() if sealed else Plain()
         self.status_every_ms = status_every_ms
@@ -91,11 +95,12 @@ class Network:
         self.rng = Random(f"network {seed}")
         self.agenda = Agenda(START_MS)
         self.trace = Trace()
+        self._note = self.trace.note
+        self._put = self.agenda.put
         self.nodes: dict[str, Node] = {}
         self.eavesdropper: Callable[[Node, str, bytes], None] | None = None  # hears each sealed request to a node
-        # Otherwise nobody looks into others' sets: statuses are left out of what is carried, and who asks is put off.
-        self.comparing = True
         self.records = True  # whether nodes remember what they sent; long runs need the memory for themselves
+        self.watch: Watch | None = None  # sees every turn of every node
         self._by_url: dict[str, Node] = {}
         self._numbers = count(1)
         self._places: dict[tuple[bytes, int, int], bytes] = {}
@@ -121,6 +126,17 @@ class Network:
         return node
 
     # Faults.
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong from now on. Clocks jump when it is set."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        former, self._faults = self._faults, faults
+        for name, node in self.nodes.items():
+            node.clock_ahead_ms += faults.clocks_ahead_ms.get(name, 0) - former.clocks_ahead_ms.get(name, 0)
 
     def cut(self, one: Node, other: Node) -> None:
         """No request between the two arrives any more."""
@@ -171,7 +187,7 @@ class Network:
 
     def later(self, delay_ms: int, action: Callable[[], None]) -> None:
         """Put something into the agenda."""
-        self.agenda.put(self.now_ms + delay_ms, _call, action)
+        self._put(self.now_ms + delay_ms, _call, action)
 
     # What can be seen from outside.
 
@@ -206,43 +222,45 @@ class Network:
         """A machine wants a request to be sent."""
         if self.records:
             sender.sent.append(effect)
-        message = effect.message
-        receiver = self._by_url.get(effect.url)
-        if receiver is None or receiver.url != effect.url:
-            receiver = self._at(effect.url)
-        exchange = Exchange(next(self._numbers), sender, receiver, effect)
-        patience_ms = self.answer_ms_max
-        if type(message) is not GossipRequest:
-            exchange.of_round = self.measures.is_of_round(effect, sender.answering)
-        else:
-            if message.wait_seconds:
-                patience_ms = HANGING_ANSWER_MS_MAX
-            if message.status is not None and not self.comparing:
-                message = without_status(message)
+        exchange, faults = self._exchange(sender, effect), self.faults
+        message, receiver = effect.message, exchange.receiver
         if effect.bodies:
             message = with_bodies(message, sender.bodies(effect.bodies))
         size = self.carrying.send_request(exchange, message)
         now_ms = self.agenda.now_ms
-        exchange.deadline_ms = now_ms + patience_ms
-        exchange.delay_ms = delay_ms = self._delay_ms(sender, receiver or sender)
-        if receiver is None or not receiver.up or self._is_cut(sender, receiver):
-            self.trace.note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
+        is_cut = (faults.cuts or faults.islands) and receiver and not faults.connects(sender.name, receiver.name)
+        if receiver is None or not receiver.up or is_cut:
+            self._note((now_ms, _UNCONNECTED, sender.number, receiver.number if receiver else -1, size))
             self._fail_unconnected(exchange)
             return
         if self.measures.is_open:
-            self.measures.sent(size, message.push if effect.bodies and type(message) is GossipRequest else ())
+            self.measures.sent(size, sender.bodies(effect.bodies) if effect.bodies else ())
         if self.eavesdropper is not None and isinstance(exchange.request, bytes):
             self.eavesdropper(receiver, message.path, exchange.request)
-        faults = self.faults
-        twice = faults.duplication and self.rng.random() < faults.duplication
-        if twice:
-            self.agenda.put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
+        if faults.duplication and self.rng.random() < faults.duplication:
+            self._put(now_ms + self.rng.randint(*faults.delay_ms), self._arrive, exchange)
         if faults.loss and self.rng.random() < faults.loss:
-            self.trace.note((now_ms, _LOST, sender.number, receiver.number, size))
+            self._note((now_ms, _LOST, sender.number, receiver.number, size))
             self._watch(exchange)
         else:
-            self.trace.note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            self.agenda.put(now_ms + delay_ms, self._arrive, exchange)
+            self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
+            self._put(now_ms + exchange.delay_ms + faults.draw_late_ms(self.rng), self._arrive, exchange)
+
+    def _exchange(self, sender: Node, effect: SendRequest) -> Exchange:
+        """How a request is on its way, until its answer has come back."""
+        receiver = self._by_url.get(effect.url)
+        if receiver is None or receiver.url != effect.url:
+            receiver = self._at(effect.url)
+        exchange = Exchange(next(self._numbers), sender, receiver, effect)
+        least_ms, most_ms = self.faults.delay_ms
+        # What a pair needs for one way follows from the two.
+        mixed = sender.salt * (receiver or sender).salt >> 20
+        exchange.delay_ms = least_ms + mixed % (most_ms - least_ms + 1)
+        exchange.deadline_ms = self.agenda.now_ms + (effect.patience_ms or self.answer_ms_max)
+        message = effect.message
+        if type(message) is GossipRequest and message.wait_seconds:
+            exchange.deadline_ms = self.agenda.now_ms + HANGING_ANSWER_MS_MAX
+        return exchange
 
     def _arrive(self, exchange: Exchange) -> None:
         """The request is at the receiver's door."""
@@ -251,12 +269,9 @@ class Network:
         if not receiver.up:
             self._fail_unconnected(exchange)
             return
-        if exchange.of_round and not self.comparing:
-            self._refuse(exchange, receiver, _BUSY, "Sets are not compared now.")
-            return
         turn = self.agenda.now_ms * EVENTS_PER_MS
         waiting = receiver.next_turn - turn
-        if waiting >= REQUESTS_WAITING_MAX:
+        if waiting >= REQUESTS_WAITING_MAX or self._faults.refuses(receiver.name, self.rng):
             self._refuse(exchange, receiver, _BUSY, "This node has too many requests to answer; try again later.")
             return
         receiver.next_turn = max(turn, receiver.next_turn) + 1
@@ -265,7 +280,7 @@ class Network:
         else:
             self._watch(exchange)
             moment_ms = self.agenda.now_ms + waiting // EVENTS_PER_MS
-            self.agenda.put(moment_ms, self._take_turn, (exchange, receiver.incarnation))
+            self._put(moment_ms, self._take_turn, (exchange, receiver.incarnation))
 
     def _refuse(self, exchange: Exchange, receiver: Node, rule: str, sentence: str) -> None:
         self._answer(exchange, RefusedAnswer(rule, sentence, receiver.now_ms), ())
@@ -285,8 +300,9 @@ class Network:
                 self._refuse(exchange, receiver, refusal.rule, refusal.sentence)
             return
         if exchange.heard:
-            raise InvariantBroken(f"{receiver.name} hears a request twice (seed {self.seed})")
-        exchange.heard = True
+            receiver.report(RequestReceived(self.expect(lambda answer, ids: None), exchange.sender.id, message))
+            return
+        exchange.heard = receiver.incarnation
         number = exchange.number
         self._replies[number] = exchange
         receiver.report(RequestReceived(number, exchange.sender.id, message))
@@ -321,14 +337,14 @@ class Network:
         if self.measures.is_open:
             self.measures.sent(size, receiver.bodies(ids) if ids else ())
         now_ms = self.agenda.now_ms
-        arrival_ms = now_ms + exchange.delay_ms
+        arrival_ms = now_ms + exchange.delay_ms + self._faults.draw_late_ms(self.rng, receiver.name)
         if arrival_ms >= exchange.deadline_ms or (self.faults.loss and self.rng.random() < self.faults.loss):
-            self.trace.note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
+            self._note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
             self._watch(exchange)
             return
-        self.trace.note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
+        self._note((now_ms, _ANSWER, receiver.number, exchange.sender.number, size))
         exchange.answer_ids = ids
-        self.agenda.put(arrival_ms, self._answered, exchange)
+        self._put(arrival_ms, self._answered, exchange)
 
     def _answered(self, exchange: Exchange) -> None:
         sender, effect = exchange.sender, exchange.effect
@@ -340,12 +356,10 @@ class Network:
         except Refusal as refusal:
             sender.report(PeerUnreachable(effect.request_id, effect.peer, refusal.sentence))
             return
-        sender.answering = exchange
         sender.report(AnswerReceived(effect.request_id, effect.peer, answer))
-        sender.answering = None
         receiver = exchange.receiver
         if exchange.answer_ids and self.measures.is_open and receiver is not None:
-            pushed = not exchange.of_round and type(effect.message) in (GossipRequest, FetchRequest)
+            pushed = is_of_push(effect.message)
             self.measures.carried(receiver, sender, exchange.answer_ids, self.agenda.now_ms, pushed=pushed)
 
     # What comes to nothing.
@@ -356,13 +370,13 @@ class Network:
         if receiver is not None and not receiver.up and receiver.is_silent:
             self._watch(exchange)
         else:
-            self.agenda.put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
+            self._put(self.agenda.now_ms + exchange.delay_ms, self._fail, exchange)
 
     def _watch(self, exchange: Exchange) -> None:
         """Its sender may wait in vain. Most requests are answered, so their deadlines are nothing that happens."""
         if not exchange.watched:
             exchange.watched = True
-            self.agenda.put(exchange.deadline_ms, self._time_out, exchange)
+            self._put(exchange.deadline_ms, self._time_out, exchange)
 
     def _fail(self, exchange: Exchange) -> None:
         self._report_failure(exchange, "no connection")
@@ -380,21 +394,12 @@ class Network:
 
     # Paths.
 
-    def _is_cut(self, sender: Node, receiver: Node) -> bool:
-        faults = self.faults
-        return bool(faults.cuts or faults.islands) and not faults.connects(sender.name, receiver.name)
-
     def _at(self, url: str) -> Node | None:
         """Who is at this URL. Nodes may move, so what was found once is only a hint."""
         node = next((one for one in self.nodes.values() if one.url == url), None)
         if node is not None:
             self._by_url[url] = node
         return node
-
-    def _delay_ms(self, one: Node, other: Node) -> int:
-        """What a pair needs for one way; it follows from the two."""
-        least, most = self.faults.delay_ms
-        return least + (one.salt * other.salt >> 20) % (most - least + 1)
 
 
 def _call(action: Callable[[], None]) -> None:

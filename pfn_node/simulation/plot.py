@@ -55,6 +55,7 @@ def _coverage(curves: Curves, left: int, top: int) -> list[str]:
         arrived += count
         y = top + _PANEL_HEIGHT * (1 - part(arrived, curves.pairs))
         points.append(f"{left + _PANEL_WIDTH * moment / end_ms:.1f},{y:.1f}")
+    points.append(f"{left + _PANEL_WIDTH},{points[-1].partition(',')[2]}")
     drawn.append(f'<polyline class="curve" points="{" ".join(points)}"/>')
     return drawn
 

@@ -40,7 +40,7 @@ DELAY_MS = (10, 100)
 ADDRESSES_KNOWN = 16
 STARTING_MS = 1_000
 # Nodes link, and read back what neighbours remember, in this time.
-LINKING_SECONDS = 40
+LINKING_SECONDS = 15
 # After the last broadcast: pulls for what was lost, one after the other.
 SETTLING_SECONDS = 20
 COMPARING_SECONDS = 30
@@ -50,8 +50,8 @@ HEALING_SECONDS = 10
 HEALED_SECONDS_MAX = 660
 HEALED_NODES_MAX = 1_000
 SEALED_NODES_MAX = 50
-# How long a sender waits; a production node waits up to ten seconds.
-ANSWER_MS_MAX = 1_000
+# How long a production node waits for what is no part of the tree.
+ANSWER_MS_MAX = 10_000
 # Cycles of objects are looked for so often only; the machines make none.
 COLLECT_EVENTS = 20_000_000
 
@@ -101,7 +101,6 @@ class Run:
             answer_ms_max=ANSWER_MS_MAX,
         )
         self.network.records = False
-        self.network.comparing = False
         self._rng = Random(f"run {options.seed}")
 
     def play(self) -> None:
@@ -153,7 +152,6 @@ class Run:
 
     def _compare(self) -> None:
         self._phase = "compare"
-        self.network.comparing = True
         up = {node.id: node for node in self._living}
         for node in self._living:
             neighbours = [view.peer for view in node.mesh.links() if view.state == "linked" and view.peer in up]

@@ -1,8 +1,8 @@
-"""Noticing that this node's clock is wrong, before nobody listens to it any more."""
+"""Noticing that this node's clock is wrong, before nobody listens to it any more, and that it was set back."""
 
 from pfn_protocol.effects import RaiseAlert
 from pfn_protocol.identity import did_key, short_did
-from pfn_protocol.limits import skew_ms_max
+from pfn_protocol.limits import clock_set_back_ms_min, skew_ms_max
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.peer import Peer
 
@@ -13,6 +13,12 @@ class ClockCheck:
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
         self._alerted = False
+        self._latest_ms = 0
+
+    def was_set_back(self, now_ms: int) -> bool:
+        """Whether the clock shows much less than before: then whatever was planned by it lies too far ahead (R135)."""
+        before_ms, self._latest_ms = self._latest_ms, now_ms
+        return now_ms < before_ms - clock_set_back_ms_min
 
     def check(self, peer: Peer, their_now_ms: int, now_ms: int) -> None:
         """A node that the operator trusts has another time: one of the two clocks is wrong, probably this one."""

@@ -153,7 +153,7 @@ class Comparison:
     def agrees(self, registry: Registry, now_ms: int) -> bool:
         """Whether both sets are the same, but for the difference that is known to stay."""
         mine, theirs = self.link_set.status(), self.their_status
-        if theirs is None or mine == theirs:
+        if theirs is None or self.is_same():
             return True
         if mine.scope != theirs.scope or now_ms >= self.unresolved_until_ms:
             return False

@@ -60,6 +60,7 @@ class SendRequest:
     url: str
     message: Request
     bodies: tuple[bytes, ...] = ()
+    patience_ms: int | None = None  # after so long without an answer it has come to nothing; None: as others do
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,7 +292,9 @@ class Gossip:
         is_free = {peer: link.pulling is None for peer, link in self._links.items() if link.url}
         for peer, ids in self._pulls.take_due(now_ms, is_free).items():
             link = self._links[peer]
-            link.pulling = self._outgoing.request(peer, link.url, FetchRequest(tuple(ids)), now_ms)
+            link.pulling = self._outgoing.request(
+                peer, link.url, FetchRequest(tuple(ids)), now_ms, (), link.patience_ms(first=True)
+            )
             self._fetches[link.pulling] = None
 
     def _end_pull(self, in_flight: InFlight) -> None:
@@ -325,7 +327,7 @@ class Gossip:
             link.status_due_ms = self._next_status_ms(now_ms)
         message = GossipRequest((), ids, status, 0, offers, link.graft)
         link.graft = False
-        link.pushing = self._outgoing.request(link.peer, link.url, message, now_ms, bodies)
+        link.pushing = self._outgoing.request(link.peer, link.url, message, now_ms, bodies, link.patience_ms())
         return len(bodies)
 
     def _answer_waiting(self, link: GossipLink) -> int:

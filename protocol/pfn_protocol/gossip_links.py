@@ -4,7 +4,15 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
 
-from pfn_protocol.limits import gossip_push_max, offered_ids_max, outbox_ids_max, push_bytes_max
+from pfn_protocol.limits import (
+    gossip_push_max,
+    offered_ids_max,
+    outbox_ids_max,
+    push_bytes_max,
+    push_patience_ms_max,
+    push_patience_ms_min,
+    push_patience_round_trips,
+)
 from pfn_protocol.registry import Registry
 
 
@@ -63,6 +71,14 @@ class GossipLink:
         for announcement_id in self.bodies:
             self.put_id(announcement_id)
         self.bodies.clear()
+
+    def patience_ms(self, *, first: bool = False) -> int:
+        """How long an answer over this link is waited for: some round trips, twice as many after each failure.
+
+        `first`: as long as without failures, since another neighbour is asked after this one.
+        """
+        first_ms = max(push_patience_ms_min, push_patience_round_trips * (self.round_trip_ms or 0))
+        return min(push_patience_ms_max, first_ms if first else first_ms << min(self.failures, 4))
 
     def has_news(self) -> bool:
         """Whether something is to go as soon as it can; everything else goes with it."""

@@ -47,6 +47,8 @@ source_lifetime_ms: Final = 7 * 86_400_000
 mirror_lifetime_ms: Final = 86_400_000
 # How far the stored last seq may lie ahead of the clock before a new epoch is begun (a clock was wrong once).
 clock_behind_ms_max: Final = 300_000
+# A clock that is set back by this or more made plans that lie too far ahead; by less, they are only a little late.
+clock_set_back_ms_min: Final = 10_000
 
 # A registry entry's host, path and port; browsers and servers take 2,000, directories rarely show more than 100.
 url_chars_max: Final = 512
@@ -214,12 +216,17 @@ statements_waiting_max: Final = 8_192
 outbox_ids_max: Final = 1_024
 # Bodies in one message; the ids and the envelope come on top of it, up to gossip_bytes_max.
 push_bytes_max: Final = 229_376
+# A message of the tree that gets no answer blocks its link: it is waited for as long as four round trips, a second at
+# least, and twice as long after each failure in a row, for the other side may be slow.
+push_patience_round_trips: Final = 4
+push_patience_ms_min: Final = 1_000
+push_patience_ms_max: Final = 10_000
 # Ids offered in one message, and ids told in one: with the bodies they fit gossip_bytes_max.
 offered_ids_max: Final = 256
 # Ids wait for a message to go with, and for the neighbour to tell them first: as long as chance says between these two.
 # Neighbours get news within one hop's delay of each other, so if they waited equally long both would tell, in vain.
 ids_wait_ms_min: Final = 100
-ids_wait_ms_max: Final = 600
+ids_wait_ms_max: Final = 1_000
 # Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for. If a fifth
 # of all requests and of all answers is lost, twelve attempts fail once in 200,000 times.
 pulls_waiting_max: Final = 4_096

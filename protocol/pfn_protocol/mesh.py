@@ -139,6 +139,8 @@ class Mesh:
 
     def handle(self, event: events.Event, now_ms: int) -> list[Effect]:
         """Something happened at `now_ms` (milliseconds since 1970). Returns what is to be done, in this order."""
+        if self._clock.was_set_back(now_ms):
+            self._on_clock_set_back(now_ms)
         self._only_gossip = False
         match event:
             case events.StatementMade():
@@ -273,12 +275,14 @@ class Mesh:
         if in_flight is None or peer is None or self._stopped:
             return
         self._peers.answered(peer, in_flight, now_ms)
+        asked, said = in_flight.message, event.message
+        if isinstance(asked, messages.GossipRequest) and isinstance(said, messages.GossipAnswer):  # most are
+            self._on_gossip_answered(peer, in_flight, said, said.status or asked.status, now_ms)
+            return
         is_honest = True
-        match in_flight.message, event.message:
+        match asked, said:
             case messages.LinkRequest(), messages.LinkAnswer() as answer:
-                self._on_link_answered(peer, in_flight.message, answer, now_ms)
-            case messages.GossipRequest(status=told), messages.GossipAnswer() as answer:
-                self._on_gossip_answered(peer, in_flight, answer, answer.status or told, now_ms)
+                self._on_link_answered(peer, asked, answer, now_ms)
             case messages.FetchRequest(), messages.FetchAnswer() as answer:
                 self._on_fetch_answered(peer, in_flight, answer, now_ms)
             case messages.AuthorsRequest(), messages.AuthorsAnswer() as answer:
@@ -408,6 +412,12 @@ class Mesh:
         """Neighbours may have announcements of the newly admitted: compare the sets at once."""
         self._reconciliation.be_eager()
         self._gossip.ask_status(now_ms)
+
+    def _on_clock_set_back(self, now_ms: int) -> None:
+        """What was planned lies too far ahead: links are made anew, as after a restart (R135)."""
+        for peer_id in self._peers.clock_set_back(now_ms):
+            self._links.closed(peer_id, now_ms)
+        self._own.clock_set_back(now_ms)
 
     def _on_shutdown_requested(self, now_ms: int) -> None:
         self._stopped = True

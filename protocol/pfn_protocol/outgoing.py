@@ -33,20 +33,29 @@ class Outgoing:
         """Decide one thing more."""
         self._effects.append(effect)
 
-    def request(self, peer: bytes, url: str, message: Request, now_ms: int, bodies: tuple[bytes, ...] = ()) -> int:
+    def request(
+        self,
+        peer: bytes,
+        url: str,
+        message: Request,
+        now_ms: int,
+        bodies: tuple[bytes, ...] = (),
+        patience_ms: int | None = None,
+    ) -> int:
         """Send a request, and remember it until `take` is called with the number that is returned."""
         self._last_request_id += 1
         request_id = self._last_request_id
         self._in_flight[request_id] = InFlight(request_id, peer, url, message, bodies, now_ms)
-        self._effects.append(SendRequest(request_id, peer, url, message, bodies))
+        self._effects.append(SendRequest(request_id, peer, url, message, bodies, patience_ms))
         return request_id
 
     def take(self, request_id: int, peer: bytes) -> InFlight | None:
         """The request that this is the outcome of; None if there is none, or none to this peer."""
-        known = self._in_flight.get(request_id)
-        if known is None or known.peer != peer:
+        known = self._in_flight.pop(request_id, None)
+        if known is not None and known.peer != peer:
+            self._in_flight[request_id] = known
             return None
-        return self._in_flight.pop(request_id)
+        return known
 
     @property
     def last_request_id(self) -> int:

@@ -1,8 +1,8 @@
 """What this node says itself: its place in its own order, and how it never contradicts itself.
 
-Every own announcement gets (epoch, seq) with seq = max(last + 1, now), is kept, and only then told. A stored last seq
-that lies far ahead of the clock comes from a wrong clock; then a new epoch begins, or one minute of it would mute the
-node for a year.
+Every own announcement gets (epoch, seq) with seq = max(last + 1, now), is kept, and only then told. A last seq that
+lies far ahead of the clock comes from a wrong clock; then a new epoch begins, or one minute of it would mute the node
+for a year.
 
 A node whose data came back from a backup has forgotten what it said since. So before its first announcement after a
 start it reads its own slots back from a few neighbours, for some seconds at most, and goes on from the greatest place
@@ -135,6 +135,12 @@ class OwnAnnouncements:
         """Pins or sponsored nodes changed: say so within a second."""
         self._node_due_ms = earliest(self._node_due_ms, now_ms + node_change_wait_ms)
 
+    def clock_set_back(self, now_ms: int) -> None:
+        """What was planned lies too far ahead, and the node announcement may lie where nobody takes it in yet."""
+        if self._ready_by_ms is not None:
+            self._ready_by_ms = min(self._ready_by_ms, now_ms + read_back_ms_max)
+        self.relations_changed(now_ms)
+
     def settle(self, now_ms: int, *, links_pending: bool) -> list[Entry]:
         """Do what is due: begin to speak, renew the node announcement. Returns what is to be told."""
         if (self._read_back and not self._read_back_over) or self._ready_by_ms is not None:
@@ -194,7 +200,10 @@ class OwnAnnouncements:
                 if self._read_back_over and announcement.seq > self._started_ms:
                     self._mute()
                 self._last = _within_clock(place, now_ms)
-            told += self._kept(self._intake.keep(announcement), announcement.id)
+            kept = self._kept(self._intake.keep(announcement), announcement.id)
+            if kept and announcement.kind is Kind.NODE:
+                self.relations_changed(now_ms)  # it stands above what was said since the start, and is out of date
+            told += kept
         return told
 
     def _ask(self, peer: bytes, url: str, after: bytes, now_ms: int) -> None:
@@ -220,7 +229,8 @@ class OwnAnnouncements:
     def _announce(self, statement: Statement, now_ms: int) -> list[Entry]:
         if self._muted:
             return []
-        epoch, seq = self._last[0], max(self._last[1] + 1, now_ms)
+        epoch, last_seq = _within_clock(self._last, now_ms)
+        seq = max(last_seq + 1, now_ms)
         try:
             announcement = self._sign(self._key, self._mesh, self._naming_first(statement), epoch, seq)
         except Refusal as refusal:

@@ -228,6 +228,20 @@ class Peers(KnownPeers):
             self.close(peer, now_ms)
         return [peer.node_id for peer in gone]
 
+    def clock_set_back(self, now_ms: int) -> list[bytes]:
+        """Every moment that was planned lies too far ahead: all links end, and are asked for anew. Returns whose."""
+        linked = self.linked()
+        for peer in linked:
+            self.close(peer, now_ms)
+        for peer in self._peers.values():
+            peer.next_dial_ms = min(peer.next_dial_ms, now_ms + dial_again_ms_max)
+            peer.shunned_until_ms = min(peer.shunned_until_ms, now_ms + shunned_ms)
+            peer.last_heard_ms = earliest(peer.last_heard_ms, now_ms)
+            peer.failing_since_ms = None
+        self._shuffle_ms = None  # `dial` begins as after a start
+        self._changed = True
+        return [peer.node_id for peer in linked]
+
     def stop(self) -> None:
         """Take no links any more; whoever stops the machine no longer calls `dial`."""
         self._stopped = True
@@ -271,8 +285,11 @@ class Peers(KnownPeers):
             if self._is_dialable(peer):
                 dials = earliest(dials, peer.next_dial_ms)
         if wanted_ms is not None:
-            if_wanted = min((one.next_dial_ms for one in self._peers.values() if self._is_dialable(one)), default=None)
-            dials = dials if if_wanted is None else earliest(dials, max(if_wanted, wanted_ms))
+            first_ms: int | None = None
+            for one in self._peers.values():  # most may be dialled at once: the first of them settles it
+                if (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
+                    first_ms = one.next_dial_ms
+            dials = dials if first_ms is None else earliest(dials, max(first_ms, wanted_ms))
         askers = [one.last_heard_ms for one in self._linked.values() if not one.url and one.last_heard_ms is not None]
         silence = min(askers) + silent_link_ms_max + 1 if askers else None
         return earliest(dials, silence, self._shuffle_ms, self._compare_ms)
@@ -310,7 +327,7 @@ class Peers(KnownPeers):
 
     def _to_dial(self, now_ms: int) -> list[Peer]:
         """Joined nodes always, pinned ones and then others while more links are wanted."""
-        due = [peer for peer in self._peers.values() if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
+        due = [peer for peer in self._peers.values() if peer.next_dial_ms <= now_ms and self._is_dialable(peer)]
         joined = [peer for peer in due if peer.joined]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
         others = [peer for peer in due if not (peer.pinned or peer.joined)]

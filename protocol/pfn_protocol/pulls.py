@@ -13,6 +13,7 @@ from random import Random
 from pfn_protocol.limits import (
     fetch_ids_max,
     hop_delay_ms_assumed,
+    ids_wait_ms_min,
     pull_hops,
     pull_jitter,
     pull_wait_ms_min,
@@ -80,8 +81,8 @@ class Pulls:
                 continue
             idle = (one for one in missing.holders if is_free[one] and len(asked.get(one, ())) < fetch_ids_max)
             holder = next(idle, None)
-            if holder is None:
-                self._plan(announcement_id, missing, now_ms + self.hop_delay_ms + 1)
+            if holder is None:  # all that wait for somebody to be free are looked at together
+                self._plan(announcement_id, missing, (now_ms // ids_wait_ms_min + 1) * ids_wait_ms_min)
                 continue
             del missing.holders[holder]
             missing.holders[holder] = None  # the others come first the next time

@@ -68,18 +68,18 @@ class Reconciliation:
 
     def open(self, peer: bytes, url: str, left_out: Iterable[bytes], now_ms: int) -> None:
         """There is a link; the first status decides."""
+        self._snapshot.leave(peer, now_ms)
         former = self._comparisons.get(peer)
         link_set = former.link_set if former else LinkSet(self._registry, ())
         link_set.leave_out(left_out)
         self._comparisons[peer] = Comparison(url, link_set)
-        self._snapshot.leave(peer)
         self._prefixes.keep_only(peer, self._secrets.salts)
         self._serving.open(peer, now_ms)
 
     def close(self, peer: bytes, now_ms: int) -> None:
         """The link is over."""
+        self._snapshot.leave(peer, now_ms)
         self._comparisons.pop(peer, None)
-        self._snapshot.leave(peer)
         self._serving.close(peer, now_ms)
         self._secrets.forget(peer)
         self._prefixes.keep_only(peer, self._secrets.salts)
@@ -88,7 +88,7 @@ class Reconciliation:
         """Answer all that wait for cells, and do nothing any more."""
         self._serving.stop(now_ms)
         for peer in self._comparisons:
-            self._snapshot.leave(peer)
+            self._snapshot.leave(peer, now_ms)
         self._comparisons.clear()
 
     def leave_out(self, peer: bytes, left_out: Iterable[bytes]) -> None:

@@ -10,6 +10,7 @@ found out, or by the rounds of cells that follow. If all links end, the parts wa
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from pfn_protocol.comparison import Comparison, Round, goes_on
 from pfn_protocol.limits import (
@@ -41,12 +42,10 @@ class SnapshotProgress:
 
 @dataclass(slots=True)
 class _Part:
-    """The ids after one and up to another one, and how far they were fetched."""
+    """The ids after one and up to another one: what is still to be fetched of them."""
 
-    begin: bytes
-    until: bytes
     after: bytes
-    received: int = 0
+    until: bytes
 
 
 @dataclass(slots=True)
@@ -55,6 +54,8 @@ class _Giver:
 
     part: _Part | None = None
     since_ms: int = 0  # when it took the part
+    took_at: bytes = b""  # the id that the part began after then
+    received: int = 0  # announcements, of this part
     rests_until_ms: int = 0
     withholds: bool = False
 
@@ -69,7 +70,6 @@ class Snapshot:
         self._waiting: deque[_Part] = deque()
         self._givers: dict[bytes, _Giver] = {}
         self._is_under_way = False
-        self._parts = 1
         self._least = 0  # who has fewer announcements gives no part
         self._expected = 0
         self._received = 0
@@ -134,7 +134,7 @@ class Snapshot:
         self._received += len(delivered)
         self._brought_ms = now_ms if delivered else self._brought_ms
         self._gained += sum(came and one in self._registry for one, came in delivered.items())
-        part.received += len(delivered)
+        giver.received += len(delivered)
         if self._pages >= snapshot_pages_max:
             self._end(now_ms)
         elif not after:
@@ -152,15 +152,17 @@ class Snapshot:
         """This neighbour did not bring its part: another one goes on with it."""
         giver = self._givers[peer]
         assert giver.part is not None, "it was asked for a part"
+        if self._withheld(peer, giver, _place(giver.part.after)):
+            giver.withholds, giver.part.after = True, giver.took_at
         self._waiting.appendleft(giver.part)
         giver.part, giver.rests_until_ms = None, now_ms + snapshot_rest_ms
         self._comparisons[peer].round = None
 
-    def leave(self, peer: bytes) -> None:
-        """The link is over, or was made anew."""
-        giver = self._givers.pop(peer, None)
-        if giver is not None and giver.part is not None:
-            self._waiting.appendleft(giver.part)
+    def leave(self, peer: bytes, now_ms: int) -> None:
+        """The link is about to end, or to be made anew."""
+        if self.gives(peer):
+            self.give_back(peer, now_ms)
+        self._givers.pop(peer, None)
 
     def flush(self, now_ms: int) -> None:
         """Take parts from who does not answer, give them to who is free, and see whether anything is left to do."""
@@ -171,6 +173,7 @@ class Snapshot:
             if self._waiting and self._is_free(peer, giver) and now_ms >= giver.rests_until_ms:
                 comparison = self._comparisons[peer]
                 giver.part, giver.since_ms = self._waiting.popleft(), now_ms
+                giver.took_at, giver.received = giver.part.after, 0
                 comparison.round, comparison.due_ms = Round(now_ms), None
                 comparison.ask(self._outgoing, peer, _request(giver.part), now_ms)
         is_idle = now_ms - self._brought_ms >= snapshot_idle_ms_max
@@ -188,28 +191,30 @@ class Snapshot:
         return self._comparisons[peer].asked_ms + snapshot_page_ms_max
 
     def _begin(self, mine: int, theirs: int) -> None:
-        self._parts = max(1, min(snapshot_parts_max, theirs // snapshot_part_min))
-        borders = [number * 256 // self._parts for number in range(1, self._parts)]
+        parts = max(1, min(snapshot_parts_max, theirs // snapshot_part_min))
+        borders = [number * 256 // parts for number in range(1, parts)]
         ends = [bytes([border - 1]) + b"\xff" * (digest_bytes - 1) for border in borders]
-        self._waiting = deque(
-            _Part(begin, until, begin) for begin, until in zip((b"", *ends), (*ends, b""), strict=True)
-        )
+        self._waiting = deque(_Part(after, until) for after, until in zip((b"", *ends), (*ends, b""), strict=True))
         self._givers.clear()
         self._is_under_way = True
         self._least = max(snapshot_set_min, mine * snapshot_ratio_min)
         self._expected, self._received, self._gained, self._pages = theirs, 0, 0, 0
 
     def _end_part(self, peer: bytes, giver: _Giver, part: _Part, now_ms: int) -> None:
-        """The neighbour says that this was all. If that cannot be, others are asked for the part from its beginning."""
-        status = self._comparisons[peer].their_status
-        expected = status.count // self._parts if status else 0
-        if expected >= snapshot_withheld_min and part.received * 2 < expected:
+        """The neighbour says that this was all. If that cannot be, others are asked for the same."""
+        if self._withheld(peer, giver, _place(part.until) or _PLACES):
             giver.withholds = True
-            part.after, part.received = part.begin, 0
+            part.after = giver.took_at
             self.give_back(peer, now_ms)
         else:
             giver.part = None
             self._comparisons[peer].round = None
+
+    def _withheld(self, peer: bytes, giver: _Giver, place: int) -> bool:
+        """Whether it brought much less of what it went through than it has by its own word: ids are spread evenly."""
+        status = self._comparisons[peer].their_status
+        expected = (status.count if status else 0) * (place - _place(giver.took_at)) // _PLACES
+        return expected >= snapshot_withheld_min and giver.received * 2 < expected
 
     def _end(self, now_ms: int) -> None:
         """Whatever is still different now, rounds of cells or of pages find."""
@@ -222,6 +227,14 @@ class Snapshot:
             comparison.snapshot_taken = self._gained * 2 < self._expected  # or it might go on for ever
             comparison.due_ms = now_ms
         self._givers.clear()
+
+
+_PLACES: Final = 1 << (8 * digest_bytes)
+
+
+def _place(announcement_id: bytes) -> int:
+    """Where an id lies among all that there can be."""
+    return int.from_bytes(announcement_id)
 
 
 def _request(part: _Part) -> SnapshotRequest:

@@ -1,14 +1,16 @@
-"""`scripts/bench NAME [--json]`: ratios to something that is measured in the same run, and `mesh` beside its bar."""
+"""`scripts/bench NAME [--json]`: benchmarks as ratios to something of the same run, or beside their goals."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import ingest, mesh, mirror, reconcile
+from tests.benchmarks import gossip, ingest, mesh, mirror, reconcile
 
-Figures = dict[str, float | int | str] | list[dict[str, float | int]]
+Row = dict[str, float | int | str]
+Figures = Row | list[dict[str, float | int]] | list[Row]
 BENCHMARKS: dict[str, Callable[..., Figures]] = {
+    "gossip": gossip.run,
     "ingest": ingest.run,
     "mesh": mesh.run,
     "mirror": mirror.run,
@@ -21,10 +23,15 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them")
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
-    parser.add_argument("--nodes", type=int, default=mesh.NODES, help="of mesh: processes, two or more")
+    parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), and processes of mesh ({mesh.NODES})")
+    parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
     parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
     arguments = parser.parse_args()
-    sizes = {"mesh": (arguments.nodes, arguments.announcements), "reconcile": (arguments.items,)}
+    sizes = {
+        "gossip": (arguments.nodes or gossip.NODES, arguments.seeds),
+        "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
+        "reconcile": (arguments.items,),
+    }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")

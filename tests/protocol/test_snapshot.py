@@ -101,6 +101,23 @@ def test_what_a_neighbour_withholds_bit_by_bit_is_found_by_the_rounds_that_follo
     assert len(sent(neighbourhood)) <= 6_050
 
 
+def test_a_neighbour_that_skips_and_then_falls_silent_or_leaves_is_found_out_and_nobody_else_is_blamed() -> None:
+    def skips(request: Request, answer: Answer) -> tuple[Answer, int] | None:
+        if not isinstance(request, SnapshotRequest) or not isinstance(answer, SnapshotAnswer):
+            return answer, 20
+        before_the_end = request.until[:-1] + b"\0"
+        return (
+            None if request.after == before_the_end else (SnapshotAnswer(answer.announcements[:1], before_the_end), 20)
+        )
+
+    neighbourhood, alice, givers = room(6_000, skips, honest, honest)
+
+    assert neighbourhood.run(60, lambda: alice.agrees_with(givers[1]))
+
+    assert neighbourhood.pages[givers[0].id] == 1
+    assert not alice.requests(FetchRequest) and not alice.requests(IdsRequest)
+
+
 def test_if_all_neighbours_withhold_the_snapshot_is_over_and_an_honest_one_that_comes_fills_the_node() -> None:
     neighbourhood, alice, _ = room(6_000, withholding, withholding)
     neighbourhood.run(30)

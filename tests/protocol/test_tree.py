@@ -58,7 +58,23 @@ def test_a_busy_neighbour_is_asked_a_little_later() -> None:
     pulls.heard(ONE, PEER, NOW)
 
     assert pulls.take_due(NOW + 1_500, {PEER: False}) == {}
-    assert pulls.take_due(NOW + 1_551, {PEER: True}) == {PEER: [ONE]}
+    assert pulls.take_due(NOW + 1_600, {PEER: True}) == {PEER: [ONE]}
+
+
+def test_ids_that_wait_for_a_busy_neighbour_are_looked_at_together_ten_times_a_second_at_most() -> None:
+    pulls = Pulls(Random(1))
+    pulls.hop_delay_ms = 1  # a neighbour next door, which is silent for seconds all the same
+    ids = [bytes([number]) * 32 for number in range(50)]
+    for number, one in enumerate(ids):
+        pulls.heard(one, PEER, number)
+
+    looks = 0
+    while pulls.wake_at is not None and pulls.wake_at < 10_000:
+        assert not pulls.take_due(pulls.wake_at, {PEER: False})
+        looks += 1
+
+    assert looks <= 50 + 100
+    assert sorted(pulls.take_due(10_000, {PEER: True})[PEER]) == ids
 
 
 def test_after_some_attempts_an_id_is_left_to_reconciliation(monkeypatch: pytest.MonkeyPatch) -> None:
