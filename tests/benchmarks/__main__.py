@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
     parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), and processes of mesh ({mesh.NODES})")
     parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
-    parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases")
+    parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
     arguments = parser.parse_args()
     sizes = {
         "gossip": (arguments.nodes or gossip.NODES, arguments.seeds),

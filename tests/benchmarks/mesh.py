@@ -83,7 +83,8 @@ async def _measure(folder: Path, nodes: int, announcements: int) -> dict[str, fl
         for client in mesh.clients:
             await eventually(partial(_is_linked, client, nodes - 1))
         load_before = os.getloadavg()[0]
-        async with _watching(mesh, await follow(first, publisher, AUTHOR)) as watched:
+        source = await follow(first, publisher, AUTHOR)
+        async with _watching(mesh, source, TAKING_TURNS + announcements) as watched:
             await _publish(plugins, publisher, first, watched, [(slug, "1.0") for slug in taking_turns])
             before = await _costs(mesh)
             for release in spaced:
@@ -137,12 +138,12 @@ async def _is_linked(client: NodeClient, links: int) -> bool:
 
 
 @asynccontextmanager
-async def _watching(mesh: LocalMesh, source: str) -> AsyncIterator[Watched]:
-    """Follow the events of the first node, and ask each other node for what the first has."""
+async def _watching(mesh: LocalMesh, source: str, releases: int) -> AsyncIterator[Watched]:
+    """Follow the events of the first node, and ask each other node for what the first has: at most so many."""
     watched = Watched(source)
     async with trio.open_nursery() as nursery:
         for client in mesh.clients[1:]:
-            send, receive = trio.open_memory_channel[Release](ANNOUNCEMENTS * 10)
+            send, receive = trio.open_memory_channel[Release](releases)
             watched.others.append(send)
             nursery.start_soon(_ask, client, watched, receive)
         await nursery.start(_follow_events, mesh.clients[0], watched)
