@@ -259,8 +259,7 @@ class Network:
             self._watch(exchange)
         else:
             self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            late_ms = faults.draw_late_ms(self.rng) if faults.reordering else 0
-            self._send(exchange, now_ms + exchange.delay_ms + late_ms)
+            self._send(exchange, now_ms + exchange.delay_ms + faults.draw_late_ms(self.rng))
 
     def _send(self, exchange: Exchange, arrival_ms: int) -> None:
         self._put(arrival_ms, self._arrive, exchange)

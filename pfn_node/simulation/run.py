@@ -2,7 +2,7 @@
 
 The same at every size, so that figures mean one thing:
 
-1. **Link.** All nodes start within a second, each knows the addresses of a few others, and they have some time to link.
+1. **Link.** All nodes start at once, each knows the addresses of a few others, and they have some time to link.
    Everybody pins the same few senders, so what those say belongs to everybody's set. From now on requests and answers
    are lost.
 2. **Warm up.** Senders say something, one after the other: these pushes find the tree.
@@ -42,7 +42,7 @@ from pfn_protocol.limits import pins_max
 DELAY_MS = (10, 100)
 # Addresses that a node knows from before the start.
 ADDRESSES_KNOWN = 16
-STARTING_MS = 1_000
+STARTING_MS = 10
 # Nodes link, and read back what neighbours remember, in this time.
 LINKING_SECONDS = 15
 # After the last broadcast: pulls for what was lost, one after the other.

@@ -287,7 +287,7 @@ class Peers(KnownPeers):
         if wanted_ms is not None:
             first_ms: int | None = None
             for one in self._peers.values():  # most may be dialled at once: the first of them settles it
-                if (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
+                if one.url and (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
                     first_ms = one.next_dial_ms
                     if first_ms == 0:
                         break
@@ -337,7 +337,8 @@ class Peers(KnownPeers):
         room -= len(joined)
         if room <= 0:
             return joined
-        due = [one for one in self._peers.values() if one.next_dial_ms <= now_ms and self._is_dialable(one)]
+        known = self._peers.values()
+        due = [one for one in known if one.url and one.next_dial_ms <= now_ms and self._is_dialable(one)]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
         others = [peer for peer in due if not (peer.pinned or peer.joined)]
         if others:
