@@ -192,6 +192,8 @@ class Gossip:
         for announcement_id in message.want:
             if may_be_told(link, self._registry, announcement_id):
                 link.put_body(announcement_id)
+        if link.has_news() or link.alarm_ms is None or in_flight.message.wait_seconds:
+            self._tree.touched[link.peer] = None
 
     def failed(self, in_flight: InFlight, now_ms: int) -> None:
         """A message came to nothing: its bodies are offered by id, once, and its ids told once more."""
@@ -204,6 +206,7 @@ class Gossip:
         if link is None or not self._landed(link, in_flight):
             return
         assert isinstance(message, GossipRequest)
+        self._tree.touched[link.peer] = None
         link.failures += 1
         again_ms = now_ms if link.failures == 1 else now_ms + dial_again_ms_min
         link.poll_due_ms = now_ms + dial_again_ms_min
@@ -238,14 +241,14 @@ class Gossip:
     def flush(self, now_ms: int) -> dict[bytes, int]:
         """Send whatever can be sent. Returns how many bodies went to whom."""
         told: dict[bytes, int] = {}
-        links = self._links
-        self._alarms.ring(links, now_ms, self._tree.touched)
-        if self._tree.ids_due_ms is not None and now_ms >= self._tree.ids_due_ms:
-            self._tree.tell_ids()
+        tree, links = self._tree, self._links
+        self._alarms.ring(links, now_ms, tree.touched)
+        if tree.ids_due_ms is not None and now_ms >= tree.ids_due_ms:
+            tree.tell_ids()
         if self._pulls.are_due(now_ms):
             self._pull(now_ms)
-        if self._tree.touched:
-            touched, self._tree.touched = self._tree.touched, {}
+        if tree.touched:
+            touched, tree.touched = tree.touched, {}
             for peer in touched:
                 if (link := links.get(peer)) is None:
                     continue
@@ -258,7 +261,7 @@ class Gossip:
     @property
     def wake_at(self) -> int | None:
         """When `flush` has something to do next."""
-        return earliest(self._tree.ids_due_ms, self._alarms.next_ms(self._links), self._pulls.wake_at)
+        return self._pulls.wake_before(earliest(self._tree.ids_due_ms, self._alarms.first_ms))
 
     def _measure(self, link: GossipLink, round_trip_ms: int) -> None:
         """Keep the median delay of a hop; small changes of one link are not worth the sorting."""
@@ -344,7 +347,6 @@ class Gossip:
 
     def _landed(self, link: GossipLink, in_flight: InFlight) -> bool:
         """Whether this was a message of the link as it is now; then another one may go."""
-        self._tree.touched[link.peer] = None
         if link.pushing == in_flight.request_id:
             link.pushing = None
             return True

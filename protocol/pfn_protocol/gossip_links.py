@@ -108,6 +108,11 @@ class Alarms:
             link.alarm_ms = at_ms
             heappush(self._agenda, (at_ms, link.peer))
 
+    @property
+    def first_ms(self) -> int | None:
+        """When the next alarm rings, perhaps in vain."""
+        return self._agenda[0][0] if self._agenda else None
+
     def ring(self, links: dict[bytes, GossipLink], now_ms: int, due: dict[bytes, None]) -> None:
         """Add the neighbours whose alarm has come to `due`."""
         agenda = self._agenda
@@ -117,17 +122,6 @@ class Alarms:
             if link is not None and link.alarm_ms == at_ms:
                 link.alarm_ms = None
                 due[peer] = None
-
-    def next_ms(self, links: dict[bytes, GossipLink]) -> int | None:
-        """The earliest alarm that counts."""
-        agenda = self._agenda
-        while agenda:
-            at_ms, peer = agenda[0]
-            link = links.get(peer)
-            if link is not None and link.alarm_ms == at_ms:
-                return at_ms
-            heappop(agenda)
-        return None
 
 
 def next_bodies(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:

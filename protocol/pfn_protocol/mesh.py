@@ -107,7 +107,10 @@ class Mesh:
     @property
     def wake_at(self) -> int | None:
         """When `events.TimePassed` is to be reported, in milliseconds since 1970; None: not before the next event."""
-        return None if self._stopped else earliest(self._due_ms, self._gossip.wake_at)
+        if self._stopped:
+            return None
+        due_ms, gossip_ms = self._due_ms, self._gossip.wake_at
+        return due_ms if gossip_ms is None or (due_ms is not None and due_ms < gossip_ms) else gossip_ms
 
     def links(self) -> tuple[LinkView, ...]:
         """Every known peer, as shown to operators."""
@@ -168,7 +171,10 @@ class Mesh:
         if not self._stopped:
             if not self._only_gossip or (self._due_ms is not None and now_ms >= self._due_ms):
                 self._settle(now_ms)
-            self._flush(now_ms)
+            for peer_id, told in self._gossip.flush(now_ms).items():
+                peer = self._peers.find(peer_id)
+                assert peer is not None, "an outbox belongs to a link"
+                peer.sent += told
         return self._outgoing.drain()
 
     def _settle(self, now_ms: int) -> None:
@@ -198,12 +204,6 @@ class Mesh:
             self._peers.wake_at,
             self._reconciliation.wake_at,
         )
-
-    def _flush(self, now_ms: int) -> None:
-        for peer_id, told in self._gossip.flush(now_ms).items():
-            peer = self._peers.find(peer_id)
-            assert peer is not None, "an outbox belongs to a link"
-            peer.sent += told
 
     # Requests of others.
 

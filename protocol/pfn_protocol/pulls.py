@@ -116,14 +116,18 @@ class Pulls:
     @property
     def wake_at(self) -> int | None:
         """When `take_due` has something to do next."""
+        return self.wake_before(None)
+
+    def wake_before(self, others_ms: int | None) -> int | None:
+        """The same, or what was given if that is earlier."""
         agenda = self._agenda
-        while agenda:
+        while agenda and (others_ms is None or agenda[0][0] < others_ms):
             due_ms, announcement_id = agenda[0]
             missing = self._missing.get(announcement_id)
             if missing is not None and missing.due_ms == due_ms:
                 return due_ms
             heappop(agenda)
-        return None
+        return others_ms
 
     def _add(self, announcement_id: bytes, now_ms: int) -> Missing:
         if len(self._missing) >= pulls_waiting_max:
