@@ -13,14 +13,15 @@ _COPIES_MAX = 6
 _STEPS_MS = (50, 100, 200, 250, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 60_000)
 _TICKS_MAX = 6
 _STYLE = """
-svg { font: 13px system-ui, sans-serif; --paper: #ffffff; --ink: #1f2328; --faint: #d0d7de; --line: #7c3aed; }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #0d1117; --ink: #e6edf3; --faint: #30363d; --line: #a78bfa; }
-}
-.paper { fill: var(--paper); } text { fill: var(--ink); } .title { font-weight: 600; font-size: 15px; }
-.grid { stroke: var(--faint); } .bar { fill: var(--line); }
-.curve { fill: none; stroke: var(--line); stroke-width: 2; stroke-linejoin: round; }
+svg { font: 13px system-ui, sans-serif; }
+.paper { fill: #ffffff; } text { fill: #1f2328; } .title { font-weight: 600; font-size: 15px; }
+.grid { stroke: #d0d7de; } .bar { fill: #7c3aed; }
+.curve { fill: none; stroke: #7c3aed; stroke-width: 2; stroke-linejoin: round; }
 .end { text-anchor: end; } .middle { text-anchor: middle; }
+@media (prefers-color-scheme: dark) {
+  .paper { fill: #0d1117; } text { fill: #e6edf3; } .grid { stroke: #30363d; }
+  .bar { fill: #a78bfa; } .curve { stroke: #a78bfa; }
+}
 """.strip()
 
 
