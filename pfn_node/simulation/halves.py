@@ -85,7 +85,8 @@ class HalfNetwork(Network):
         return sha256("".join(hashes).encode()).hexdigest()
 
     def tell_broken(self, sentence: str) -> None:
-        """This half cannot go on, so the other need not."""
+        """The second half cannot go on, so the first need not; it speaks first, as always, and then hears so."""
+        self._connection.recv_bytes()
         self._connection.send_bytes(_BROKEN + sentence.encode())
 
     # What crosses.

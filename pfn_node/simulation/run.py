@@ -83,7 +83,7 @@ class Run:
 
     options: Options
     watcher: Watcher = lambda progress: None
-    sealed: bool | None = None  # None: as the number of nodes allows
+    sealed: bool | None = None  # None: as the number of nodes allows; a network in two processes never is
     half: tuple[int, Connection] | None = None  # of a network in two processes: which one, and the way to the other
     network: Network = field(init=False)
     _rng: Random = field(init=False)
@@ -103,7 +103,7 @@ class Run:
         options = self.options
         settings: dict[str, Any] = {
             "faults": Faults(delay_ms=DELAY_MS),
-            "sealed": options.nodes <= SEALED_NODES_MAX if self.sealed is None else self.sealed,
+            "sealed": self.half is None and (options.nodes <= SEALED_NODES_MAX if self.sealed is None else self.sealed),
             "status_every_ms": None,
             "self_announcing": False,
             "answer_ms_max": ANSWER_MS_MAX,
@@ -334,7 +334,7 @@ def _play_half(options: Options, connection: Connection) -> None:
         current.play()
     except AssertionError as broken:
         assert isinstance(current.network, HalfNetwork), "this is the other half"
-        with suppress(OSError):  # the first half may be the one that broke, and is gone
+        with suppress(EOFError, OSError):  # the first half may be the one that broke, and is gone
             current.network.tell_broken(_told(broken))
 
 

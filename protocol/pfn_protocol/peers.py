@@ -137,7 +137,8 @@ class Peers(KnownPeers):
         peer = self._peers.get(node_id)
         if node_id == self._me or node_id in self._blocked or (peer and now_ms < peer.shunned_until_ms):
             return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
-        if self._stopped or not ((peer and (peer.linked or peer.pinned)) or self._has_room(request)):
+        is_wanted = peer is not None and (peer.linked or peer.pinned or peer.joined)
+        if self._stopped or not (is_wanted or self._has_room(request)):
             return LinkAnswer(False, link_full_back_off_seconds, self._sample(node_id), ())
         peer = peer or self._add(node_id, request.url, needed=False, asks=True)
         if peer is None:

@@ -119,7 +119,7 @@ class Tree:
         """News came first from this neighbour: it is the parent, unless another one is clearly nearer."""
         self._misses = 0
         link = self._links.get(peer)
-        if link is None or link.compare_only:
+        if link is None or link.compare_only or link.prunes:  # its place was just taken
             return
         nearer = self._nearer(missing, now_ms) if missing is not None else None
         if nearer is not None and link.url:

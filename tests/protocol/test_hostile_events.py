@@ -118,6 +118,8 @@ TINY_LIMITS = {
     "pages.snapshot_page_max": 2,
     "parking.parked_max": 5,
     "parking.parked_per_author_max": 2,
+    "registry.admitted_authors_max": 5,
+    "registry.slots_sponsored_max": 2,
     "peers.dials_of_hearsay_max": 2,
     "peers.link_faults_max": 3,
     "peers.links_max": 3,

@@ -2,7 +2,11 @@
 
 from random import Random
 
+import pytest
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
+
 from pfn_node.simulation.world import key_of
+from pfn_protocol import link_secrets
 from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import LinkAnswer, LinkRequest
 
@@ -74,3 +78,41 @@ def test_an_answer_to_an_older_request_gives_no_secret() -> None:
     alice.answered(BOB, older, answer)
 
     assert alice.salt(BOB, 0) is None
+
+
+def test_a_secret_is_worked_out_when_it_is_needed_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked_out: list[bytes] = []
+    made: list[bytes] = []
+
+    def scalarmult(private: bytes, public: bytes) -> bytes:
+        worked_out.append(public)
+        return crypto_scalarmult(private, public)
+
+    def scalarmult_base(private: bytes) -> bytes:
+        made.append(private)
+        return crypto_scalarmult_base(private)
+
+    monkeypatch.setattr(link_secrets, "crypto_scalarmult", scalarmult)
+    monkeypatch.setattr(link_secrets, "crypto_scalarmult_base", scalarmult_base)
+    alice, bob = LinkSecrets(Random(1)), LinkSecrets(Random(2))
+    assert not made
+
+    for _ in range(20):
+        request, answer = ask(alice, bob, BOB, ALICE)
+        alice.answered(BOB, request, answer)
+    assert not worked_out and len(made) == 2
+
+    for _ in range(3):
+        salt = alice.salt(BOB, 0)
+        assert salt is not None and alice.salt_named(BOB, salt.name) == salt and len(alice.salts(BOB)) == 4
+    assert len(worked_out) == 2  # the last two of a link count
+
+
+def test_a_key_that_gives_no_secret_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bob = LinkSecrets(Random(2))
+    bob.answer(ALICE, LinkRequest("", (), (), bytes(32), bytes(16)))
+    assert bob.salt(ALICE, 0) is None
+
+    monkeypatch.setattr(link_secrets, "crypto_scalarmult", None)
+
+    assert bob.salt(ALICE, 0) is None and bob.salts(ALICE) == []

@@ -56,7 +56,8 @@ CHANGES: tuple[Callable[[Registry, Random], None], ...] = (offers, offers, leave
 def test_a_prefix_that_follows_the_changes_is_the_one_that_would_be_made_anew(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pfn_protocol.admission.slots_sponsored_max", 12)
+    for place in ("admission", "registry"):
+        monkeypatch.setattr(f"pfn_protocol.{place}.slots_sponsored_max", 12)
     monkeypatch.setattr("pfn_protocol.admission.slots_pinned_max", 40)
     rng = Random(seed)
     registry = Registry(ALICE.public, [key.public for key in OTHERS])

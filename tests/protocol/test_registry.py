@@ -131,6 +131,62 @@ def test_what_was_parked_meets_what_stands_and_the_losers_are_dropped() -> None:
     assert registry.summary(BOB.public, slots_pinned_max)[0] == slots_sponsored_max
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_whom_sponsoring_lets_in_is_what_judging_everybody_again_would_let_in(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("admission", "registry"):
+        monkeypatch.setattr(f"pfn_protocol.{place}.admitted_authors_max", 7)
+        monkeypatch.setattr(f"pfn_protocol.{place}.slots_sponsored_max", 20)
+    rng = Random(seed)
+    newcomers = [key_of(f"newcomer-{number}") for number in range(6)]
+    entries = [one for key in (BOB, *newcomers) for one in fake_versions(key.public, 30)]
+    entries += [entry(key, node_statement(rng.sample(newcomers, 2))) for key in newcomers]
+    entries += [entry(BOB, node_statement([], rng.sample(newcomers, 1)))]
+    rng.shuffle(entries)
+    registry = filled(entries)
+    sponsored: list[bytes] = []
+    for key in rng.sample(newcomers, len(newcomers)):
+        sponsored.append(key.public)
+        version, before = registry.admission_version, dict(registry.caps)
+
+        change = registry.set_policy([BOB.public], sponsored)
+
+        assert change.widened is (registry.caps != before) is (registry.admission_version > version)
+        judged = Registry(ALICE.public, [BOB.public], sponsored)
+        for one in entries:
+            judged.offer(one)
+        judged.readmit()
+        assert registry.caps == judged.caps
+        assert len(registry.caps) <= 7
+        for author in registry.caps:  # what did not fit into a small parking is brought by reconciliation
+            kept = [one.id for one in entries if one.author == author and registry.knows(one.id)]
+            assert registry.ids(author, slots_pinned_max) == sorted(kept)
+        assert registry.readmit() == AdmissionChange()
+
+
+def test_a_newcomer_is_let_in_without_judging_everybody_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    parked = entry(CAROL, version_statement("a"))
+    registry = filled([parked, entry(DAVE, version_statement("b"))])
+    judged = 0
+
+    def readmit(registry: Registry) -> AdmissionChange:
+        nonlocal judged
+        judged += 1
+        return AdmissionChange()
+
+    monkeypatch.setattr(Registry, "readmit", readmit)
+
+    assert registry.set_policy([BOB.public], [CAROL.public]) == AdmissionChange(admitted=(parked.id,), widened=True)
+    assert registry.set_policy([BOB.public], [CAROL.public]) == AdmissionChange()
+    assert registry.cap(CAROL.public) == slots_sponsored_max and not registry.cap(DAVE.public)
+    assert not judged
+
+    registry.set_policy([BOB.public], [])  # somebody is put out
+    registry.set_policy([BOB.public, DAVE.public], [])  # a pin opens ways
+    assert judged == 2
+
+
 # --- Caps -----------------------------------------------------------------------------------------------------------
 
 
