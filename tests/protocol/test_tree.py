@@ -187,7 +187,7 @@ def test_news_that_comes_over_a_link_that_ended_meanwhile_has_no_parent() -> Non
 
 def test_what_a_new_branch_told_before_is_asked_of_it_at_once() -> None:
     pulls = Pulls(Random(1))
-    three, four = b"3" * 32, b"4" * 32
+    three, four, five = b"3" * 32, b"4" * 32, b"5" * 32
     for one in (ONE, TWO):
         pulls.heard(one, OTHER, NOW)
     pulls.heard(ONE, PEER, NOW)
@@ -195,6 +195,9 @@ def test_what_a_new_branch_told_before_is_asked_of_it_at_once() -> None:
     assert pulls.take_due(NOW + 1_500, {PEER: True, OTHER: False}) == {PEER: [ONE, three]}  # these are asked for
     pulls.heard(four, OTHER, NOW + 1_500)
     pulls.heard(four, PEER, NOW + 1_500)
+
+    assert pulls.wants(five, OTHER, NOW + 1_500)  # this one is on its way
+    pulls.heard(five, PEER, NOW + 1_500)
 
     pulls.hasten(PEER, NOW + 1_510)
 
@@ -306,14 +309,19 @@ def test_what_is_pushed_along_with_a_graft_is_no_reason_to_prune() -> None:
 
 def test_a_link_for_comparing_is_not_made_a_branch_by_either_side() -> None:
     branches = Branches()
+    branches.link(OTHER)
+    branches.hear(OTHER, next(branches.news))
+    branches.sent()
     branches.link(PEER, compare_only=True)
-    role = branches.gossip.role(PEER)
+    assert branches.gossip.role(PEER) == "reconciliation"
 
     branches.ask(PEER, GossipRequest((), (), None, 0, (), graft=True))
     branches.hear(PEER, next(branches.news))
 
-    assert role == branches.gossip.role(PEER) == "reconciliation"
-    assert not branches.sent()
+    assert branches.gossip.role(PEER) == "reconciliation"
+    assert PEER not in branches.sent(NOW + 5_000)
+    branches.link(PEER)  # it becomes an ordinary one, beside the tree
+    assert branches.gossip.role(PEER) == "lazy"
 
 
 def test_a_link_that_is_over_has_no_role() -> None:
