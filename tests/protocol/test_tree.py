@@ -393,3 +393,26 @@ def test_the_second_body_in_a_row_that_had_to_be_pulled_makes_its_neighbour_a_br
 
     grafting = branches.sent(NOW + 11_500)[PEER].message
     assert isinstance(grafting, GossipRequest) and grafting.graft
+
+
+def test_a_neighbour_that_refuses_everything_is_told_the_status_no_oftener_than_one_that_listens() -> None:
+    registry, outgoing = Registry(PEER), Outgoing()
+    gossip = Gossip(registry, outgoing, lambda peer: EMPTY, Random(1), has_url=True)
+    gossip.open(THIRD, "", (), NOW, asked=False)
+    gossip.tell([Entry(ONE, THIRD, Kind.NODE, "", 0, NOW, 400, None)], THIRD, NOW)  # so there is a parent
+    gossip.open(OTHER, "http://other.test", (), NOW, asked=True)
+    moments: list[int] = []
+    now_ms: int | None = NOW
+    while now_ms is not None and now_ms < NOW + 100_000:
+        gossip.flush(now_ms)
+        for effect in outgoing.drain():
+            assert isinstance(effect, SendRequest)
+            in_flight = outgoing.take(effect.request_id, effect.peer)
+            assert in_flight is not None
+            moments.append(now_ms)
+            gossip.failed(in_flight, now_ms + 10)
+        now_ms = max(now_ms + 10, gossip.wake_at or 0)
+
+    waits_ms = [later - earlier for earlier, later in pairwise(moments)]
+    assert waits_ms[:3] == [10, 1_010, 1_010]  # until a link is over if nothing was answered at all
+    assert {*waits_ms[3:]} == {10_000}
