@@ -26,6 +26,7 @@ from pfn_protocol.effects import SendAnswer
 from pfn_protocol.gossip_links import Alarms, GossipLink, may_be_told, next_bodies, next_ids, next_offers
 from pfn_protocol.limits import (
     dial_again_ms_min,
+    link_failures_max,
     node_change_wait_ms,
     offered_ids_max,
     status_interval_ms,
@@ -220,7 +221,7 @@ class Gossip:
             for announcement_id in message.have:
                 link.put_id(announcement_id)
                 link.ids_due = True
-        if message.status is not None:
+        if message.status is not None and link.failures <= link_failures_max:
             link.status_due_ms = again_ms
 
     def is_pull(self, in_flight: InFlight) -> bool:

@@ -18,7 +18,7 @@ MINUTE_MS = 60_000
 
 
 class Table:
-    """Alice's peers, without a network; whom she asks for a link says yes at once. By moment, whom she asked for one."""
+    """Alice's peers, without a network; whom she asks for a link says yes at once. By moment: whom she asked."""
 
     def __init__(self, seed: int = 1) -> None:
         self.dials: dict[int, list[bytes]] = {}

@@ -88,6 +88,7 @@ def test_two_honest_nodes_agree_or_know_their_difference_and_come_to_rest(world:
     with (
         patch("pfn_protocol.admission.slots_pinned_max", CAP),
         patch("pfn_protocol.admission.slots_sponsored_max", SPONSORED_CAP),
+        patch("pfn_protocol.registry.slots_sponsored_max", SPONSORED_CAP),
     ):
         network = Network(0)
         alice, bob = network.node("alice"), network.node("bob")

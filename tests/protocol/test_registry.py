@@ -168,11 +168,10 @@ def test_whom_sponsoring_lets_in_is_what_judging_everybody_again_would_let_in(
 def test_a_newcomer_is_let_in_without_judging_everybody_again(monkeypatch: pytest.MonkeyPatch) -> None:
     parked = entry(CAROL, version_statement("a"))
     registry = filled([parked, entry(DAVE, version_statement("b"))])
-    judged = 0
+    judged: list[Registry] = []
 
     def readmit(registry: Registry) -> AdmissionChange:
-        nonlocal judged
-        judged += 1
+        judged.append(registry)
         return AdmissionChange()
 
     monkeypatch.setattr(Registry, "readmit", readmit)
@@ -184,7 +183,7 @@ def test_a_newcomer_is_let_in_without_judging_everybody_again(monkeypatch: pytes
 
     registry.set_policy([BOB.public], [])  # somebody is put out
     registry.set_policy([BOB.public, DAVE.public], [])  # a pin opens ways
-    assert judged == 2
+    assert len(judged) == 2
 
 
 # --- Caps -----------------------------------------------------------------------------------------------------------

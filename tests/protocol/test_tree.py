@@ -187,7 +187,7 @@ def test_news_that_comes_over_a_link_that_ended_meanwhile_has_no_parent() -> Non
 
 def test_what_a_new_branch_told_before_is_asked_of_it_at_once() -> None:
     pulls = Pulls(Random(1))
-    three, four = b"3" * 32, b"4" * 32
+    three, four, five = b"3" * 32, b"4" * 32, b"5" * 32
     for one in (ONE, TWO):
         pulls.heard(one, OTHER, NOW)
     pulls.heard(ONE, PEER, NOW)
@@ -195,6 +195,9 @@ def test_what_a_new_branch_told_before_is_asked_of_it_at_once() -> None:
     assert pulls.take_due(NOW + 1_500, {PEER: True, OTHER: False}) == {PEER: [ONE, three]}  # these are asked for
     pulls.heard(four, OTHER, NOW + 1_500)
     pulls.heard(four, PEER, NOW + 1_500)
+
+    assert pulls.wants(five, OTHER, NOW + 1_500)  # this one is on its way
+    pulls.heard(five, PEER, NOW + 1_500)
 
     pulls.hasten(PEER, NOW + 1_510)
 
@@ -306,14 +309,19 @@ def test_what_is_pushed_along_with_a_graft_is_no_reason_to_prune() -> None:
 
 def test_a_link_for_comparing_is_not_made_a_branch_by_either_side() -> None:
     branches = Branches()
+    branches.link(OTHER)
+    branches.hear(OTHER, next(branches.news))
+    branches.sent()
     branches.link(PEER, compare_only=True)
-    role = branches.gossip.role(PEER)
+    assert branches.gossip.role(PEER) == "reconciliation"
 
     branches.ask(PEER, GossipRequest((), (), None, 0, (), graft=True))
     branches.hear(PEER, next(branches.news))
 
-    assert role == branches.gossip.role(PEER) == "reconciliation"
-    assert not branches.sent()
+    assert branches.gossip.role(PEER) == "reconciliation"
+    assert PEER not in branches.sent(NOW + 5_000)
+    branches.link(PEER)  # it becomes an ordinary one, beside the tree
+    assert branches.gossip.role(PEER) == "lazy"
 
 
 def test_a_link_that_is_over_has_no_role() -> None:
@@ -385,3 +393,26 @@ def test_the_second_body_in_a_row_that_had_to_be_pulled_makes_its_neighbour_a_br
 
     grafting = branches.sent(NOW + 11_500)[PEER].message
     assert isinstance(grafting, GossipRequest) and grafting.graft
+
+
+def test_a_neighbour_that_refuses_everything_is_told_the_status_no_oftener_than_one_that_listens() -> None:
+    registry, outgoing = Registry(PEER), Outgoing()
+    gossip = Gossip(registry, outgoing, lambda peer: EMPTY, Random(1), has_url=True)
+    gossip.open(THIRD, "", (), NOW, asked=False)
+    gossip.tell([Entry(ONE, THIRD, Kind.NODE, "", 0, NOW, 400, None)], THIRD, NOW)  # so there is a parent
+    gossip.open(OTHER, "http://other.test", (), NOW, asked=True)
+    moments: list[int] = []
+    now_ms: int | None = NOW
+    while now_ms is not None and now_ms < NOW + 100_000:
+        gossip.flush(now_ms)
+        for effect in outgoing.drain():
+            assert isinstance(effect, SendRequest)
+            in_flight = outgoing.take(effect.request_id, effect.peer)
+            assert in_flight is not None
+            moments.append(now_ms)
+            gossip.failed(in_flight, now_ms + 10)
+        now_ms = max(now_ms + 10, gossip.wake_at or 0)
+
+    waits_ms = [later - earlier for earlier, later in pairwise(moments)]
+    assert waits_ms[:3] == [10, 1_010, 1_010]  # until a link is over if nothing was answered at all
+    assert {*waits_ms[3:]} == {10_000}

@@ -123,10 +123,13 @@ def test_a_process_that_is_gone_ends_the_run(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_broken_half_is_heard_although_the_first_had_more_to_say_than_the_pipe_holds() -> None:
     here, there = multiprocessing.Pipe()
     first, second = HalfNetwork(0, here, 7), HalfNetwork(1, there, 7)
-    telling = Thread(target=second.tell_broken, args=("it does not hold",))
-    telling.start()
 
-    with here, there:
-        with pytest.raises(InvariantBroken, match="it does not hold"):
-            first.agree_on(first.node("node-0"), lambda: bytes(2**22))
-        telling.join()
+    def break_and_end() -> None:
+        with there:
+            second.tell_broken("it does not hold")
+
+    ending = Thread(target=break_and_end)
+    ending.start()
+    with here, pytest.raises(InvariantBroken, match="it does not hold"):
+        first.agree_on(first.node("node-0"), lambda: bytes(2**22))
+    ending.join()

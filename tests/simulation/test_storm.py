@@ -14,7 +14,7 @@ from pfn_node.simulation.world import InvariantBroken
 
 @pytest.mark.parametrize(
     ("hours", "nodes", "hostile", "seed"),
-    [(0.3, 20, 0.0, 1), (0.3, 20, 0.4, 2), (1, 8, 0.4, 3), (1, 6, 0.2, 4), (1, 5, 0.4, 5), (1, 7, 0.3, 6)],
+    [(0.3, 10, 0.0, 1), (0.3, 12, 0.4, 2), (1, 8, 0.4, 3), (1, 6, 0.2, 4), (1, 5, 0.4, 5), (1, 7, 0.3, 6)],
 )
 def test_nothing_breaks_under_all_faults_at_once(hours: float, nodes: int, hostile: float, seed: int) -> None:
     report = weather_storm(StormOptions(hours, nodes, hostile, seed))

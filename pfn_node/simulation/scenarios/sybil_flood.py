@@ -4,7 +4,7 @@ from pfn_node.simulation.stage import Stage
 from pfn_node.simulation.tricks import Sybil
 from pfn_protocol.limits import links_max, parked_max, sponsored_max
 
-MINUTES = 8
+MINUTES = 5
 
 
 def play(stage: Stage) -> None:
