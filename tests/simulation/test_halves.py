@@ -14,6 +14,7 @@ from pfn_node.simulation import run as simulation
 from pfn_node.simulation.figures import Options, Report
 from pfn_node.simulation.halves import HalfNetwork
 from pfn_node.simulation.run import Run, run
+from pfn_node.simulation.sweep import sweep
 from pfn_node.simulation.world import InvariantBroken
 
 SMALL = Options(nodes=24, seed=7, messages=4, warmup=6)
@@ -92,6 +93,17 @@ def test_two_halves_have_the_figures_of_one_network(in_threads: None, monkeypatc
         whole.control_bytes_per_node_per_message, rel=0.25
     )
     assert sum(halves.curves.copies.values()) == sum(whole.curves.copies.values())
+
+
+def test_seeds_of_a_network_in_halves_are_played_one_after_the_other(
+    in_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfn_node.simulation.sweep.HALVED_NODES_MIN", SMALL.nodes)
+
+    (first, one), (second, other) = sweep(SMALL, 2)
+
+    assert (first.seed, second.seed) == (7, 8)
+    assert one.trace_hash == played(SMALL).trace_hash != other.trace_hash
 
 
 @pytest.mark.parametrize("half", [0, 1])

@@ -15,12 +15,12 @@ def play(stage: Stage) -> None:
     for number in range(GANG):
         tricks = (Eclipse(story.hostile, victim), Withhold())
         story.intruder(f"hostile-{number}", *tricks, joins=[victim], act_ms=10_000)
-    story.passes(minutes=4)
+    story.passes(minutes=2)
     stage.tells(f"{GANG} hostile nodes, each in a network of its own, ask the victim for links all the time")
     story.crash(victim)
-    story.passes(minutes=2)
+    story.passes(minutes=1)
     story.restart(victim)
-    story.passes(minutes=4)
+    story.passes(minutes=3)
     stage.tells("the victim was restarted, and has found its links anew")
 
     honest = sum(victim.is_linked(other) for other in others)
