@@ -87,6 +87,7 @@ class Tree:
         for announcement_id in link.ids:
             link.put_offer(announcement_id)
         link.ids.clear()
+        link.ids_due = False
         self.touched[link.peer] = None
 
     def _let_ids_wait(self, now_ms: int) -> None:
