@@ -20,7 +20,6 @@ Everything that is sent goes into the trace. Two runs with one seed have one `tr
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
@@ -119,7 +118,8 @@ class Network:
         url = "" if polls else f"http://{name}.test"
         node = Node(self, name, url, key_of(name), tuple(pin.id for pin in pins), clock_ahead_ms=clock_ahead_ms)
         self.nodes[name] = node
-        self._by_url[url] = node
+        if url:
+            self._by_url[url] = node
         if start_in_ms is None:
             node.start()
         else:
@@ -141,13 +141,11 @@ class Network:
 
     def cut(self, one: Node, other: Node) -> None:
         """No request between the two arrives any more."""
-        both = {(one.name, other.name), (other.name, one.name)}
-        self.faults = replace(self.faults, cuts=self.faults.cuts | both)
+        self.faults = self.faults.without(one.name, other.name).without(other.name, one.name)
 
     def isolate(self, *nodes: Node) -> None:
         """These reach each other and nobody else."""
-        island = frozenset(node.name for node in nodes)
-        self.faults = replace(self.faults, islands=(*self.faults.islands, island))
+        self.faults = self.faults.with_island(node.name for node in nodes)
 
     def heal(self) -> None:
         """All paths work again, and nothing is lost or doubled."""

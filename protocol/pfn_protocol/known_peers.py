@@ -63,7 +63,7 @@ class KnownPeers:
     def is_linking(self) -> bool:
         return bool(self._linking)
 
-    def view(self, role_of: Callable[[bytes], str] = lambda node_id: "") -> tuple[LinkView, ...]:
+    def view(self, role_of: Callable[[bytes], str]) -> tuple[LinkView, ...]:
         """Everyone, as shown to operators; what a link is to the gossip, the gossip knows."""
         return tuple(
             LinkView(

@@ -15,7 +15,7 @@ from typing import Final
 from nacl import exceptions
 from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
 
-from pfn_protocol.limits import key_bytes, nonce_bytes, salt_bytes, salt_name_bytes
+from pfn_protocol.limits import key_bytes, nonce_bytes, peers_known_max, salt_bytes, salt_name_bytes
 from pfn_protocol.messages import LinkAnswer, LinkRequest
 
 # A first salt, and one for another try when a sketch of the first did not decode, or decoded to something wrong.
@@ -54,6 +54,9 @@ class LinkSecrets:
         """Key and nonce for a request for a link; both empty if the secret that there is shall stay."""
         if is_linked and peer in self._agreements:
             return b"", b""
+        self._offered.pop(peer, None)
+        if len(self._offered) >= peers_known_max:  # the oldest was not answered, or refused
+            del self._offered[next(iter(self._offered))]
         nonce = self._offered[peer] = self._rng.randbytes(nonce_bytes)
         return self._own_key(), nonce
 

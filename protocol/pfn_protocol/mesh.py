@@ -66,14 +66,13 @@ class Mesh:
         )
         sponsored = own_node.sponsored if own_node else ()
         self._sponsoring = Sponsoring(sponsored, self._peers.last_heard_ms, now_ms)
-        every_ms = options.status_every_ms
         self._gossip = gossip = Gossip(
             self._registry,
             self._outgoing,
             lambda peer: self._reconciliation.status(peer),  # noqa: PLW0108 (it is made after this)
             rng,
             has_url=has_url,
-            status_every_ms=every_ms,
+            status_every_ms=options.status_every_ms,
         )
         self._reconciliation = Reconciliation(self._registry, self._outgoing, secrets, gossip.offer, has_url=has_url)
         self._own = OwnAnnouncements(

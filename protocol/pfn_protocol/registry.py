@@ -173,10 +173,6 @@ class Registry:
         self._sorted_ids.update(self._by_id, self.changes)
         return self._sorted_ids.between(after, until)
 
-    def all_ids(self) -> list[bytes]:
-        """Every id of the set, sorted."""
-        return list(self.ids_between(b"", b""))
-
     def node_statement(self, author: bytes) -> NodeStatement | None:
         """The author's node announcement, in the set or parked."""
         slot = self.slot(author, Kind.NODE, "")

@@ -55,7 +55,7 @@ def fake_versions(author: bytes, count: int) -> list[Entry]:
 
 
 def everything(registry: Registry) -> list[bytes]:
-    return registry.all_ids()
+    return sorted(registry.unsorted_ids())
 
 
 def filled(entries: Sequence[Entry], pins: Iterable[PrivateKey] = (BOB,)) -> Registry:

@@ -116,3 +116,18 @@ def test_a_key_that_gives_no_secret_is_looked_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(link_secrets, "crypto_scalarmult", None)
 
     assert bob.salt(ALICE, 0) is None and bob.salts(ALICE) == []
+
+
+def test_offers_that_nobody_answers_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.link_secrets.peers_known_max", 2)
+    alice, bob = LinkSecrets(Random(1)), LinkSecrets(Random(2))
+    request, answer = ask(alice, bob, BOB, ALICE)
+    for number in range(2):
+        alice.offer(bytes([number]) * 32, is_linked=False)
+
+    alice.answered(BOB, request, answer)
+
+    assert alice.salt(BOB, 0) is None
+    request, answer = ask(alice, bob, BOB, ALICE)
+    alice.answered(BOB, request, answer)
+    assert alice.salt(BOB, 0) == bob.salt(ALICE, 0) is not None
