@@ -11,6 +11,7 @@ from pfn_node.store import catalogue
 from pfn_node.store.database import StoreError
 from pfn_node.web import (
     document,
+    federation_audit,
     federation_events,
     federation_keys,
     federation_peers,
@@ -22,8 +23,10 @@ from pfn_node.web import (
     metrics,
     pages,
     routes,
+    sessions,
 )
 from pfn_node.web.answers import Alive
+from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
 from pfn_node.web.errors import ApiError
 from pfn_node.web.services import Services
@@ -35,6 +38,8 @@ SUBJECTS = (
     federation_events.routes,
     federation_peers.routes,
     federation_keys.routes,
+    federation_audit.routes,
+    sessions.routes,
     mesh_api.routes,
 )
 
@@ -69,10 +74,11 @@ def create_app(services: Services) -> SafeQuart:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max  # routes that take more say so
     figures = metrics.Metrics()
     gate.install(app, services, figures)
-    authenticator = Authenticator(services.database, services.settings.master_key, services.now)
+    auditing = Auditing(services.database, services.now)
+    authenticator = Authenticator(services.database, auditing, services.settings, services.now)
     for subject in (*SUBJECTS, probes):
         for operation in subject.operations:
-            routes.install(app, services, authenticator, operation)
+            routes.install(app, services, authenticator, auditing, operation)
     metrics.install(app, services, figures)
     document.add_document(app, federation_peers.VERSION)
     made = document.make_document(app, services.settings)

@@ -27,6 +27,7 @@ PREFLIGHT_SECONDS = 86_400
 PUBLIC_SECONDS = 60  # for how long a page's style sheet may be kept
 
 NODE_PREFIX = "/node/"
+SESSION_PATH = "/session"  # what it answers is for pages of this node
 _READ_METHODS = ("GET", "HEAD")
 
 PAGE_POLICY = (
@@ -75,11 +76,11 @@ def install(app: Quart, services: Services, metrics: Metrics, clock: Callable[[]
     async def enter() -> None:
         g.request_id = secrets.token_hex(8)
         g.started = clock()
-        g.bucket = bucket_name(
-            client_address(
-                request.remote_addr, request.headers.getlist("X-Forwarded-For"), services.settings.trusted_proxy
-            )
+        address = client_address(
+            request.remote_addr, request.headers.getlist("X-Forwarded-For"), services.settings.trusted_proxy
         )
+        g.address = None if address is None else str(address)
+        g.bucket = bucket_name(address)
         if not host_is_allowed(request.headers.get("Host", ""), hosts):
             raise ApiError(
                 421,
@@ -113,7 +114,7 @@ def finish(response: Response) -> None:
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
     headers.setdefault("Content-Security-Policy", PAGE_POLICY if response.mimetype == "text/html" else DATA_POLICY)
-    shared = not request.path.startswith(NODE_PREFIX)
+    shared = not request.path.startswith((NODE_PREFIX, SESSION_PATH))
     headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin" if shared else "same-origin")
     if shared and request.method in (*_READ_METHODS, "OPTIONS"):
         headers["Access-Control-Allow-Origin"] = "*"

@@ -56,6 +56,7 @@ FILTER_ENTRIES_MAX = 100
 PAGE_MAX = 100
 PAGE_DEFAULT = 50
 SOURCES_PAGE_MAX = 1000
+AUDIT_PAGE_MAX = 1000
 OFFSET_MAX = 1_000_000
 SECONDS_MAX = 2**40  # later than any clock; keeps numbers far from the edge of SQLite's integers
 KEY_DAYS_MAX = 3650
@@ -252,6 +253,11 @@ class ActivityQuery(Query):
     )
     limit: QueryInteger = Field(PAGE_DEFAULT, ge=1, le=PAGE_MAX)
     offset: QueryInteger = Field(0, ge=0, le=OFFSET_MAX)
+
+
+class AuditQuery(Query):
+    after: QueryInteger = Field(0, ge=0, le=SECONDS_MAX, description="The number of the last entry that is known.")
+    limit: QueryInteger = Field(AUDIT_PAGE_MAX, ge=1, le=AUDIT_PAGE_MAX)
 
 
 class PluginsQuery(Query):
