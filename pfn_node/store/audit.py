@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import sqlite_utils
 
+from pfn_node.logs import without_keys
 from pfn_node.store.queries import Row, change, select, select_one, storable, to_json
 from pfn_protocol.encoding import pack
 
@@ -75,10 +76,10 @@ def append(
         db,
         head(db),
         at,
-        storable(actor, TEXT_CHARACTERS_MAX),
-        None if address is None else storable(address, TEXT_CHARACTERS_MAX),
-        storable(action, TEXT_CHARACTERS_MAX),
-        None if target is None else storable(target, TEXT_CHARACTERS_MAX),
+        _text(actor),
+        None if address is None else _text(address),
+        _text(action),
+        None if target is None else _text(target),
         outcome,
         _details(details or {}),
     )
@@ -188,13 +189,18 @@ def _accounts_for(entry: AuditEntry, begins_after: Head) -> bool:
     return bool(found == {"hash": begins_after.hash.hex(), "through": begins_after.seq})
 
 
+def _text(text: str) -> str:
+    """What anybody may have written, bounded, and without API keys that stand in the wrong place."""
+    return without_keys(storable(text, TEXT_CHARACTERS_MAX))
+
+
 def _details(details: Mapping[str, Any]) -> str:
     """As JSON, always spelled the same way; what is long is cut."""
     kept: dict[str, Any] = {}
     for name in sorted(details)[:DETAILS_MAX]:
         text = to_json({"": details[name]})
         kept[name] = details[name] if len(text) <= TEXT_CHARACTERS_MAX else f"{text[4:TEXT_CHARACTERS_MAX]}..."
-    return to_json(kept)
+    return without_keys(to_json(kept))
 
 
 def _entry_from(row: Row) -> AuditEntry:

@@ -52,7 +52,7 @@ async def revoke_key(services: Services, key: ApiKey, body: RevokeKey) -> Done:
 
 @routes.post("/federation/rotate-key", body=RotateKey, answer=NewKey, scope="keys", errors=(404, 409))
 async def rotate_key(services: Services, key: ApiKey, body: RotateKey) -> NewKey:
-    """Make a successor with the same scopes; the old key works for a day more, or less if asked for."""
+    """Make a successor with the same scopes and subscriptions; the old key works for a day more, or less if asked."""
     old = await _found(services, body.id)
     now = int(services.now())
     if not is_live(old, now):
@@ -69,6 +69,7 @@ async def rotate_key(services: Services, key: ApiKey, body: RotateKey) -> NewKey
 
     def rotate(db: sqlite_utils.Database) -> None:
         new.insert(db)
+        registry.hand_over_subscriptions(db, body.id, new.minted.id)
         registry.expire_key(db, body.id, now + hours * _HOUR_SECONDS)
         registry.record_activity(db, "security", said, at=now)
 
