@@ -40,9 +40,9 @@ KNOWN_BURST = 500.0
 UNKNOWN_PER_SECOND = 30.0
 UNKNOWN_BURST = 150.0
 ALLOWANCES_MAX = 4096
-# Pushed announcements: a tenth of a processor for one stranger, a third for all of them. What a refused push held is
-# offered by id in the next message, and reconciliation finds it in any case.
-PUSHED_PER_SECOND = 500.0
+# Pushed announcements, each a signature check of 80 us: two hundredths of a processor for one stranger, a sixth for all
+# of them. What a refused push held is offered by id in the next message, and reconciliation finds it in any case.
+PUSHED_PER_SECOND = 200.0
 PUSHED_BURST = 5_000.0
 STRANGERS_PUSHED_PER_SECOND = 2_000.0
 STRANGERS_PUSHED_BURST = 10_000.0
@@ -108,7 +108,7 @@ class Admission:
     """Opens incoming requests.
 
     `is_known` tells known senders from newcomers, `is_trusted` those that the operator joined or pinned; `is_blocked`
-    whom not to hear.
+    whom not to hear. `pushed_per_second` bounds what one other node pushes, `strangers_pushed_per_second` all of them.
     """
 
     def __init__(
@@ -120,6 +120,8 @@ class Admission:
         is_known: Callable[[bytes], bool],
         is_blocked: Callable[[bytes], bool],
         is_trusted: Callable[[bytes], bool] = lambda node_id: False,
+        pushed_per_second: float = PUSHED_PER_SECOND,
+        strangers_pushed_per_second: float = STRANGERS_PUSHED_PER_SECOND,
     ) -> None:
         self._me = me
         self._mesh = mesh
@@ -128,7 +130,8 @@ class Admission:
         self._is_blocked = is_blocked
         self._is_trusted = is_trusted
         self._newcomers = _Allowance(UNKNOWN_PER_SECOND, UNKNOWN_BURST, UNKNOWN_BURST, now_ms())
-        self._pushed = _Allowance(STRANGERS_PUSHED_PER_SECOND, STRANGERS_PUSHED_BURST, STRANGERS_PUSHED_BURST, now_ms())
+        self._pushed_per_second = pushed_per_second
+        self._pushed = _Allowance(strangers_pushed_per_second, STRANGERS_PUSHED_BURST, STRANGERS_PUSHED_BURST, now_ms())
         self._pushed_by: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._allowances: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._heard: set[tuple[bytes, bytes]] = set()
@@ -172,7 +175,7 @@ class Admission:
 
     def _check_pushed(self, sender: bytes, count: int, nonce: bytes, now_ms: int) -> None:
         allowance = self._pushed_by.pop(sender, None) or _Allowance(
-            PUSHED_PER_SECOND, PUSHED_BURST, PUSHED_BURST, now_ms
+            self._pushed_per_second, PUSHED_BURST, PUSHED_BURST, now_ms
         )
         self._pushed_by[sender] = allowance
         if len(self._pushed_by) > ALLOWANCES_MAX:

@@ -29,6 +29,7 @@ from pfn_node.web.answers import Alive
 from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
 from pfn_node.web.errors import ApiError
+from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.services import Services
 
 SUBJECTS = (
@@ -75,10 +76,14 @@ def create_app(services: Services) -> SafeQuart:
     figures = metrics.Metrics()
     gate.install(app, services, figures)
     auditing = Auditing(services.database, services.now)
-    authenticator = Authenticator(services.database, auditing, services.settings, services.now)
+    checks = routes.Checks(
+        Authenticator(services.database, auditing, services.settings, services.now),
+        auditing,
+        RateLimit(services.settings.verifications_per_minute),
+    )
     for subject in (*SUBJECTS, probes):
         for operation in subject.operations:
-            routes.install(app, services, authenticator, auditing, operation)
+            routes.install(app, services, checks, operation)
     metrics.install(app, services, figures)
     document.add_document(app, federation_peers.VERSION)
     made = document.make_document(app, services.settings)

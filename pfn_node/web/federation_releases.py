@@ -5,7 +5,7 @@ import binascii
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlite_utils
 import trio
@@ -14,7 +14,7 @@ from quart import Response
 from pfn_node import archive
 from pfn_node.store import catalogue, registry
 from pfn_node.store.rows import ApiKey, Observation, Release, Source
-from pfn_node.web.errors import ApiError
+from pfn_node.web.errors import ApiError, too_many
 from pfn_node.web.evidence import Measured, judge_release, measure, measure_artifact, text_lookup
 from pfn_node.web.federation_plugins import unknown_plugin
 from pfn_node.web.release_answers import Assurance, ReleaseAccepted, ReleaseChecked
@@ -26,6 +26,12 @@ from pfn_protocol.errors import Refusal
 routes = Routes("releases")
 
 ZIP = "application/zip"
+
+# Who waits behind so many has given up before his turn comes: an artifact takes up to a second.
+MEASURING_WAITING_MAX = 30
+MEASURING_RETRY_SECONDS = 10
+
+T = TypeVar("T")
 
 # Reporters that a refusal names; the plugin's page has them all.
 REPORTERS_NAMED_MAX = 5
@@ -92,14 +98,14 @@ def _not_to_be_had(release: Release) -> ApiError:
     )
 
 
-@routes.get("/federation/verify", query=ReleaseQuery, answer=ReleaseChecked, errors=(404,))
+@routes.get("/federation/verify", query=ReleaseQuery, answer=ReleaseChecked, errors=(404,), verifies=True)
 async def verify_release(services: Services, query: ReleaseQuery) -> ReleaseChecked:
     """The evidence for a release, checked again now: stored bytes are read and hashed, signatures verified."""
     release = await _release(services, query)
     return await _checked(services, release, lambda: measure_artifact(services.artifacts, release.sha256))
 
 
-@routes.post("/federation/verify", body=Bytes(ZIP, "A plugin or theme as a zip."), answer=ReleaseChecked)
+@routes.post("/federation/verify", body=Bytes(ZIP, "A plugin or theme as a zip."), answer=ReleaseChecked, verifies=True)
 async def verify_zip(services: Services) -> ReleaseChecked:
     """Say which release a zip is, and whether it is genuine. The zip is not kept."""
     with services.artifacts.writer() as writer:
@@ -111,7 +117,7 @@ async def verify_zip(services: Services) -> ReleaseChecked:
         sha256 = writer.digest()
         release = await services.database.read(lambda db: catalogue.release_by_digest(db, sha256))
         if release is None:
-            claimed = await trio.to_thread.run_sync(_claims, writer.path, limiter=services.measuring)
+            claimed = await _measured(services, lambda: _claims(writer.path))
             return _stranger(claimed, sha256, size)
         return await _checked(services, release, lambda: measure(os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)))
 
@@ -125,9 +131,14 @@ async def _checked(services: Services, release: Release, read: Callable[[], Meas
     if source is None:
         raise unknown_plugin(release.source_id, release.plugin_id, release.version)
     texts = text_lookup(services.artifacts)
-    return await trio.to_thread.run_sync(
-        lambda: judge_release(release, source, observations, texts, read()), limiter=services.measuring
-    )
+    return await _measured(services, lambda: judge_release(release, source, observations, texts, read()))
+
+
+async def _measured(services: Services, work: Callable[[], T]) -> T:
+    """Do what takes a core for a while in a thread: few at once, and few wait for it."""
+    if services.measuring.statistics().tasks_waiting >= MEASURING_WAITING_MAX:
+        raise too_many("Other files are being checked now; try again later.", MEASURING_RETRY_SECONDS, 503)
+    return await trio.to_thread.run_sync(work, limiter=services.measuring)
 
 
 def _claims(path: Path) -> str:
@@ -154,7 +165,9 @@ def _stranger(claimed: str, sha256: bytes, size: int) -> ReleaseChecked:
     )
 
 
-@routes.post("/federation/releases", body=HandInRelease, answer=ReleaseAccepted, errors=(403, 404, 409, 422, 502))
+@routes.post(
+    "/federation/releases", body=HandInRelease, answer=ReleaseAccepted, errors=(403, 404, 409, 422, 502), verifies=True
+)
 async def hand_in_release(services: Services, body: HandInRelease) -> ReleaseAccepted:
     """Hand in a release statement that its author signed, perhaps offline. One that does not prove itself gets 403."""
     envelope = _decoded("release_v2", body.release_v2)

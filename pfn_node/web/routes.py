@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pydantic
+import trio
 from pydantic import BaseModel
 from quart import Quart, Response, g, request
 from quart_schema.validation import (
@@ -30,8 +31,8 @@ from pfn_node.artifacts import OpenArtifact
 from pfn_node.safe_quart import SafeBody
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
-from pfn_node.web.errors import ApiError
-from pfn_node.web.rate_limits import client_address
+from pfn_node.web.errors import ApiError, too_many
+from pfn_node.web.rate_limits import RateLimit, client_address
 from pfn_node.web.services import Services
 from pfn_node.web.session_tokens import CSRF_HEADER, is_same_origin, token_in
 
@@ -112,15 +113,22 @@ class Routes:
         return keep
 
 
-def install(
-    app: Quart, services: Services, authenticator: Authenticator, auditing: Auditing, operation: Operation
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What stands between a request and its handler, one for the whole app."""
+
+    authenticator: Authenticator
+    auditing: Auditing
+    verifications: RateLimit  # calls that make the node check signatures, by address
+
+
+def install(app: Quart, services: Services, checks: Checks, operation: Operation) -> None:
     """Make the app serve an operation."""
 
     async def answer_to(parts: Mapping[str, Any], facts: Facts) -> Response:
         given: dict[str, Any] = dict(parts)
         if operation.protected or operation.takes_key:
-            given |= await _identify(services, authenticator, operation, facts)
+            given |= await _identify(services, checks.authenticator, operation, facts)
         if operation.query is not None:
             given["query"] = read_query(operation.query, request.query_string)
         if isinstance(operation.body, type):
@@ -130,9 +138,11 @@ def install(
         return answer if isinstance(answer, Response) else json_response(answer)
 
     async def view(**parts: Any) -> Response:
+        if operation.verifies:
+            _take_verification(checks.verifications)
         facts = Facts(f"{operation.method} {operation.path}", g.address)
         if operation.protected and not operation.reads:
-            return await auditing.watch(facts, lambda: answer_to(parts, facts))
+            return await checks.auditing.watch(facts, lambda: answer_to(parts, facts))
         return await answer_to(parts, facts)
 
     view.__name__ = operation.handler.__name__
@@ -145,6 +155,12 @@ def install(
         methods=[operation.method],
         strict_slashes=False,
     )
+
+
+def _take_verification(limit: RateLimit) -> None:
+    wait = limit.take(g.bucket, trio.current_time()) if g.bucket else 0.0
+    if wait:
+        raise too_many(f"More than {limit.per_minute} calls a minute that verify came from this address.", wait)
 
 
 async def _identify(
