@@ -1,11 +1,12 @@
 """Who is heard: the checks that a request of another node passes before the machine sees it.
 
-In this order: its size for its path; its envelope (form, signature, recipient, mesh, path, clock); whether this very
-request was here before; whether its sender is blocked; how much the sender asked lately. Senders that this node has
-nothing to do with cost nothing to invent, so all of them share one allowance; a sender that is linked, joined or pinned
-has its own. Announcements that are pushed cost the machine a signature check each, whoever signed them; so strangers
-may push only so many, one by one and together. A request is valid for at most twice the skew, and its nonce is
-remembered for longer than that, so no request is heard twice; the allowances bound how many nonces there can be.
+In this order: its size for its path; whether whoever it names as its sender may cost a signature check now; its envelope
+(form, signature, recipient, mesh, path, clock); whether this very request was here before; whether its sender is
+blocked; how much the sender asked lately. Senders that this node has nothing to do with cost nothing to invent, so all
+of them share one allowance; a sender that is linked, joined or pinned has its own. Announcements that are pushed cost
+the machine a signature check each, whoever signed them; so strangers may push only so many, one by one and together. A
+request is valid for at most twice the skew, and its nonce is remembered for longer than that, so no request is heard
+twice; the allowances bound how many nonces there can be.
 """
 
 from collections import OrderedDict, deque
@@ -66,6 +67,8 @@ REQUEST_BYTES_MAX = {
 # R1 and R5: key and signature; R71, R72, R73: signed for another path, node or time.
 NOT_ITS_SENDERS_TO_US_NOW = frozenset({"R1", "R5", "R71", "R72", "R73"})
 
+
+RULE_SIGNATURE = "R5"
 
 # In the place of a rule's number: nothing is wrong with the request, and it may come again.
 BUSY = "busy"
@@ -132,6 +135,9 @@ class Admission:
         self._newcomers = _Allowance(UNKNOWN_PER_SECOND, UNKNOWN_BURST, UNKNOWN_BURST, now_ms())
         self._pushed_per_second = pushed_per_second
         self._pushed = _Allowance(strangers_pushed_per_second, STRANGERS_PUSHED_BURST, STRANGERS_PUSHED_BURST, now_ms())
+        self._forged = _Allowance(
+            strangers_pushed_per_second, strangers_pushed_per_second, strangers_pushed_per_second, now_ms()
+        )
         self._pushed_by: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._allowances: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._heard: set[tuple[bytes, bytes]] = set()
@@ -145,9 +151,13 @@ class Admission:
             raise NotHeard(404, "R71", f"There is no request named {path[:32]!r}.", None)
         if len(raw) > bytes_max:
             raise NotHeard(413, "R78", f"A {path} request has at most {bytes_max} bytes, this has {len(raw)}.", None)
+        claimed = _sender_in(raw)
+        self._check_unproven(claimed, raw, now_ms)
         try:
             received = open_request(raw, mesh=self._mesh, path=path, me=self._me, now_ms=now_ms)
         except Refusal as refusal:
+            if refusal.rule == RULE_SIGNATURE:
+                self._forged_by(claimed).take(now_ms)
             raise NotHeard(_status_of(refusal), refusal.rule, refusal.sentence, _nonce_in(raw)) from refusal
         mark = (received.sender, received.nonce)
         self._check_fresh(mark, now_ms)
@@ -159,6 +169,17 @@ class Admission:
         self._heard.add(mark)
         self._heard_order.append((now_ms + nonce_memory_ms, mark))
         return received
+
+    def _check_unproven(self, claimed: bytes | None, raw: bytes, now_ms: int) -> None:
+        """Before the signature is checked: too much was forged in this sender's name, or in names of its kind."""
+        if claimed is None or self._is_trusted(claimed):
+            return
+        if not self._forged_by(claimed).has(1, now_ms):
+            raise NotHeard(429, BUSY, "Too many requests; wait a little before the next.", _nonce_in(raw))
+
+    def _forged_by(self, claimed: bytes | None) -> _Allowance:
+        """What forged requests in this name are counted against; all names of newcomers share theirs."""
+        return self._forged if claimed is not None and self._is_known(claimed) else self._newcomers
 
     def _check_fresh(self, mark: tuple[bytes, bytes], now_ms: int) -> None:
         """Before the allowance: whoever replays what an honest node sent shall not use up that node's share."""
@@ -199,6 +220,17 @@ class Admission:
 def _status_of(refusal: Refusal) -> int:
     """Wrongly signed, addressed or timed is 401; anything else that is wrong with it is 400."""
     return 401 if refusal.rule in NOT_ITS_SENDERS_TO_US_NOW else 400
+
+
+def _sender_in(raw: bytes) -> bytes | None:
+    """Who is said to have signed this; nothing of it is verified."""
+    try:
+        match unpack(raw, request_bytes_max):
+            case (_, _, bytes(author), _, _):
+                return author
+    except Refusal:
+        pass
+    return None
 
 
 def _nonce_in(raw: bytes) -> bytes | None:
