@@ -1,6 +1,6 @@
 """Who is heard: the checks that a request of another node passes before the machine sees it.
 
-In this order: its size for its path; whether whoever it names as its sender may cost a signature check now; its envelope
+In this order: its size for its path; whether what it names as its sender may cost a signature check now; its envelope
 (form, signature, recipient, mesh, path, clock); whether this very request was here before; whether its sender is
 blocked; how much the sender asked lately. Senders that this node has nothing to do with cost nothing to invent, so all
 of them share one allowance; a sender that is linked, joined or pinned has its own. Announcements that are pushed cost

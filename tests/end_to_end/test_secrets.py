@@ -163,10 +163,12 @@ async def test_an_operator_checks_the_audit_log_against_a_noted_head(mesh: Local
     listed = await pfn("audit", environment=where)
     sound = await pfn("audit", "--check", "--head", noted["head"], environment=where)
     cut = await pfn("audit", "--check", "--head", f"99:{'0' * 64}", environment=where)
+    rotated = await pfn("keys", "rotate", where["PFN_KEY"].split("_")[1], "--json", environment=where)
     nonsense = await pfn("audit", "--check", "--head", "first", environment=where)
     alone = await pfn("audit", "--head", noted["head"], environment=where)
 
     assert b"POST /federation/peers" in listed.stdout and b"master" in listed.stdout
     assert sound.returncode == 0 and noted["sound"] is True
     assert cut.returncode == 1 and b"its end was cut off" in cut.stdout
+    assert json.loads(rotated.stdout)["key"].startswith("fadmin_")
     assert nonsense.returncode == alone.returncode == 2
