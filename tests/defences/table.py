@@ -45,8 +45,8 @@ def defences() -> list[Defence]:
     found = []
     for file in sorted(_FOLDER.glob("*.toml")):
         for entry in tomllib.loads(file.read_text())["defence"]:
-            lists = {name: tuple(entry.pop(name)) for name in ("threats", "tests")}
-            found.append(Defence(**entry, **lists))
+            threats, tests = tuple(entry.pop("threats")), tuple(entry.pop("tests"))
+            found.append(Defence(**entry, threats=threats, tests=tests))
     return found
 
 
