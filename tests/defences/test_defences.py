@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.defences.table import ROOT, Defence, defences, test_exists
 RED_SECONDS_MAX = 180
 TESTS_FAILED = 1  # pytest's exit code; 2 and above mean that no test could be run
 DEFENCES_MIN = 60
+THREATS_MIN = 50
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,25 @@ def test_every_defence_can_be_switched_off_and_names_tests_that_exist() -> None:
         compile(defence.switched_off(), defence.file, "exec")
         assert defence.tests and defence.code != defence.without, defence.name
         assert [test for test in defence.tests if not test_exists(test)] == [], defence.name
+
+
+def threat_rows() -> dict[str, list[str]]:
+    """The rows of SECURITY.md's table: id of the threat -> the files that its tests are said to be in."""
+    rows = re.findall(r"^\| ([A-Z]\d+) \|.*\|([^|]*)\|$", (ROOT / ".github" / "SECURITY.md").read_text(), re.MULTILINE)
+    return {threat: re.findall(r"\]\(\.\./([^)]*)\)", links) for threat, links in rows}
+
+
+def test_every_threat_names_tests_that_exist() -> None:
+    rows = threat_rows()
+
+    assert len(rows) >= THREATS_MIN
+    assert {threat: links for threat, links in rows.items() if not links or not all(map(test_exists, links))} == {}
+
+
+def test_every_defence_is_against_a_threat_that_is_listed() -> None:
+    rows = threat_rows()
+
+    assert {one.name for one in defences() if not one.threats or not set(one.threats) <= rows.keys()} == set()
 
 
 def test_every_defence_has_a_name_of_its_own() -> None:
