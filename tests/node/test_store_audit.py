@@ -10,6 +10,7 @@ import pytest
 from pfn_node.store import audit
 from pfn_node.store.audit import AuditEntry, Head, append, broken, entries, hash_of, head
 from pfn_node.store.database import Database
+from pfn_node.web.auth import mint
 
 NOW = 1_795_420_800
 
@@ -130,4 +131,16 @@ async def test_what_remote_software_wrote_is_bounded_and_stored_as_it_is(databas
     assert entry.target is not None and len(entry.target) == audit.TEXT_CHARACTERS_MAX
     assert entry.target.startswith("'); DROP TABLE audit; --?")
     assert len(entry.details) < audit.DETAILS_MAX * (audit.TEXT_CHARACTERS_MAX + 20)
+    assert broken([entry]) is None
+
+
+async def test_a_key_in_the_wrong_place_does_not_stay_there(database: Database) -> None:
+    key = mint()
+    secret = key.text.rpartition("_")[2]
+    await database.write(
+        lambda db: append(db, at=NOW, actor="key0", action="POST /x", target=key.text, details={"slug": key.text})
+    )
+
+    (entry,) = await database.read(entries)
+    assert entry.target == f"fadmin_{key.id}_***" and secret not in entry.details
     assert broken([entry]) is None

@@ -309,4 +309,6 @@ def test_names_and_origins_are_read_strictly() -> None:
     assert cookie_name("[::1", secure=False) == "pfn_session_80"
     assert is_same_origin("https://NODE.test", None, "node.test:443", secure=True)
     assert not is_same_origin("https://[::1", None, "node.test", secure=True)
+    assert not is_same_origin(None, "same-site", "node.test", secure=True)
+    assert not is_same_origin("https://node.test", "same-site", "node.test", secure=True)
     assert not is_foreign(None, None, "node.test", secure=True)
