@@ -116,6 +116,7 @@ def test_trusted_nodes_make_the_bundles_key_known() -> None:
         ("A1", {"evidence": (described(),), "witnesses": (saw(ALICE),)}),
         ("A1", {"evidence": (described(DESCRIPTION, EvidenceForm.PLUGIN_DATA),), "witnesses": (saw(ALICE), saw(BOB))}),
         ("A0", {"evidence": (), "witnesses": (saw(ALICE),)}),
+        ("A0", {"evidence": (described(),), "witnesses": (saw(ALICE),), "keys": (b"a form to come",)}),
         ("A0", {"evidence": (), "witnesses": (saw(ALICE), saw(ERIN), saw(FRANK))}),
         ("reported", {"evidence": (), "witnesses": ()}),
         ("reported", {"evidence": (described(),), "witnesses": (saw(ERIN), saw(FRANK), saw(MALLORY))}),
