@@ -15,7 +15,7 @@ import typer
 
 from pfn_node.cli.client import DEFAULT_NODE, AsJson, NodeClient, NodeUrl, run_with_client
 from pfn_node.cli.failing import FAILED, WRONG_USAGE, fail
-from pfn_node.cli.tables import show_fields
+from pfn_node.cli.tables import console, show_fields, text
 from pfn_node.web.evidence import measure
 from pfn_protocol.bundle_proof import Proof, TrustRoots, prove
 from pfn_protocol.errors import Refusal
@@ -48,17 +48,20 @@ def verify(
         list[str] | None, typer.Option(help="With --evidence: a node (did:key) whose word counts; may be repeated.")
     ] = None,
     minimum: Annotated[Level, typer.Option("--min", help="With --evidence: what has to be proved.")] = Level.A3,
+    release: Annotated[
+        str | None, typer.Option(metavar="SOURCE/PLUGIN/VERSION", help="With --evidence: which release it has to be.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check whether a file is genuine. Exit code 1 if it is not."""
     if evidence is None:
-        if key or trust:
-            fail("--key and --trust go with --evidence; a node judges by the keys and pins that it has", WRONG_USAGE)
+        if key or trust or release:
+            fail("--key, --trust and --release go with --evidence: a node judges by what it knows itself", WRONG_USAGE)
         _ask_node(file, node, save, as_json)
     elif save is not None:
         fail("--save keeps what a node says; with --evidence no node is asked", WRONG_USAGE)
     else:
-        _check_offline(file, evidence, key, trust or [], minimum, as_json)
+        _check_offline(file, evidence, _roots(key, trust or []), minimum, release, as_json)
 
 
 def _ask_node(file: Path, node: str, save: Path | None, as_json: bool) -> None:
@@ -90,15 +93,18 @@ def _keep_bundle(save: Path, bundle: Any) -> None:
         fail(f"{save}: {error.strerror}")
 
 
-def _check_offline(
-    file: Path, evidence: Path, key: str | None, trust: list[str], minimum: Level, as_json: bool
-) -> None:
+def _roots(key: str | None, trust: list[str]) -> TrustRoots:
     try:
-        roots = TrustRoots(None if key is None else _read_key(key), frozenset(map(parse_did_key, trust)))
+        return TrustRoots(None if key is None else _read_key(key), frozenset(map(parse_did_key, trust)))
     except (OSError, UnicodeDecodeError) as error:
         _unreadable("--key", error)
     except Refusal as refusal:
         fail(refusal.sentence, WRONG_USAGE)
+
+
+def _check_offline(
+    file: Path, evidence: Path, roots: TrustRoots, minimum: Level, release: str | None, as_json: bool
+) -> None:
     try:
         with evidence.open("rb") as stream:
             bundle = read_bundle(stream.read(bundle_bytes_max + 1))
@@ -109,8 +115,11 @@ def _check_offline(
     except OSError as error:
         _unreadable(str(file), error)
     proof = prove(bundle, measured, roots, time.time_ns() // 1_000_000)
+    is_wanted = release in (None, f"{bundle.source_id}/{bundle.plugin_id}/{bundle.version}")
     proved = proof.reaches(minimum)
-    show_fields(_answer(bundle, proof, proved, measured.sha256, measured.size), as_json)
+    _show(_answer(bundle, proof, proved and is_wanted, measured.sha256, measured.size), as_json)
+    if not is_wanted:
+        fail(f"the bundle is about {bundle.source_id}/{bundle.plugin_id}/{bundle.version}, not about {release}")
     if not proved:
         fail(f"this is no proof of {minimum}, only of {proof.level!r}: " + "; ".join(proof.caveats))
 
@@ -125,6 +134,18 @@ def _read_key(text: str) -> bytes:
     if text.startswith("did:"):
         return parse_did_key(text)
     return parse_public_key(Path(text).read_text() if Path(text).is_file() else text)
+
+
+def _show(answer: dict[str, Any], as_json: bool) -> None:
+    """For people: what was proved and what was not, a line each."""
+    if as_json:
+        show_fields(answer, as_json)
+        return
+    assurance = answer["assurance"]
+    show_fields(answer | {"assurance": assurance["level"]}, as_json)
+    for title in ("evidence", "caveats"):
+        for sentence in assurance[title]:
+            console.print(f"[bold]{title}[/bold]  {text(sentence)}")
 
 
 def _answer(bundle: EvidenceBundle, proof: Proof, proved: bool, sha256: bytes, size: int) -> dict[str, Any]:

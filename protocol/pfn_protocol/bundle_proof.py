@@ -1,7 +1,7 @@
 """What an evidence bundle proves about a zip, to somebody who trusts only what he names himself.
 
 He names roots of trust: the publisher's key, if he has it from elsewhere, and nodes whose word counts for him, as a
-pin's does for a node. Everything else in a bundle (R150) is checked before it counts: bytes against the digest,
+pin's does for a node. Everything else in a bundle (R160) is checked before it counts: bytes against the digest,
 signatures against the key, announcements against the keys of the nodes that signed them. What could not be checked is a
 caveat.
 
@@ -14,9 +14,11 @@ The steps, each of which needs those before it:
                 it bound for the same origin
     witnesses   nodes that say that they saw this digest at the publisher; each once, and none that also saw another
 
-The levels are those of backing.py, with "trusted" for "pinned". One thing no bundle can prove: that the publisher does
-not sign any bytes for whoever asks (an oracle, R65). What trusted nodes attest decides; without their word the bundle's
-is taken and said as a caveat, and a bundle that does not even claim it gets no level that rests on a release.
+The levels are those of backing.py, with "trusted" for "pinned". All witnesses of a co-observation have to be trusted: a
+node sees over which pins it reaches a third one, and a bundle cannot show that, so any key that cost nothing could be
+the third. And one thing no bundle can prove: that the publisher does not sign any bytes for whoever asks (an oracle,
+R65). What trusted nodes attest decides; without their word the bundle's is taken and said as a caveat, and a bundle
+that does not even claim it gets no level that rests on a release.
 """
 
 import json
@@ -29,7 +31,7 @@ from pfn_protocol.announcements import AcceptedAnnouncement, EvidenceForm, Sourc
 from pfn_protocol.errors import Refusal
 from pfn_protocol.evidence_bundle import SIGNED_TEXTS, EvidenceBundle
 from pfn_protocol.identity import did_key, verify
-from pfn_protocol.limits import co_observers_min, co_observers_trusted_min
+from pfn_protocol.limits import witnesses_min
 from pfn_protocol.names import source_id_of
 from pfn_protocol.publisher import head_is_fresh, open_head, open_keybind, open_release, verify_sha384
 
@@ -92,7 +94,8 @@ class _Findings:
     oracle_attested: bool = False
     signed: bool = False  # the key signed a description of this version
     release_key: bytes | None = None
-    head_fresh: bool = False
+    release_seq: int = 0
+    head_fresh: bool = False  # a head of the release key, not older than the release
     witnesses: tuple[bytes, ...] = ()
     trusted_witnesses: tuple[bytes, ...] = ()
     disputed_by: tuple[bytes, ...] = ()
@@ -102,7 +105,7 @@ class _Findings:
 
 
 def prove(bundle: EvidenceBundle, measured: Measured, roots: TrustRoots, now_ms: int) -> Proof:
-    """Check the bundle (R151 to R154) against a zip and what is trusted; whatever does not verify counts for nothing.
+    """Check the bundle (R161 to R164) against a zip and what is trusted; whatever does not verify counts for nothing.
 
     `now_ms` decides what has expired: heads, and what nodes attest about keys.
     """
@@ -134,12 +137,8 @@ def prove(bundle: EvidenceBundle, measured: Measured, roots: TrustRoots, now_ms:
     )
 
 
-def _level(found: _Findings) -> str:  # R154
-    co_observed = (
-        not found.conflict
-        and len(found.witnesses) >= co_observers_min
-        and len(found.trusted_witnesses) >= co_observers_trusted_min
-    )
+def _level(found: _Findings) -> str:  # R164
+    co_observed = not found.conflict and len(found.trusted_witnesses) >= witnesses_min
     if found.key_known and found.release_key and found.oracle in ("none", "utf8"):
         separate = found.release_key != found.key
         return "A4" if separate and found.head_fresh and co_observed else "A3"
@@ -150,7 +149,7 @@ def _level(found: _Findings) -> str:  # R154
     return "A1" if found.key_known and found.signed else "A0"
 
 
-# The key (R151)
+# The key (R161)
 
 
 def _check_key(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, found: _Findings) -> None:
@@ -213,7 +212,7 @@ def _judge_oracle(bundle: EvidenceBundle, attested: list[str], found: _Findings)
         )
 
 
-# What the publisher signed (R152)
+# What the publisher signed (R162)
 
 
 def _pieces(bundle: EvidenceBundle, form: EvidenceForm) -> list[bytes]:
@@ -239,7 +238,7 @@ def _check_release(bundle: EvidenceBundle, now_ms: int, found: _Findings) -> Non
         elif signer != found.key and (statement.origin, signer) not in _bound(bundle, found.key):
             found.caveats.append(f"a release statement is signed by {did_key(signer)}, which the key did not bind")
         elif found.release_key in (None, found.key):  # a separate release key says more than the identity key
-            found.release_key = signer
+            found.release_key, found.release_seq = signer, statement.seq
     if found.release_key is None:
         found.caveats.append("no signature of the publisher says that these bytes are this version")
         return
@@ -267,9 +266,10 @@ def _check_head(bundle: EvidenceBundle, now_ms: int, found: _Findings) -> None:
             head, signer = open_head(raw)
         except Refusal:
             continue
-        found.head_fresh = found.head_fresh or (signer == found.release_key and head_is_fresh(head, now_ms))
+        if signer == found.release_key and head.seq >= found.release_seq and head_is_fresh(head, now_ms):
+            found.head_fresh = True
     if not found.head_fresh:
-        found.caveats.append("no head of the release key is fresh: a newer or withdrawn release may be kept from you")
+        found.caveats.append("no head of the release key is fresh: a newer release may be kept from you")
 
 
 def _check_signatures(bundle: EvidenceBundle, measured: Measured, found: _Findings) -> None:
@@ -298,7 +298,7 @@ def _describes(text: bytes, plugin_id: str, version: str) -> bool:
     return isinstance(data, dict) and plugin_id in (data.get("slug"), data.get("id")) and data.get("version") == version
 
 
-# What nodes saw (R153)
+# What nodes saw (R163)
 
 
 def _check_witnesses(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, found: _Findings) -> None:

@@ -94,7 +94,7 @@ def write_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
 
 
 def read_bundle(raw: bytes) -> EvidenceBundle:
-    """Return the bundle that a file holds; raise `Refusal` (R150, and the rules of keys and names)."""
+    """Return the bundle that a file holds; raise `Refusal` (R160, and the rules of keys and names)."""
     members = _members(_parse(raw), _READERS, "an evidence bundle")
     if members.pop("format") != FORMAT:
         raise _refusal("format", FORMAT)
@@ -119,13 +119,13 @@ def _check_names(bundle: EvidenceBundle) -> None:
 
 def _parse(raw: bytes) -> object:
     if len(raw) > bundle_bytes_max:
-        raise Refusal("R150", f"an evidence bundle has at most {bundle_bytes_max} bytes")
+        raise Refusal("R160", f"an evidence bundle has at most {bundle_bytes_max} bytes")
     try:
         document: object = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_object, parse_float=_no_number, parse_constant=_no_number
         )
     except (ValueError, RecursionError) as error:
-        raise Refusal("R150", "this is no evidence bundle: one JSON object in UTF-8, no member twice") from error
+        raise Refusal("R160", "this is no evidence bundle: one JSON object in UTF-8, no member twice") from error
     return document
 
 
@@ -141,7 +141,7 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _refusal(name: str, expected: str) -> Refusal:
-    return Refusal("R150", f"{name} of an evidence bundle must be {expected}")
+    return Refusal("R160", f"{name} of an evidence bundle must be {expected}")
 
 
 _Reader = Callable[[str, object], Any]
@@ -150,7 +150,7 @@ _Reader = Callable[[str, object], Any]
 def _members(value: object, readers: dict[str, _Reader], what: str) -> dict[str, Any]:
     """Return every member, read; it is an object of exactly these."""
     if not isinstance(value, dict) or value.keys() != readers.keys():
-        raise Refusal("R150", f"{what} is an object of exactly these members: {', '.join(readers)}")
+        raise Refusal("R160", f"{what} is an object of exactly these members: {', '.join(readers)}")
     return {name: read(name, value[name]) for name, read in readers.items()}
 
 

@@ -107,9 +107,8 @@ bundle_pieces_max: Final = 16
 bundle_witnesses_max: Final = 64
 bundle_attestations_max: Final = 16
 bundle_keys_max: Final = 16
-# Observers of one digest that co-observation takes, and how many of them must be trusted by whoever judges.
-co_observers_min: Final = 3
-co_observers_trusted_min: Final = 2
+# Observers who agree, of whom one alone could not be bought.
+witnesses_min: Final = 3
 
 # --- Messages between nodes -----------------------------------------------------------------------------------------
 

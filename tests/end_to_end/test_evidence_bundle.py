@@ -94,7 +94,7 @@ async def test_a_mirrored_release_is_checked_in_a_process_that_has_only_the_zip_
     info = await nodes[0].outbound.fetch("GET", f"{publisher.url}/federation-info", bytes_max=2**20, seconds_max=10)
     pem = tmp_path / "ada.pem"
     pem.write_text(json.loads(info.body)["publicKey"])
-    trusted: Sequence[str] = [(await node.get("health"))["node_id"] for node in nodes[:2]]
+    trusted: Sequence[str] = [(await node.get("health"))["node_id"] for node in nodes]
     await publisher.kill()
     file, bundle = await saved_bundle(nodes[2], source, tmp_path)
     offline = partial(pfn_without_sockets, tmp_path / "elsewhere", "verify", str(file), "--evidence", str(bundle))
@@ -124,7 +124,7 @@ async def test_what_an_original_publisher_signed_is_proved_by_its_witnesses_and_
     mesh: LocalMesh, tmp_path: Path
 ) -> None:
     nodes, source, _ = await three_observers(mesh, tmp_path / "plugins", "bob", "original")
-    trusted = [(await node.get("health"))["node_id"] for node in nodes[:2]]
+    trusted = [(await node.get("health"))["node_id"] for node in nodes]
     file, bundle = await saved_bundle(nodes[2], source, tmp_path)
     offline = partial(pfn_without_sockets, tmp_path / "elsewhere", "verify", str(file), "--evidence", str(bundle))
     key = json.loads(bundle.read_bytes())["public_key"]

@@ -17,7 +17,7 @@ from tests.protocol import bundles
 from tests.protocol.bundles import ALICE, BOB, CAROL, ERIN, MALLORY, ZIP, attests, bound, head, released, saw, written
 
 KEY = ("--key", did_key(CAROL.public))
-TRUST = ("--trust", did_key(ALICE.public), "--trust", did_key(BOB.public))
+TRUST = tuple(word for node in (ALICE, BOB, ERIN) for word in ("--trust", did_key(node.public)))
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +97,27 @@ def test_the_exit_code_says_whether_what_is_demanded_was_proved(
     assert ("this is no proof of" in complaint) == (code == 1)
 
 
+def test_another_release_than_the_one_that_is_wanted_is_no_proof(files: tuple[str, str]) -> None:
+    file, evidence = files
+    wanted = "carol@publisher.example/hello/1.0.0"
+
+    same = verify(file, "--evidence", evidence, *KEY, "--release", wanted)
+    newer = verify(file, "--evidence", evidence, *KEY, "--release", wanted.replace("1.0.0", "1.0.1"))
+
+    assert (same[0], same[1]["valid"]) == (0, True)
+    assert (newer[0], newer[1]["valid"]) == (1, False)
+    assert f"the bundle is about {wanted}, not about" in newer[2]
+
+
+def test_people_read_a_line_for_everything_that_was_proved_or_not(files: tuple[str, str]) -> None:
+    file, evidence = files
+
+    shown = CliRunner().invoke(app, ["verify", file, "--evidence", evidence, *KEY]).stdout
+
+    assert "assurance  A3" in shown
+    assert shown.count("evidence  ") >= 3 and shown.count("caveats  ") == 1
+
+
 def test_another_file_is_no_proof_and_the_reason_is_said(files: tuple[str, str]) -> None:
     file, evidence = files
     Path(file).write_bytes(ZIP[:-1])
@@ -128,7 +149,8 @@ def test_what_is_given_wrongly_is_wrong_usage(files: tuple[str, str], wrong: tup
 
 
 def test_roots_of_trust_without_a_bundle_are_wrong_usage(files: tuple[str, str]) -> None:
-    assert verify(files[0], *KEY)[0] == verify(files[0], *TRUST)[0] == 2
+    for given in (KEY, TRUST, ("--release", "a@b/c/1")):
+        assert verify(files[0], *given)[0] == 2
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff", b"[" * 100_000, b" " * (bundle_bytes_max + 2), ZIP])

@@ -97,7 +97,7 @@ def described(text: bytes = TEXT, form: EvidenceForm = EvidenceForm.METADATA, ke
 
 
 def bundle(**fields: Any) -> EvidenceBundle:
-    """Everything that there can be, so that A4 may be claimed by who trusts carol's key, alice and bob."""
+    """Everything that there can be, so that A4 may be claimed by who trusts carol's key, alice, bob and erin."""
     return replace(
         EvidenceBundle(
             mesh=MESH,
