@@ -21,9 +21,8 @@ R65). What trusted nodes attest decides; without their word the bundle's is take
 that does not even claim it gets no level that rests on a release.
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pfn_protocol.acceptance import accept
@@ -33,7 +32,7 @@ from pfn_protocol.evidence_bundle import SIGNED_TEXTS, EvidenceBundle
 from pfn_protocol.identity import did_key, verify
 from pfn_protocol.limits import witnesses_min
 from pfn_protocol.names import source_id_of
-from pfn_protocol.publisher import head_is_fresh, open_head, open_keybind, open_release, verify_sha384
+from pfn_protocol.publisher import describes, head_is_fresh, open_head, open_keybind, open_release, verify_sha384
 
 # From nothing to everything: the bytes are others; nobody whose word counts saw them; the levels of R94.
 LEVELS: Final = ("unknown", "reported", "A0", "A1", "A2", "A3", "A4")
@@ -59,18 +58,42 @@ class TrustRoots:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityKey:
+    """The key that signatures were checked with, and what is known of it."""
+
+    public: bytes
+    known: str | None  # "given", "attested" by trusted nodes; None: it is only what the bundle claims
+    oracle: str  # what its publisher signs for anybody, as far as is known: none, utf8, raw; or empty
+    oracle_attested: bool  # by trusted nodes; False: only the bundle says so
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRelease:
+    """A release statement over exactly the bytes that the bundle is about."""
+
+    key: bytes  # that signed it: the identity key, or one that this bound
+    seq: int
+    headed: bool = False  # a fresh head of the same key is not older
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Which nodes say what they saw at the publisher."""
+
+    all: tuple[bytes, ...]  # saw these bytes
+    trusted: tuple[bytes, ...]  # those of them that are trusted
+    disputed_by: tuple[bytes, ...]  # saw other bytes under this version
+    conflict: bool  # trusted nodes are among those
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What somebody with these roots of trust may say about the zip."""
 
     level: str  # one of LEVELS
-    key: bytes  # the identity key that signatures were checked with
-    key_known: str | None  # "given", "attested" by trusted nodes, or None: the key is only what the bundle claims
-    release_key: bytes | None  # the key that signed the release; None: no release covers the bytes
-    oracle: str  # what the publisher signs for anybody, as far as is known: none, utf8, raw, empty
-    oracle_attested: bool  # by trusted nodes; False: only the bundle says so
-    witnesses: tuple[bytes, ...]  # nodes that saw these bytes at the publisher
-    trusted_witnesses: tuple[bytes, ...]
-    disputed_by: tuple[bytes, ...]  # nodes that saw other bytes under this version
+    key: IdentityKey
+    release: SignedRelease | None
+    witnesses: Witnesses
     evidence: tuple[str, ...]  # what was proved, in sentences
     caveats: tuple[str, ...]  # what was not
 
@@ -85,21 +108,9 @@ class Proof:
 
 
 @dataclass(slots=True)
-class _Findings:
-    """What the steps found, one after the other."""
+class _Notes:
+    """What the steps found, in sentences."""
 
-    key: bytes
-    key_known: str | None = None
-    oracle: str = ""
-    oracle_attested: bool = False
-    signed: bool = False  # the key signed a description of this version
-    release_key: bytes | None = None
-    release_seq: int = 0
-    head_fresh: bool = False  # a head of the release key, not older than the release
-    witnesses: tuple[bytes, ...] = ()
-    trusted_witnesses: tuple[bytes, ...] = ()
-    disputed_by: tuple[bytes, ...] = ()
-    conflict: bool = False  # trusted nodes saw different bytes
     evidence: list[str] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
 
@@ -109,83 +120,80 @@ def prove(bundle: EvidenceBundle, measured: Measured, roots: TrustRoots, now_ms:
 
     `now_ms` decides what has expired: heads, and what nodes attest about keys.
     """
-    found = _Findings(roots.key or bundle.public_key)
-    matches = (measured.sha256, measured.size) == (bundle.sha256, bundle.size)
-    if matches:
-        found.evidence.append(f"the file has the {bundle.size} bytes and the sha256 that the bundle is about")
-    else:
-        found.caveats.append(
-            f"the file has {measured.size} bytes and sha256 {measured.sha256.hex()}; "
-            f"the bundle is about {bundle.size} bytes and sha256 {bundle.sha256.hex()}"
-        )
-    _check_key(bundle, roots, now_ms, found)
-    _check_release(bundle, now_ms, found)
-    _check_signatures(bundle, measured, found)
-    _check_witnesses(bundle, roots, now_ms, found)
-    return Proof(
-        level=_level(found) if matches else "unknown",
-        key=found.key,
-        key_known=found.key_known,
-        release_key=found.release_key,
-        oracle=found.oracle,
-        oracle_attested=found.oracle_attested,
-        witnesses=found.witnesses,
-        trusted_witnesses=found.trusted_witnesses,
-        disputed_by=found.disputed_by,
-        evidence=tuple(found.evidence),
-        caveats=tuple(found.caveats),
+    notes = _Notes()
+    matches = _is_about(bundle, measured, notes)
+    key = _judge_key(bundle, roots, now_ms, notes)
+    release = _judge_release(bundle, key.public, now_ms, notes)
+    signed = _judge_signatures(bundle, measured, key.public, notes)
+    witnesses = _judge_witnesses(bundle, roots, now_ms, notes)
+    level = _level(key, release, signed, witnesses) if matches else "unknown"
+    return Proof(level, key, release, witnesses, tuple(notes.evidence), tuple(notes.caveats))
+
+
+def _is_about(bundle: EvidenceBundle, measured: Measured, notes: _Notes) -> bool:
+    if (measured.sha256, measured.size) == (bundle.sha256, bundle.size):
+        notes.evidence.append(f"the file has the {bundle.size} bytes and the sha256 that the bundle is about")
+        return True
+    notes.caveats.append(
+        f"the file has {measured.size} bytes and sha256 {measured.sha256.hex()}; "
+        f"the bundle is about {bundle.size} bytes and sha256 {bundle.sha256.hex()}"
     )
+    return False
 
 
-def _level(found: _Findings) -> str:  # R164
-    co_observed = not found.conflict and len(found.trusted_witnesses) >= witnesses_min
-    if found.key_known and found.release_key and found.oracle in ("none", "utf8"):
-        separate = found.release_key != found.key
-        return "A4" if separate and found.head_fresh and co_observed else "A3"
-    if found.conflict or not found.trusted_witnesses:
+def _level(key: IdentityKey, release: SignedRelease | None, signed: bool, witnesses: Witnesses) -> str:  # R164
+    co_observed = not witnesses.conflict and len(witnesses.trusted) >= witnesses_min
+    if key.known and release and key.oracle in ("none", "utf8"):
+        return "A4" if release.key != key.public and release.headed and co_observed else "A3"
+    if witnesses.conflict or not witnesses.trusted:
         return "reported"
     if co_observed:
         return "A2"
-    return "A1" if found.key_known and found.signed else "A0"
+    return "A1" if key.known and signed else "A0"
 
 
 # The key (R161)
 
 
-def _check_key(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, found: _Findings) -> None:
-    words = _last_words(bundle, roots, now_ms, found)
-    of_key = [statement for statement in words if statement.public_key == found.key]
+def _judge_key(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, notes: _Notes) -> IdentityKey:
+    public = roots.key or bundle.public_key
+    words = _last_words(bundle, roots, now_ms, notes)
+    of_key = [statement for statement in words if statement.public_key == public]
     attesting = sum(statement.verified for statement in of_key)
     of_others = sum(statement.verified for statement in words) - attesting
+    known = None
     if roots.key is not None:
-        found.key_known = "given"
+        known = "given"
         if roots.key != bundle.public_key:
-            found.caveats.append(f"the bundle is about another key, {did_key(bundle.public_key)}, than the given one")
+            notes.caveats.append(f"the bundle is about another key, {did_key(bundle.public_key)}, than the given one")
     elif attesting and not of_others:
-        found.key_known = "attested"
-        found.evidence.append(f"{attesting} nodes that you trust attest the publisher's key {did_key(found.key)}")
+        known = "attested"
+        notes.evidence.append(f"{attesting} nodes that you trust attest the publisher's key {did_key(public)}")
     else:
-        found.caveats.append(
-            f"the publisher's key {did_key(found.key)} is only what the bundle claims; give the one that you know"
+        notes.caveats.append(
+            f"the publisher's key {did_key(public)} is only what the bundle claims; give the one that you know"
         )
     if of_others:
-        found.caveats.append(f"{of_others} nodes that you trust attest another key for {bundle.source_id}")
+        notes.caveats.append(f"{of_others} nodes that you trust attest another key for {bundle.source_id}")
     if bundle.keys:
         # One of them may take the key back: until it can be read, no key is known.
-        found.key_known = None
-        found.caveats.append(
+        known = None
+        notes.caveats.append(
             f"{len(bundle.keys)} statements about keys are of a form that is not known here; "
             "one of them may replace or revoke this key"
         )
     # One that cannot prove the key (any more) may warn of it, and not clear it.
     attested = [statement.oracle for statement in of_key if statement.verified or statement.oracle == "raw"]
-    _judge_oracle(bundle, attested, found)
+    worst = next((oracle for oracle in _WORST_ORACLE_FIRST if oracle in attested), None)
+    oracle = bundle.oracle if worst is None else worst
+    _note_oracle(oracle, worst is not None, notes)
+    return IdentityKey(public, known, oracle, worst is not None)
 
 
-def _last_words(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, found: _Findings) -> list[SourceStatement]:
+def _last_words(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, notes: _Notes) -> list[SourceStatement]:
     """What each trusted node said last of this source."""
     last: dict[bytes, tuple[int, int, SourceStatement]] = {}
-    for announcement in _accepted("attestations", bundle.attestations, bundle.mesh, now_ms, found):
+    for announcement in _accepted("attestations", bundle.attestations, bundle.mesh, now_ms, notes):
         author, statement = announcement.author, announcement.statement
         if author not in roots.nodes or not isinstance(statement, SourceStatement):
             continue
@@ -195,20 +203,17 @@ def _last_words(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, found: _
     return [statement for _, _, statement in last.values()]
 
 
-def _judge_oracle(bundle: EvidenceBundle, attested: list[str], found: _Findings) -> None:
-    known = [oracle for oracle in _WORST_ORACLE_FIRST if oracle in attested]
-    found.oracle = known[0] if known else bundle.oracle
-    found.oracle_attested = bool(known)
-    if found.oracle not in ("none", "utf8"):
-        found.caveats.append(
-            "the publisher signs any bytes for anybody, so no release statement counts"
-            if found.oracle == "raw"
-            else "whether the publisher signs any bytes for anybody is not known, so no release statement counts"
+def _note_oracle(oracle: str, attested: bool, notes: _Notes) -> None:
+    if oracle == "raw":
+        notes.caveats.append("the publisher signs any bytes for anybody, so no release statement counts")
+    elif oracle == "":
+        notes.caveats.append(
+            "whether the publisher signs any bytes for anybody is not known, so no release statement counts"
         )
-    elif not known:
-        found.caveats.append(
+    elif not attested:
+        notes.caveats.append(
             "that the publisher does not sign any bytes for anybody is only what the bundle claims "
-            f"(oracle: {found.oracle}): if it does, its release statement proves nothing, and this is no A3"
+            f"(oracle: {oracle}): if it does, its release statement proves nothing, and this is no A3"
         )
 
 
@@ -219,32 +224,37 @@ def _pieces(bundle: EvidenceBundle, form: EvidenceForm) -> list[bytes]:
     return [piece.data for piece in bundle.evidence if piece.form is form]
 
 
-def _check_release(bundle: EvidenceBundle, now_ms: int, found: _Findings) -> None:
-    for raw in _pieces(bundle, EvidenceForm.RELEASE):
-        try:
-            statement, signer = open_release(raw)
-            about = (source_id_of(statement.origin, statement.author), statement.slug, statement.version)
-        except Refusal as refusal:
-            found.caveats.append(f"a release statement does not verify ({refusal.rule})")
-            continue
-        if (*about, statement.sha256, statement.size) != (
-            bundle.source_id,
-            bundle.plugin_id,
-            bundle.version,
-            bundle.sha256,
-            bundle.size,
-        ):
-            found.caveats.append("a release statement is about another release, or about other bytes")
-        elif signer != found.key and (statement.origin, signer) not in _bound(bundle, found.key):
-            found.caveats.append(f"a release statement is signed by {did_key(signer)}, which the key did not bind")
-        elif found.release_key in (None, found.key):  # a separate release key says more than the identity key
-            found.release_key, found.release_seq = signer, statement.seq
-    if found.release_key is None:
-        found.caveats.append("no signature of the publisher says that these bytes are this version")
-        return
-    how = "the identity key itself" if found.release_key == found.key else "a release key that the identity key bound"
-    found.evidence.append(f"the release over exactly these bytes is signed by {did_key(found.release_key)}, {how}")
-    _check_head(bundle, now_ms, found)
+def _judge_release(bundle: EvidenceBundle, key: bytes, now_ms: int, notes: _Notes) -> SignedRelease | None:
+    """The release statement that counts: one by a separate release key before one by the identity key."""
+    signed = (_signed_release(raw, bundle, key, notes) for raw in _pieces(bundle, EvidenceForm.RELEASE))
+    releases = sorted((one for one in signed if one is not None), key=lambda one: one.key == key)
+    if not releases:
+        notes.caveats.append("no signature of the publisher says that these bytes are this version")
+        return None
+    release = releases[0]
+    how = "the identity key itself" if release.key == key else "a release key that the identity key bound"
+    notes.evidence.append(f"the release over exactly these bytes is signed by {did_key(release.key)}, {how}")
+    if _is_headed(release, bundle, now_ms):
+        return replace(release, headed=True)
+    notes.caveats.append("no head of the release key is fresh: a newer release may be kept from you")
+    return release
+
+
+def _signed_release(raw: bytes, bundle: EvidenceBundle, key: bytes, notes: _Notes) -> SignedRelease | None:
+    try:
+        statement, signer = open_release(raw)
+        source_id = source_id_of(statement.origin, statement.author)
+    except Refusal as refusal:
+        notes.caveats.append(f"a release statement does not verify ({refusal.rule})")
+        return None
+    about = (source_id, statement.slug, statement.version, statement.sha256, statement.size)
+    if about != (bundle.source_id, bundle.plugin_id, bundle.version, bundle.sha256, bundle.size):
+        notes.caveats.append("a release statement is about another release, or about other bytes")
+        return None
+    if signer != key and (statement.origin, signer) not in _bound(bundle, key):
+        notes.caveats.append(f"a release statement is signed by {did_key(signer)}, which the key did not bind")
+        return None
+    return SignedRelease(signer, statement.seq)
 
 
 def _bound(bundle: EvidenceBundle, key: bytes) -> set[tuple[str, bytes]]:
@@ -260,50 +270,41 @@ def _bound(bundle: EvidenceBundle, key: bytes) -> set[tuple[str, bytes]]:
     return bound
 
 
-def _check_head(bundle: EvidenceBundle, now_ms: int, found: _Findings) -> None:
+def _is_headed(release: SignedRelease, bundle: EvidenceBundle, now_ms: int) -> bool:
     for raw in _pieces(bundle, EvidenceForm.HEAD):
         try:
             head, signer = open_head(raw)
         except Refusal:
             continue
-        if signer == found.release_key and head.seq >= found.release_seq and head_is_fresh(head, now_ms):
-            found.head_fresh = True
-    if not found.head_fresh:
-        found.caveats.append("no head of the release key is fresh: a newer release may be kept from you")
+        if signer == release.key and head.seq >= release.seq and head_is_fresh(head, now_ms):
+            return True
+    return False
 
 
-def _check_signatures(bundle: EvidenceBundle, measured: Measured, found: _Findings) -> None:
+def _judge_signatures(bundle: EvidenceBundle, measured: Measured, key: bytes, notes: _Notes) -> bool:
+    """Whether the key signed a description of this version."""
+    signed = False
     for piece in bundle.evidence:
         if piece.form is EvidenceForm.SHA384:
-            if verify_sha384(found.key, measured.sha384, piece.data):
-                found.evidence.append("the key signed the SHA-384 of these bytes; not which release they are")
+            if verify_sha384(key, measured.sha384, piece.data):
+                notes.evidence.append("the key signed the SHA-384 of these bytes; not which release they are")
             else:
-                found.caveats.append("a signature over the SHA-384 is not one of this key over these bytes")
+                notes.caveats.append("a signature over the SHA-384 is not one of this key over these bytes")
         elif piece.form in SIGNED_TEXTS:
-            if verify(found.key, piece.text, piece.data) and _describes(piece.text, bundle.plugin_id, bundle.version):
-                found.signed = True
-                found.evidence.append(f"the key signed the {piece.form} of this version; not the bytes")
+            if verify(key, piece.text, piece.data) and describes(piece.text, bundle.plugin_id, bundle.version):
+                signed = True
+                notes.evidence.append(f"the key signed the {piece.form} of this version; not the bytes")
             else:
-                found.caveats.append(f"a {piece.form} signature is not one of this key over this version")
-
-
-def _describes(text: bytes, plugin_id: str, version: str) -> bool:
-    """Whether a signed text speaks of this plugin and version: a genuine text of another proves nothing."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    if isinstance(data, list) and len(data) == 1:
-        data = data[0]  # the original publisher signs a list that holds the one description
-    return isinstance(data, dict) and plugin_id in (data.get("slug"), data.get("id")) and data.get("version") == version
+                notes.caveats.append(f"a {piece.form} signature is not one of this key over this version")
+    return signed
 
 
 # What nodes saw (R163)
 
 
-def _check_witnesses(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, found: _Findings) -> None:
+def _judge_witnesses(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, notes: _Notes) -> Witnesses:
     seen: dict[bytes, set[tuple[bytes, int]]] = {}
-    for announcement in _accepted("witnesses", bundle.witnesses, bundle.mesh, now_ms, found):
+    for announcement in _accepted("witnesses", bundle.witnesses, bundle.mesh, now_ms, notes):
         statement = announcement.statement
         if isinstance(statement, VersionStatement) and (
             (statement.source_id, statement.plugin_id, statement.version)
@@ -311,24 +312,24 @@ def _check_witnesses(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, fou
         ):
             seen.setdefault(announcement.author, set()).add((statement.sha256, statement.size))
         else:
-            found.caveats.append(f"an announcement of {did_key(announcement.author)} is not about this release")
+            notes.caveats.append(f"an announcement of {did_key(announcement.author)} is not about this release")
     these = {(bundle.sha256, bundle.size)}
-    found.witnesses = tuple(sorted(author for author, digests in seen.items() if digests == these))
-    found.trusted_witnesses = tuple(author for author in found.witnesses if author in roots.nodes)
-    found.disputed_by = tuple(sorted(author for author, digests in seen.items() if digests != these))
-    found.conflict = any(author in roots.nodes for author in found.disputed_by)
-    if found.witnesses:
-        found.evidence.append(
-            f"{len(found.witnesses)} nodes saw these bytes at the publisher, "
-            f"{len(found.trusted_witnesses)} of them trusted by you"
+    agreeing = tuple(sorted(author for author, digests in seen.items() if digests == these))
+    trusted = tuple(author for author in agreeing if author in roots.nodes)
+    disputed_by = tuple(sorted(author for author, digests in seen.items() if digests != these))
+    conflict = any(author in roots.nodes for author in disputed_by)
+    if agreeing:
+        notes.evidence.append(
+            f"{len(agreeing)} nodes saw these bytes at the publisher, {len(trusted)} of them trusted by you"
         )
-    if found.disputed_by:
-        trusted = ", among them nodes that you trust" if found.conflict else ""
-        found.caveats.append(f"{len(found.disputed_by)} nodes saw other bytes under this version{trusted}")
+    if disputed_by:
+        among = ", among them nodes that you trust" if conflict else ""
+        notes.caveats.append(f"{len(disputed_by)} nodes saw other bytes under this version{among}")
+    return Witnesses(agreeing, trusted, disputed_by, conflict)
 
 
 def _accepted(
-    what: str, envelopes: Iterable[bytes], mesh: str, now_ms: int, found: _Findings
+    what: str, envelopes: Iterable[bytes], mesh: str, now_ms: int, notes: _Notes
 ) -> list[AcceptedAnnouncement]:
     """Take announcements in by the door that nodes use (R40); those that it refuses are counted, by rule."""
     accepted, refused = [], []
@@ -338,5 +339,5 @@ def _accepted(
         except Refusal as refusal:
             refused.append(refusal.rule)
     if refused:
-        found.caveats.append(f"{len(refused)} of the {what} do not count ({', '.join(sorted(set(refused)))})")
+        notes.caveats.append(f"{len(refused)} of the {what} do not count ({', '.join(sorted(set(refused)))})")
     return accepted

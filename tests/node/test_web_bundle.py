@@ -92,7 +92,7 @@ async def test_a_bundle_proves_offline_what_the_node_says(node: WebNode) -> None
         MEASURED.size,
     )
     assert {piece.form for piece in bundle.evidence} == {piece.form for piece in every_evidence()}
-    assert (found.level, len(found.witnesses), found.oracle_attested) == ("A3", 3, True)
+    assert (found.level, len(found.witnesses.all), found.key.oracle_attested) == ("A3", 3, True)
     assert not found.caveats
 
 
@@ -145,9 +145,9 @@ async def test_a_bundle_is_bounded_and_holds_first_what_pinned_nodes_say(node: W
     found = proved(bundle)
 
     assert len(bundle.witnesses) == bundle_witnesses_max
-    assert STRANGER.public in found.witnesses
-    assert len(found.disputed_by) == bundle_witnesses_max - 1, "who saw other bytes is not kept from anybody"
-    assert proved(bundle, TrustRoots(nodes=frozenset({STRANGER.public}))).key_known == "attested"
+    assert STRANGER.public in found.witnesses.all
+    assert len(found.witnesses.disputed_by) == bundle_witnesses_max - 1, "who saw other bytes is not kept from anybody"
+    assert proved(bundle, TrustRoots(nodes=frozenset({STRANGER.public}))).key.known == "attested"
 
 
 async def test_one_text_of_each_form_is_enough(node: WebNode) -> None:

@@ -65,6 +65,11 @@ def with_release(*pieces: SignedPiece) -> tuple[SignedPiece, ...]:
     return (*without(EvidenceForm.RELEASE, EvidenceForm.KEYBIND, EvidenceForm.HEAD), *pieces)
 
 
+def signer(found: Proof) -> bytes | None:
+    """Whose release covers the bytes."""
+    return None if found.release is None else found.release.key
+
+
 def mentions(found: Proof, *parts: str) -> bool:
     return all(any(part in caveat for caveat in found.caveats) for part in parts)
 
@@ -76,32 +81,32 @@ def test_everything_together_is_signed_and_witnessed() -> None:
     found = proof()
 
     assert (found.level, found.covers_bytes, found.caveats) == ("A4", True, ())
-    assert (found.key, found.key_known, found.release_key) == (CAROL.public, "given", DORA.public)
-    assert found.witnesses == tuple(sorted(key.public for key in (ALICE, BOB, ERIN)))
-    assert found.trusted_witnesses == found.witnesses
-    assert (found.oracle, found.oracle_attested) == ("none", True)
+    assert (found.key.public, found.key.known, signer(found)) == (CAROL.public, "given", DORA.public)
+    assert found.witnesses.all == tuple(sorted(key.public for key in (ALICE, BOB, ERIN)))
+    assert found.witnesses.trusted == found.witnesses.all
+    assert (found.key.oracle, found.key.oracle_attested) == ("none", True)
 
 
 def test_with_nothing_but_the_publishers_key_a_release_is_signed_as_long_as_the_oracle_is_as_the_bundle_says() -> None:
     found = proof(roots=KEY, witnesses=(), attestations=())
 
-    assert (found.level, found.covers_bytes, found.key_known) == ("A3", True, "given")
-    assert (found.oracle, found.oracle_attested) == ("none", False)
+    assert (found.level, found.covers_bytes, found.key.known) == ("A3", True, "given")
+    assert (found.key.oracle, found.key.oracle_attested) == ("none", False)
     assert mentions(found, "only what the bundle claims (oracle: none)", "this is no A3")
 
 
 def test_without_any_root_of_trust_nothing_is_claimed() -> None:
     found = proof(roots=TrustRoots())
 
-    assert (found.level, found.covers_bytes, found.key_known) == ("reported", False, None)
-    assert found.release_key == DORA.public, "who signed is shown all the same"
+    assert (found.level, found.covers_bytes, found.key.known) == ("reported", False, None)
+    assert signer(found) == DORA.public, "who signed is shown all the same"
     assert mentions(found, "only what the bundle claims; give the one that you know")
 
 
 def test_trusted_nodes_make_the_bundles_key_known() -> None:
     found = proof(roots=NODES)
 
-    assert (found.level, found.key_known) == ("A4", "attested")
+    assert (found.level, found.key.known) == ("A4", "attested")
     assert any("2 nodes that you trust attest" in sentence for sentence in found.evidence)
 
 
@@ -146,7 +151,7 @@ def test_a_release_counts_only_of_a_publisher_that_signs_no_raw_bytes(claimed: s
     found = proof(oracle=claimed, attestations=(attests(ALICE), attests(BOB, oracle=attested))[1:])
 
     assert found.level == level
-    assert found.oracle_attested == bool(attested)
+    assert found.key.oracle_attested == bool(attested)
 
 
 def test_the_worst_that_a_trusted_node_found_counts_and_who_lost_the_proof_may_warn_but_not_clear() -> None:
@@ -177,14 +182,14 @@ def test_a_head_that_promises_for_longer_than_it_may_is_not_fresh() -> None:
 def test_attestations_expire_and_what_nodes_saw_does_not() -> None:
     week_later = proof(roots=NODES, later_ms=7 * DAY_MS)
 
-    assert (week_later.level, week_later.key_known) == ("A2", None)
+    assert (week_later.level, week_later.key.known) == ("A2", None)
     assert mentions(week_later, "2 of the attestations do not count (R41)")
 
 
 def test_announcements_from_the_future_do_not_count() -> None:
     found = proof(evidence=(), witnesses=tuple(saw(node, seq=NOW_MS + DAY_MS // 2) for node in (ALICE, BOB, ERIN)))
 
-    assert (found.level, found.witnesses) == ("reported", ())
+    assert (found.level, found.witnesses.all) == ("reported", ())
     assert mentions(found, "3 of the witnesses do not count (R42)")
 
 
@@ -227,7 +232,7 @@ def test_bytes_of_the_same_digest_and_another_size_are_others() -> None:
 def test_a_release_of_something_else_or_of_an_unbound_key_lifts_nothing(evidence: tuple[SignedPiece, ...]) -> None:
     found = proof(evidence=evidence)
 
-    assert (found.level, found.covers_bytes, found.release_key) == ("A2", False, None)
+    assert (found.level, found.covers_bytes, signer(found)) == ("A2", False, None)
     assert mentions(found, "no signature of the publisher says that these bytes are this version")
 
 
@@ -286,7 +291,7 @@ def test_a_signature_over_the_sha384_says_nothing_about_which_release_it_is() ->
 def test_a_given_key_outweighs_the_bundles() -> None:
     swapped = proof(roots=TrustRoots(MALLORY.public))
 
-    assert (swapped.level, swapped.key) == ("reported", MALLORY.public)
+    assert (swapped.level, swapped.key.public) == ("reported", MALLORY.public)
     assert mentions(swapped, "the bundle is about another key")
 
 
@@ -306,8 +311,8 @@ def test_a_key_that_trusted_nodes_disagree_about_is_not_known() -> None:
 
     divided, given = proof(roots=NODES, attestations=attested), proof(attestations=attested)
 
-    assert (divided.level, divided.key_known) == ("A2", None)
-    assert (given.level, given.key_known) == ("A4", "given")
+    assert (divided.level, divided.key.known) == ("A2", None)
+    assert (given.level, given.key.known) == ("A4", "given")
     assert mentions(divided, "1 nodes that you trust attest another key")
     assert mentions(given, "1 nodes that you trust attest another key")
 
@@ -316,7 +321,7 @@ def test_the_last_word_of_a_node_about_a_key_counts_in_whatever_order() -> None:
     first, last = attests(ALICE), attests(ALICE, verified=False, seq=NOW_MS + 1)
 
     for words in ((first, last), (last, first)):
-        assert proof(roots=NODES, attestations=words).key_known is None
+        assert proof(roots=NODES, attestations=words).key.known is None
 
 
 @pytest.mark.parametrize(
@@ -331,7 +336,7 @@ def test_the_last_word_of_a_node_about_a_key_counts_in_whatever_order() -> None:
     ],
 )
 def test_what_does_not_attest_this_key_makes_none_known(attestation: bytes) -> None:
-    assert proof(roots=NODES, attestations=(attestation,)).key_known is None
+    assert proof(roots=NODES, attestations=(attestation,)).key.known is None
 
 
 @pytest.mark.parametrize(
@@ -352,13 +357,13 @@ def test_an_announcement_of_something_else_or_once_more_is_no_witness(forged: by
     found = proof(evidence=(), witnesses=(saw(ALICE), forged, saw(ERIN)))
 
     assert found.level == "A0"
-    assert found.witnesses == tuple(sorted((ALICE.public, ERIN.public)))
+    assert found.witnesses.all == tuple(sorted((ALICE.public, ERIN.public)))
 
 
 def test_a_thousand_repetitions_of_one_node_are_one_witness() -> None:
     found = proof(evidence=(), witnesses=(saw(ALICE),) * 64)
 
-    assert (found.level, found.witnesses) == ("A0", (ALICE.public,))
+    assert (found.level, found.witnesses.all) == ("A0", (ALICE.public,))
 
 
 def test_a_node_that_saw_two_digests_is_no_witness_of_either() -> None:
@@ -366,8 +371,8 @@ def test_a_node_that_saw_two_digests_is_no_witness_of_either() -> None:
 
     found = proof(evidence=(), witnesses=(saw(ALICE), saw(BOB), twice, saw(ERIN)))
 
-    assert found.witnesses == tuple(sorted((ALICE.public, ERIN.public)))
-    assert (found.level, found.disputed_by) == ("reported", (BOB.public,))
+    assert found.witnesses.all == tuple(sorted((ALICE.public, ERIN.public)))
+    assert (found.level, found.witnesses.disputed_by) == ("reported", (BOB.public,))
     assert mentions(found, "1 nodes saw other bytes under this version, among them nodes that you trust")
 
 
@@ -376,14 +381,14 @@ def test_strangers_that_dispute_downgrade_nothing_and_trusted_ones_do() -> None:
     trusted = TrustRoots(CAROL.public, BOTH.nodes | {FRANK.public})
     by_trusted = proof(roots=trusted, witnesses=(*bundle().witnesses, saw(FRANK, size=1)))
 
-    assert (by_stranger.level, by_stranger.disputed_by) == ("A4", (FRANK.public,))
+    assert (by_stranger.level, by_stranger.witnesses.disputed_by) == ("A4", (FRANK.public,))
     assert by_trusted.level == "A3", "what the publisher signed stands above what nodes saw"
 
 
 def test_statements_about_keys_that_cannot_be_read_are_never_passed_over() -> None:
     found = proof(keys=(b"a form to come",))
 
-    assert (found.level, found.key_known, found.covers_bytes) == ("A2", None, False)
+    assert (found.level, found.key.known, found.covers_bytes) == ("A2", None, False)
     assert mentions(found, "1 statements about keys are of a form that is not known here")
 
 
@@ -397,9 +402,9 @@ def _rank(found: Proof) -> int:
 def _overstates(found: Proof, honest: Proof) -> bool:
     return (
         _rank(found) > _rank(honest)
-        or not set(found.witnesses) <= set(honest.witnesses)
-        or (found.key_known is not None and found.key != honest.key)
-        or found.release_key not in (None, honest.release_key)
+        or not set(found.witnesses.all) <= set(honest.witnesses.all)
+        or (found.key.known is not None and found.key.public != honest.key.public)
+        or signer(found) not in (None, signer(honest))
     )
 
 
