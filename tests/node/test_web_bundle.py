@@ -21,7 +21,8 @@ from tests.node.web_node import BILBO, NODE, NOW, PUBLISHER, STRANGER, URL, Got,
 
 MEASURED = Measured(hashlib.sha256(ZIP).digest(), hashlib.sha384(ZIP).digest(), len(ZIP))
 ROOTS = TrustRoots(PUBLISHER.public, frozenset({NODE.public, STRANGER.public}))
-OTHERS = [PrivateKey(bytes([number]) * 32) for number in range(10, 90)]
+# In the order in which a node lists what came in the same second.
+OTHERS = sorted((PrivateKey(bytes([number]) * 32) for number in range(10, 90)), key=lambda key: key.public)
 
 
 @pytest.fixture
@@ -58,6 +59,10 @@ async def attest(node: WebNode, by: PrivateKey, **fields: Any) -> None:
     }
     made = announce(by, "main", SourceStatement(**(statement | fields)), 0, NOW * 1_000)
     await node.services.database.write(lambda db: announcements.keep(db, made, True, NOW))
+
+
+async def pin(node: WebNode, other: PrivateKey) -> None:
+    await node.services.database.write(lambda db: peers.set_peer_policy(db, other.public, pinned=True))
 
 
 async def test_only_who_asks_for_a_bundle_gets_one(node: WebNode) -> None:
@@ -139,7 +144,7 @@ async def test_a_bundle_is_bounded_and_holds_first_what_pinned_nodes_say(node: W
         await attest(node, witness)
     await node.add_report(ZIP, STRANGER)
     await attest(node, STRANGER)
-    await node.services.database.write(lambda db: peers.set_peer_policy(db, STRANGER.public, pinned=True))
+    await pin(node, STRANGER)
 
     bundle = await bundle_of(node)
     found = proved(bundle)
@@ -148,6 +153,47 @@ async def test_a_bundle_is_bounded_and_holds_first_what_pinned_nodes_say(node: W
     assert STRANGER.public in found.witnesses.all
     assert len(found.witnesses.disputed_by) == bundle_witnesses_max - 1, "who saw other bytes is not kept from anybody"
     assert proved(bundle, TrustRoots(nodes=frozenset({STRANGER.public}))).key.known == "attested"
+
+
+async def test_of_too_many_witnesses_those_come_first_that_say_most(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(ZIP)
+    strangers, pinned, late = OTHERS[:70], OTHERS[70], OTHERS[71]
+    await pin(node, pinned)
+    for witness in strangers:
+        await node.add_report(b"something else", witness)
+    for data, witness in ((b"something else", pinned), (ZIP, late), (ZIP, NODE)):
+        await node.add_report(data, witness)
+
+    found = proved(await bundle_of(node)).witnesses
+
+    assert set(found.all) == {late.public, NODE.public}
+    assert pinned.public in found.disputed_by
+
+
+async def test_the_nodes_own_word_comes_before_those_of_all_that_it_pins(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(ZIP)
+    for witness in OTHERS[:bundle_witnesses_max]:
+        await node.add_report(ZIP, witness)
+        await pin(node, witness)
+    await node.add_report(ZIP, NODE)
+
+    bundle = await bundle_of(node)
+
+    assert len(bundle.witnesses) == bundle_witnesses_max
+    assert NODE.public in proved(bundle).witnesses.all
+
+
+async def test_the_publishers_evidence_for_other_bytes_stays_out(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(ZIP, evidence=every_evidence())
+    await node.add_report(b"other bytes", evidence=every_evidence(b"other bytes"))
+
+    bundle = await bundle_of(node)
+
+    assert bundle.sha256 == MEASURED.sha256, "what is held stays"
+    assert [piece.data for piece in bundle.evidence] == [piece.data for piece in every_evidence()]
 
 
 async def test_one_text_of_each_form_is_enough(node: WebNode) -> None:
@@ -173,5 +219,7 @@ async def test_attestations_of_other_keys_stay_out_and_warnings_of_an_oracle_com
     await attest(node, OTHERS[0], public_key=STRANGER.public)
     await attest(node, OTHERS[1], verified=False)
     await attest(node, OTHERS[2], verified=False, oracle="raw")
+    await attest(node, OTHERS[3])
+    await node.services.database.write(lambda db: peers.set_peer_policy(db, OTHERS[3].public, blocked=True))
 
     assert len((await bundle_of(node)).attestations) == 1

@@ -360,7 +360,14 @@ def test_an_announcement_of_something_else_or_once_more_is_no_witness(forged: by
     assert found.witnesses.all == tuple(sorted((ALICE.public, ERIN.public)))
 
 
-def test_a_thousand_repetitions_of_one_node_are_one_witness() -> None:
+def test_what_nodes_announced_in_one_mesh_counts_in_no_other() -> None:
+    found = proof(roots=NODES, mesh="other")
+
+    assert (found.level, found.witnesses.all, found.key.known) == ("reported", (), None)
+    assert mentions(found, "3 of the witnesses do not count (R5)", "2 of the attestations do not count (R5)")
+
+
+def test_many_repetitions_of_one_node_are_one_witness() -> None:
     found = proof(evidence=(), witnesses=(saw(ALICE),) * 64)
 
     assert (found.level, found.witnesses.all) == ("A0", (ALICE.public,))
