@@ -1,4 +1,4 @@
-"""Commands that ask a running node: status, sources, plugins, peers, keys, verify."""
+"""Commands that ask a running node: status, sources, plugins, peers, keys."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,19 +38,6 @@ SourceId = Annotated[str, typer.Argument(metavar="SOURCE", help="username@host")
 def status(node: NodeUrl = DEFAULT_NODE, as_json: AsJson = False) -> None:
     """How the node is."""
     show_fields(run_with_client(node, None, lambda client: client.get("health")), as_json)
-
-
-def verify(
-    file: Annotated[Path, typer.Argument(help="A plugin zip.", exists=True, dir_okay=False)],
-    node: NodeUrl = DEFAULT_NODE,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the node what release this file is, and whether it is genuine. Exit code 1 if it is not."""
-    content = file.read_bytes()
-    answer = run_with_client(node, None, lambda client: client.post_bytes("verify", content, "application/zip"))
-    show_fields(answer, as_json)
-    if not answer["valid"]:
-        raise typer.Exit(1)
 
 
 # Sources

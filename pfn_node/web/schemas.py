@@ -283,5 +283,9 @@ class ReleaseQuery(Query):
     version: Version | None = Field(None, description="Left out = the newest that is backed.")
 
 
+class VerifyQuery(ReleaseQuery):
+    bundle: Literal["1"] | None = Field(None, description="1 = with an evidence bundle, to be checked without a node.")
+
+
 class SlugsQuery(Query):
     slug: Slug | None = None
