@@ -115,6 +115,10 @@ class Mesh:
         """Every known peer, as shown to operators."""
         return self._peers.view(self._gossip.role)
 
+    def neighbours(self) -> tuple[bytes, ...]:
+        """The nodes that there is a link with."""
+        return tuple([peer.node_id for peer in self._peers.linked()])
+
     def trusted_via(self, node_id: bytes) -> list[bytes]:
         """The nodes reachable over pins that themselves pin this node."""
         return self._registry.trusted_via(node_id)
