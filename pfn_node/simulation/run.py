@@ -47,7 +47,7 @@ STARTING_MS = 10
 LINKING_SECONDS = 15
 # After the last broadcast: pulls for what was lost, one after the other.
 SETTLING_SECONDS = 20
-# A comparison that finds something takes some seconds, one whose requests are lost more; none takes back what it brought.
+# A comparison that finds something takes some seconds; one whose requests are lost takes more.
 COMPARING_SECONDS = (10, 20)
 # How often sets are compared while the mesh heals, and how long that may take: dials are repeated every five minutes
 # at the rarest; twice that, and a round.

@@ -100,22 +100,17 @@ class Alarms:
     """When which link is to be looked at. A link has one alarm that counts; earlier ones may ring in vain."""
 
     def __init__(self) -> None:
-        self._agenda: list[tuple[int, bytes]] = []
+        self.agenda: list[tuple[int, bytes]] = []  # a heap; the first of it rings next, perhaps in vain
 
     def set(self, link: GossipLink, at_ms: int) -> None:
         """Look at the link then, or before."""
         if link.alarm_ms is None or at_ms < link.alarm_ms:
             link.alarm_ms = at_ms
-            heappush(self._agenda, (at_ms, link.peer))
-
-    @property
-    def first_ms(self) -> int | None:
-        """When the next alarm rings, perhaps in vain."""
-        return self._agenda[0][0] if self._agenda else None
+            heappush(self.agenda, (at_ms, link.peer))
 
     def ring(self, links: dict[bytes, GossipLink], now_ms: int, due: dict[bytes, None]) -> None:
         """Add the neighbours whose alarm has come to `due`."""
-        agenda = self._agenda
+        agenda = self.agenda
         while agenda and agenda[0][0] <= now_ms:
             at_ms, peer = heappop(agenda)
             link = links.get(peer)

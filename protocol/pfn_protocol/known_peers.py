@@ -28,6 +28,7 @@ class KnownPeers:
         self._outgoing = outgoing
         self._hosts_shared = hosts_shared
         self._peers: dict[bytes, Peer] = {}
+        self.find: Callable[[bytes], Peer | None] = self._peers.get  # asked with every message
         self._blocked: dict[bytes, None] = {}
         self._linked: dict[bytes, Peer] = {}
         self._linking: dict[bytes, Peer] = {}
@@ -44,9 +45,6 @@ class KnownPeers:
     def has_changed(self) -> bool:
         """Whether a link or an address came or went since `wake_at` was last asked for."""
         return self._changed
-
-    def find(self, node_id: bytes) -> Peer | None:
-        return self._peers.get(node_id)
 
     def last_heard_ms(self, node_id: bytes) -> int | None:
         """When a node last asked or answered here."""
@@ -128,6 +126,7 @@ class KnownPeers:
     def _set_state(self, peer: Peer, state: LinkState) -> None:
         self._changed = True
         peer.state = state
+        peer.linked = state is LinkState.LINKED
         self._linked.pop(peer.node_id, None)
         self._linking.pop(peer.node_id, None)
         if state is LinkState.LINKED:

@@ -44,6 +44,7 @@ class Peer:
     proven: str = ""  # the URL at which it last proved its key, since the start or before it
     proven_place: str = ""  # whom that URL is counted with
     state: LinkState = LinkState.KNOWN
+    linked: bool = False  # whether that is the state
     outbound: bool = False
     compare_only: bool = False  # of a link: nothing is pushed over it
     place: str = ""  # whom its first address is counted with (address_groups.py)
@@ -59,10 +60,6 @@ class Peer:
     sent: int = 0
     received: int = 0
     differences_found: int = 0
-
-    @property
-    def linked(self) -> bool:
-        return self.state is LinkState.LINKED
 
     @property
     def is_unlinked(self) -> bool:
