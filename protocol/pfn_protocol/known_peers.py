@@ -34,6 +34,7 @@ class KnownPeers:
         self._linking: dict[bytes, Peer] = {}
         self._joined: dict[bytes, Peer] = {}
         self._hearsay_at: dict[str, int] = {}  # how many known peers were first heard of at each place
+        self._proven_at: dict[str, int] = {}  # and how many proved their key at each
         self._changed = True  # what is due next is to be computed again
 
     @property
@@ -114,11 +115,24 @@ class KnownPeers:
         """It proved its key there. Of others that did so at the same place only those last heard of stay (R132)."""
         peer.proven = url
         peer.addresses = with_address(peer.addresses, url, Source.PROVEN)
-        place = peer.proven_place = self._place_of(url)
+        place = self._place_of(url)
+        self._count_proven(peer, place)
+        if self._proven_at[place] <= peers_per_group_max:
+            return
         others = [one for one in self._peers.values() if one.proven_place == place and one is not peer]
         may_go = sorted((one for one in others if one.may_go), key=lambda one: one.last_heard_ms or 0)
         for one in may_go[: max(0, len(others) + 1 - peers_per_group_max)]:
             self.forget(one.node_id)
+
+    def _count_proven(self, peer: Peer, place: str) -> None:
+        """It proved its key at this place, and no longer counts at the former one; "" = at none."""
+        former, peer.proven_place = peer.proven_place, place
+        if former and self._proven_at[former] == 1:
+            del self._proven_at[former]
+        elif former:
+            self._proven_at[former] -= 1
+        if place:
+            self._proven_at[place] = self._proven_at.get(place, 0) + 1
 
     def _passive(self) -> int:
         return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
@@ -127,6 +141,7 @@ class KnownPeers:
         self._changed = True
         peer.state = state
         peer.linked = state is LinkState.LINKED
+        peer.is_unlinked = state is LinkState.KNOWN or state is LinkState.UNREACHABLE
         self._linked.pop(peer.node_id, None)
         self._linking.pop(peer.node_id, None)
         if state is LinkState.LINKED:
@@ -167,6 +182,7 @@ class KnownPeers:
         self._set_state(peer, LinkState.KNOWN)
         self._joined.pop(peer.node_id, None)
         del self._peers[peer.node_id]
+        self._count_proven(peer, "")
         if peer.place:
             self._hearsay_at[peer.place] -= 1
             if not self._hearsay_at[peer.place]:

@@ -288,7 +288,7 @@ class Peers(KnownPeers):
         if wanted_ms is not None:
             first_ms: int | None = None
             for one in self._peers.values():  # most may be dialled at once: the first of them settles it
-                if one.url and (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
+                if one.is_unlinked and (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
                     first_ms = one.next_dial_ms
                     if first_ms == 0:
                         break
@@ -339,12 +339,14 @@ class Peers(KnownPeers):
         if room <= 0:
             return joined
         known = self._peers.values()
-        due = [one for one in known if one.url and one.next_dial_ms <= now_ms and self._is_dialable(one)]
+        due = [one for one in known if one.is_unlinked and one.next_dial_ms <= now_ms and self._is_dialable(one)]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
-        others = [peer for peer in due if not (peer.pinned or peer.joined)]
-        if others:
-            self._rng.shuffle(others)
-            others.sort(key=lambda peer: not peer.reached)
+        strangers = [peer for peer in due if not (peer.pinned or peer.joined)]
+        reached = [peer for peer in strangers if peer.proven]
+        others = self._rng.sample(reached, min(room, len(reached)))
+        if len(others) < room:
+            hearsay = [peer for peer in strangers if not peer.proven]
+            others += self._rng.sample(hearsay, min(room - len(others), len(hearsay)))
         # Whom all pin cannot be everybody's neighbour, and a graph of random links stays in one piece.
         preferred = pinned[: (room + self._rng.randrange(2)) // 2] if others else pinned
         return joined + (preferred + others + pinned[len(preferred) :])[:room]
