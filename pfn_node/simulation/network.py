@@ -354,9 +354,8 @@ class Network:
         if self.measures.is_open:
             self.measures.sent(size, receiver.bodies(ids) if ids else ())
         now_ms, faults = self.agenda.now_ms, self._faults
-        arrival_ms = now_ms + exchange.delay_ms
-        if faults.slow or faults.reordering:
-            arrival_ms += faults.draw_late_ms(self.rng, receiver.name)
+        late_ms = faults.draw_late_ms(self.rng, receiver.name) if faults.slow or faults.reordering else 0
+        arrival_ms = now_ms + exchange.delay_ms + late_ms
         if arrival_ms >= exchange.deadline_ms or (faults.loss and self.rng.random() < faults.loss):
             self._note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
             self._watch(exchange)

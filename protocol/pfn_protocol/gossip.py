@@ -283,13 +283,15 @@ class Gossip:
     def _wanted(self, link: GossipLink, request: GossipRequest, now_ms: int) -> tuple[bytes, ...]:
         """Which of the ids that a neighbour told it shall send at once; the others are waited for."""
         want: list[bytes] = []
+        find, waits = self._registry.find, bool(link.ids or link.bodies or link.offers)
         for announcement_id in request.offer:
             link.holds(announcement_id)
             if not self._registry.knows(announcement_id) and self._pulls.wants(announcement_id, link.peer, now_ms):
                 want.append(announcement_id)
         for announcement_id in request.have:
-            link.holds(announcement_id)
-            if self._registry.knows(announcement_id):
+            if waits:
+                link.holds(announcement_id)
+            if find(announcement_id) is not None or self._registry.knows(announcement_id):
                 continue
             if link.url:
                 self._pulls.heard(announcement_id, link.peer, now_ms)

@@ -1,5 +1,6 @@
 """One neighbour as gossip sees it: what it is to be told, what is under way, and when to look at it again."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
@@ -139,7 +140,7 @@ def next_offers(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
     taken = list(islice(link.offers, offered_ids_max))
     for announcement_id in taken:
         del link.offers[announcement_id]
-    return tuple(one for one in taken if may_be_told(link, registry, one))
+    return _those_to_tell(link, registry, taken)
 
 
 def next_ids(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
@@ -148,10 +149,14 @@ def next_ids(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
     for announcement_id in taken:
         del link.ids[announcement_id]
     link.ids_due = link.ids_due and bool(link.ids)
-    return tuple(one for one in taken if may_be_told(link, registry, one))
+    return _those_to_tell(link, registry, taken)
 
 
 def may_be_told(link: GossipLink, registry: Registry, announcement_id: bytes) -> bool:
     """Whether it is still in the set, and of an author whom neither side leaves out."""
-    entry = registry.find(announcement_id)
-    return entry is not None and entry.author not in link.left_out
+    return bool(_those_to_tell(link, registry, (announcement_id,)))
+
+
+def _those_to_tell(link: GossipLink, registry: Registry, ids: Iterable[bytes]) -> tuple[bytes, ...]:
+    find, left_out = registry.find, link.left_out
+    return tuple([one for one in ids if (entry := find(one)) is not None and entry.author not in left_out])

@@ -35,17 +35,12 @@ class KnownPeers:
         self._joined: dict[bytes, Peer] = {}
         self._hearsay_at: dict[str, int] = {}  # how many known peers were first heard of at each place
         self._proven_at: dict[str, int] = {}  # and how many proved their key at each
-        self._changed = True  # what is due next is to be computed again
+        self.has_changed = True  # whether a link or an address came or went since `wake_at` was last asked for
 
     @property
     def blocked(self) -> tuple[bytes, ...]:
         """Whom the operator does not listen to, as many as a message can name."""
         return tuple(sorted(self._blocked))[:left_out_max]
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether a link or an address came or went since `wake_at` was last asked for."""
-        return self._changed
 
     def last_heard_ms(self, node_id: bytes) -> int | None:
         """When a node last asked or answered here."""
@@ -102,7 +97,7 @@ class KnownPeers:
             self._joined[node_id] = peer
         if not peer.linked and (joined or not peer.url or source < peer.addresses.get(peer.url, Source.HEARD)):
             peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
-        self._changed = True
+        self.has_changed = True
 
     def forget(self, node_id: bytes) -> None:
         """It left the mesh, or is too long silent."""
@@ -138,7 +133,7 @@ class KnownPeers:
         return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
 
     def _set_state(self, peer: Peer, state: LinkState) -> None:
-        self._changed = True
+        self.has_changed = True
         peer.state = state
         peer.linked = state is LinkState.LINKED
         peer.is_unlinked = state is LinkState.KNOWN or state is LinkState.UNREACHABLE
@@ -172,7 +167,7 @@ class KnownPeers:
         peer = self._peers[node_id] = Peer(node_id, pinned=pinned, place=place)
         if place:
             self._hearsay_at[place] = self._hearsay_at.get(place, 0) + 1
-        self._changed = True
+        self.has_changed = True
         return peer
 
     def _place_of(self, url: str) -> str:

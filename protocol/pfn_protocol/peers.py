@@ -93,7 +93,7 @@ class Peers(KnownPeers):
         changed = sorted(self._blocked) != sorted(blocked := tuple(blocked))
         self._blocked = dict.fromkeys(blocked)
         pinned = dict.fromkeys(pins)
-        self._changed = True
+        self.has_changed = True
         for peer in self._peers.values():
             peer.pinned = peer.node_id in pinned
         for node_id in pinned:
@@ -240,7 +240,7 @@ class Peers(KnownPeers):
             peer.last_heard_ms = earliest(peer.last_heard_ms, now_ms)
             peer.failing_since_ms = None
         self._shuffle_ms = None  # `dial` begins as after a start
-        self._changed = True
+        self.has_changed = True
         return [peer.node_id for peer in linked]
 
     def stop(self) -> None:
@@ -255,7 +255,7 @@ class Peers(KnownPeers):
             self._compare_ms = now_ms + self._with_jitter(compare_first_ms)
         if (wake_at := self.wake_at) is None or now_ms < wake_at:
             return
-        self._changed = True
+        self.has_changed = True
         for peer in self._to_dial(now_ms):
             self._dial(peer, now_ms)
         assert self._compare_ms is not None
@@ -270,8 +270,8 @@ class Peers(KnownPeers):
     @property
     def wake_at(self) -> int | None:
         """When `dial` or `end_links` has something to do next."""
-        if self._changed:
-            self._changed = False
+        if self.has_changed:
+            self.has_changed = False
             self._next_ms = self._next()
         return self._next_ms
 
