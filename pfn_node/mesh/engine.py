@@ -405,7 +405,7 @@ class Engine:
         """Whether a sender has an allowance of its own."""
         if trio.current_time() >= self._linked_until and self._mesh is not None:
             self._linked_until = trio.current_time() + LINKS_LOOK_SECONDS
-            self._linked = frozenset(link.peer for link in self._mesh.links() if link.state == "linked")
+            self._linked = frozenset(self._mesh.neighbours())
         return node_id in self._opinions or node_id in self._linked
 
     def _is_trusted(self, node_id: bytes) -> bool:

@@ -238,8 +238,9 @@ push_patience_ms_max: Final = 10_000
 offered_ids_max: Final = 256
 # Ids wait for a message to go with, and for the neighbour to tell them first: as long as chance says between these two.
 # Neighbours get news within one hop's delay of each other, so if they waited equally long both would tell, in vain.
+# The longer they wait the more of them share a message; but what the tree lost is not asked for before.
 ids_wait_ms_min: Final = 100
-ids_wait_ms_max: Final = 1_000
+ids_wait_ms_max: Final = 2_000
 # Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for. If a fifth
 # of all requests and of all answers is lost, twelve attempts fail once in 200,000 times.
 pulls_waiting_max: Final = 4_096
