@@ -240,6 +240,7 @@ def release_from(row: Row) -> Release:
         backed_by=row["backed_by"],
         icons=json.loads(row["icons"]),
         observed_at=row["observed_at"],
+        held_back=row["held_back"],
     )
 
 

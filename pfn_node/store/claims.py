@@ -203,6 +203,7 @@ def _keep_version(
         change(db, "DELETE FROM announcements WHERE id = ? AND place = 'evidence'", (before,))
     if admitted:
         releases.refresh_version(db, statement.source_id, statement.plugin_id, statement.version, now=at)
+        releases.take_heads(db, statement.source_id, statement.evidence, at)
 
 
 def _keep_mirror(

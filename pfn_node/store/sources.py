@@ -37,6 +37,8 @@ _COLUMNS: Final = frozenset(
         "oracle",
         "verified_at",
         "trust",
+        "trust_explained",
+        "origin_bound",
         "created_at",
     }
 )
@@ -71,6 +73,8 @@ def source_from(row: Row) -> Source:
         attested=bool(row["attested"]),
         trust=json.loads(row["trust"]),
         oracle_in_force=row["oracle_in_force"],
+        origin_bound=bool(row["origin_bound"]),
+        trust_explained=tuple(json.loads(row["trust_explained"])),
     )
 
 
@@ -182,8 +186,8 @@ def update_source(db: sqlite_utils.Database, source_id: str, **columns: Any) -> 
     changes = dict(columns)
     if "public_key" in changes:
         changes["key_raw"] = parse_public_key(changes["public_key"])
-    if "trust" in changes:
-        changes["trust"] = to_json(changes["trust"])
+    for column in changes.keys() & {"trust", "trust_explained"}:
+        changes[column] = to_json(changes[column])
     if "instance_url" in changes:
         other = find_source_by_url(db, changes["instance_url"], before.username)
         if other is not None and other.id != source_id:
@@ -345,9 +349,15 @@ def health_checks(db: sqlite_utils.Database, source_id: str, since: int = 0) -> 
     return [HealthCheck(**{**row, "ok": bool(row["ok"])}) for row in rows]
 
 
-def _standing(source: Source) -> tuple[str, bool, bool, bool]:
+def _standing(source: Source) -> tuple[str, bool, bool, bool, bool]:
     """What decides how far the releases of a source are believed."""
-    return source.public_key, source.key_known, source.status == "revoked", source.signs_no_raw_bytes
+    return (
+        source.public_key,
+        source.key_known,
+        source.status == "revoked",
+        source.signs_no_raw_bytes,
+        source.origin_bound,
+    )
 
 
 def _known(db: sqlite_utils.Database, source_id: str) -> Source:

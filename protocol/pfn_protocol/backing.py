@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pfn_protocol.limits import disjoint_paths_max
+from pfn_protocol.limits import disjoint_paths_max, witnesses_min, witnesses_trusted_min
 
 
 class Relation(IntEnum):
@@ -56,6 +56,10 @@ class Sighting:
     release: bool  # with a v2 release over this sha256 and size that verifies under the source's (bound) key
     observed_at: int  # seconds since 1970, as the observer says
     path_keys: frozenset[bytes] = frozenset()  # the nodes on the path of pins to the observer, without this node
+    # How near a witness it is: what its observer is to this node now, if it fetched the bytes from the publisher;
+    # DEPTH: reached over pins at all, whatever the trust depth; STRANGER: no witness.
+    witness: Relation = Relation.STRANGER
+    headed: bool = False  # with `release`: by a separate release key, whose fresh head is not older than the release
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Judgement:
 
     sha256: bytes | None  # the backed digest; where none is, the one that most observers report; None without sightings
     size: int
-    level: str  # reported, A0, A1, A3
+    level: str  # reported, A0, A1, A2, A3, A4
     backed_by: str | None  # release, self, pin, depth; None: not backed, not served
     conflict: bool
     disputed_by: tuple[bytes, ...]  # observers of other digests, sorted
@@ -94,10 +98,11 @@ def judge(
     conflict = len(candidates) > 1
     chosen = held if held in candidates else _seen_first(candidates)
     assert chosen is not None, "a candidate was seen"
+    size = _size(digests[chosen], best)
     return Judgement(
         sha256=chosen,
-        size=_size(digests[chosen], best),
-        level=_level(digests[chosen], best, conflict, key_known),
+        size=size,
+        level="A0" if conflict else _level(digests[chosen], best, key_known, _is_witnessed(digests[chosen], size)),
         backed_by=best.name.lower(),
         conflict=conflict,
         disputed_by=_observers_of_others(digests, chosen),
@@ -129,14 +134,25 @@ def _two_independent(sightings: Sequence[Sighting]) -> bool:
     return any(one.isdisjoint(other) for position, one in enumerate(ordered) for other in ordered[position + 1 :])
 
 
-def _level(sightings: Sequence[Sighting], rank: _Rank, conflict: bool, key_known: bool) -> str:
-    if conflict:
-        return "A0"
+def _level(sightings: Sequence[Sighting], rank: _Rank, key_known: bool, witnessed: bool) -> str:
     if rank is _Rank.RELEASE:
-        return "A3"
+        is_headed = any(sighting.release and sighting.headed for sighting in sightings)
+        return "A4" if is_headed and witnessed else "A3"
+    if witnessed:
+        return "A2"
     if key_known and any(sighting.signed for sighting in sightings):
         return "A1"
     return "A0"
+
+
+def _is_witnessed(sightings: Sequence[Sighting], size: int) -> bool:
+    """Whether enough observers fetched this digest, and this size, from the publisher, and enough of them are near."""
+    nearest: dict[bytes, Relation] = {}
+    for sighting in sightings:
+        if sighting.size == size and sighting.witness is not Relation.STRANGER:
+            nearest[sighting.observer] = max(sighting.witness, nearest.get(sighting.observer, Relation.STRANGER))
+    near = sum(1 for relation in nearest.values() if relation >= Relation.PIN)
+    return len(nearest) >= witnesses_min and near >= witnesses_trusted_min
 
 
 def _size(sightings: Sequence[Sighting], rank: _Rank) -> int:
