@@ -355,7 +355,14 @@ def _subscribe(db: sqlite_utils.Database, source_id: str, subscriber: str, filte
 
 def _unproved(pem: str, now: int) -> dict[str, Any]:
     """The columns of a source whose key or address is new: what was proved before does not count (standing.py)."""
-    return {"public_key": pem, "verified_at": None, "oracle": None, "status": "pending", "created_at": now}
+    return {
+        "public_key": pem,
+        "verified_at": None,
+        "oracle": None,
+        "origin_bound": False,
+        "status": "pending",
+        "created_at": now,
+    }
 
 
 def _refuse_beside(source_id: str, url: str, other: Source) -> None:

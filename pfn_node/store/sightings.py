@@ -1,4 +1,4 @@
-"""What the rows of a version mean to this node: who saw what, how near its observer is, and what its evidence proves."""
+"""What the rows of a version mean here: who saw what, how near its observer is, and what its evidence proves."""
 
 from collections.abc import Set
 from dataclasses import replace
