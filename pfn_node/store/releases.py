@@ -148,7 +148,7 @@ def refresh_version(
 def refresh_source(db: sqlite_utils.Database, source_id: str, text: TextLookup = no_texts) -> None:
     """Judge everything of a source again: its key, its status or what is known of it changed."""
     point = standpoint(db, text=text)
-    _take_unchecked_heads(db, source_id, point.now)
+    _take_unchecked_heads(db, source_id)
     rows = select(
         db,
         """
@@ -161,12 +161,12 @@ def refresh_source(db: sqlite_utils.Database, source_id: str, text: TextLookup =
         refresh(db, source_id, row["plugin_id"], point=point)
 
 
-def _take_unchecked_heads(db: sqlite_utils.Database, source_id: str, now: int) -> None:
+def _take_unchecked_heads(db: sqlite_utils.Database, source_id: str) -> None:
     """Look for heads in evidence that came before the source's key of today; everything is judged again after it."""
     rows = select(
         db,
         """
-        SELECT evidence FROM observations JOIN sources ON sources.id = source_id
+        SELECT evidence, received_at FROM observations JOIN sources ON sources.id = source_id
         WHERE source_id = ? AND checked_key IS NOT key_raw
         """,
         (source_id,),
@@ -174,7 +174,8 @@ def _take_unchecked_heads(db: sqlite_utils.Database, source_id: str, now: int) -
     for row in rows:
         pieces = {piece.form: piece.data for piece in unpack_evidence(row["evidence"])}
         if EvidenceForm.HEAD in pieces:
-            take_head(db, source_id, pieces[EvidenceForm.HEAD], pieces.get(EvidenceForm.KEYBIND), now)
+            # As of then; one that has expired since is found by those who look for that (`expire_heads`).
+            take_head(db, source_id, pieces[EvidenceForm.HEAD], pieces.get(EvidenceForm.KEYBIND), row["received_at"])
 
 
 def refresh_observer(db: sqlite_utils.Database, node_id: bytes) -> None:
