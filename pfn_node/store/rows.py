@@ -145,6 +145,7 @@ class Plugin:
     reported_version: str | None  # a newer one that is only reported
     mirrors: int  # nodes known to hold artifacts of the source, this one included
     versions: int
+    stale: bool = False  # its source was verified too long ago, or its newest head has expired (R152)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +192,4 @@ class SourceSummary:
     successful_verifications: int
     response_time_avg: float | None  # seconds, of the last day's successful health checks
     healthy: bool | None  # as of the last health check; None: never checked
+    stale: bool = False  # verified too long ago, or its newest head has expired

@@ -12,6 +12,7 @@ import sqlite_utils
 from pfn_node.store import releases
 from pfn_node.store.database import StoreError
 from pfn_node.store.facts import own_id
+from pfn_node.store.freshness import is_stale
 from pfn_node.store.queries import Row, change, select, select_one, storable, to_json, value
 from pfn_node.store.rows import HealthCheck, Source, SourceSummary, Verification
 from pfn_protocol.identity import parse_public_key
@@ -271,6 +272,7 @@ def summary_of(db: sqlite_utils.Database, source_id: str, now: int) -> SourceSum
         successful_verifications=row["successes"],
         response_time_avg=row["seconds"],
         healthy=None if row["ok"] is None else bool(row["ok"]),
+        stale=is_stale(db, source_id, now),
     )
 
 

@@ -13,6 +13,8 @@ from quart import Response
 
 from pfn_node import archive
 from pfn_node.store import catalogue, registry
+from pfn_node.store.freshness import is_stale
+from pfn_node.store.heads import HeadComparison, compare_heads
 from pfn_node.store.rows import ApiKey, Observation, Release, Source
 from pfn_node.web.errors import ApiError
 from pfn_node.web.evidence import Measured, judge_release, measure, measure_artifact, text_lookup
@@ -41,6 +43,8 @@ REPORTERS_NAMED_MAX = 5
 async def download(services: Services, key: ApiKey | None, query: ReleaseQuery) -> Response:
     """The zip of a release; if it is not here but backed, it is fetched from a mirror, checked, kept and served."""
     release = await _release(services, query)
+    if release.held_back is not None:
+        raise _held_back(release)
     if release.backed and release.sha256 and services.artifacts.has(release.sha256):
         served = release
     else:
@@ -69,6 +73,15 @@ async def _release(services: Services, query: ReleaseQuery) -> Release:
     if release is None:
         raise unknown_plugin(query.source_id, query.plugin, query.version)
     return release
+
+
+def _held_back(release: Release) -> ApiError:
+    return ApiError(
+        422,
+        f"Version {release.version} of {release.plugin_id} is held back: {release.held_back}. It is served as soon as "
+        "its author signs it, or an admin approves it (POST /federation/update-source with `approve`).",
+        details={"held_back": release.held_back, "backed_by": release.backed_by},
+    )
 
 
 def _not_to_be_had(release: Release) -> ApiError:
@@ -117,16 +130,20 @@ async def verify_zip(services: Services) -> ReleaseChecked:
 
 
 async def _checked(services: Services, release: Release, read: Callable[[], Measured | None]) -> ReleaseChecked:
-    def evidence(db: sqlite_utils.Database) -> tuple[Source | None, list[Observation]]:
-        observations = catalogue.observations_of(db, release.source_id, release.plugin_id, release.version)
-        return registry.get_source(db, release.source_id), observations
+    now = int(services.now())
 
-    source, observations = await services.database.read(evidence)
+    def evidence(db: sqlite_utils.Database) -> tuple[Source | None, list[Observation], list[HeadComparison], bool]:
+        observations = catalogue.observations_of(db, release.source_id, release.plugin_id, release.version)
+        heads, stale = compare_heads(db, release.source_id, now), is_stale(db, release.source_id, now)
+        return registry.get_source(db, release.source_id), observations, heads, stale
+
+    source, observations, heads, stale = await services.database.read(evidence)
     if source is None:
         raise unknown_plugin(release.source_id, release.plugin_id, release.version)
     texts = text_lookup(services.artifacts)
     return await trio.to_thread.run_sync(
-        lambda: judge_release(release, source, observations, texts, read()), limiter=services.measuring
+        lambda: judge_release(release, source, observations, texts, read(), heads=heads, stale=stale),
+        limiter=services.measuring,
     )
 
 
