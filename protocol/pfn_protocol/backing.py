@@ -16,6 +16,11 @@ changes nothing: nobody can downgrade a plugin from outside. What nothing backs 
 With a raw oracle (a publisher that signs any bytes with this key) a release statement proves nothing, so it neither
 backs nor lifts; nor does it while nobody whose word counts here has looked for one. A signature made with a key that is
 not known counts for nothing either.
+
+Three witnesses lift what is backed further (A2, A4). A witness fetched these bytes, of this size, from the publisher
+itself; who merely holds them, or was handed a release, is none. Two of the three are this node or its direct pins, and
+the third is reached over pins as well: keys cost nothing, so however many strangers say so, and for however long, they
+lift nothing. Nor is there agreement while one of the near ones was given other bytes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -102,7 +107,7 @@ def judge(
     return Judgement(
         sha256=chosen,
         size=size,
-        level="A0" if conflict else _level(digests[chosen], best, key_known, _is_witnessed(digests[chosen], size)),
+        level="A0" if conflict else _level(digests[chosen], best, key_known, _is_witnessed(sightings, chosen, size)),
         backed_by=best.name.lower(),
         conflict=conflict,
         disputed_by=_observers_of_others(digests, chosen),
@@ -145,14 +150,17 @@ def _level(sightings: Sequence[Sighting], rank: _Rank, key_known: bool, witnesse
     return "A0"
 
 
-def _is_witnessed(sightings: Sequence[Sighting], size: int) -> bool:
-    """Whether enough observers fetched this digest, and this size, from the publisher, and enough of them are near."""
+def _is_witnessed(sightings: Iterable[Sighting], sha256: bytes, size: int) -> bool:
+    """Whether enough observers fetched this digest and size from the publisher, enough of them near, and none other."""
     nearest: dict[bytes, Relation] = {}
     for sighting in sightings:
-        if sighting.size == size and sighting.witness is not Relation.STRANGER:
+        if (sighting.sha256, sighting.size) == (sha256, size):
             nearest[sighting.observer] = max(sighting.witness, nearest.get(sighting.observer, Relation.STRANGER))
+        elif sighting.witness >= Relation.PIN:
+            return False
     near = sum(1 for relation in nearest.values() if relation >= Relation.PIN)
-    return len(nearest) >= witnesses_min and near >= witnesses_trusted_min
+    all_of_them = sum(1 for relation in nearest.values() if relation is not Relation.STRANGER)
+    return all_of_them >= witnesses_min and near >= witnesses_trusted_min
 
 
 def _size(sightings: Sequence[Sighting], rank: _Rank) -> int:

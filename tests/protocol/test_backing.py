@@ -212,6 +212,17 @@ def test_who_names_another_size_or_digest_or_did_not_fetch_it_is_no_witness() ->
     assert ruling(*THREE[:2], seen(PIN_2, third)).level == "A0"
 
 
+def test_a_near_witness_of_other_bytes_ends_the_agreement_and_a_far_one_does_not() -> None:
+    four = (*THREE, fetched(name("pin 3"), Relation.PIN))
+    headed = seen(STRANGER, Relation.STRANGER, release=True, headed=True)
+
+    assert ruling(*THREE, fetched(name("pin 3"), Relation.PIN, EVIL)).level == "A0"
+    assert ruling(*four[:3], fetched(name("pin 3"), Relation.PIN, size=99)).level == "A0"
+    assert ruling(*THREE, headed, fetched(name("pin 3"), Relation.PIN, EVIL)).level == "A3"
+    assert ruling(*four, fetched(FAR, Relation.DEPTH, EVIL)).level == "A2"
+    assert ruling(*four, seen(name("pin 4"), Relation.PIN, EVIL)).level == "A2", "it did not fetch them"
+
+
 def test_in_a_conflict_nobody_witnesses_anything() -> None:
     judgement = ruling(*THREE[1:], fetched(FAR, Relation.DEPTH), fetched(name("pin 3"), Relation.PIN, EVIL), held=GOOD)
 

@@ -101,6 +101,8 @@ def cases() -> Iterator[Case]:
     yield _ruled(
         "witnesses in a conflict: A0", "A0 pin conflict", "R150", PIN, PIN_2, FAR, {**PIN_3, "sha256": EVIL}, held=GOOD
     )
+    yield _ruled("a pin was given other bytes: A0", "A0 self", "R150", ME, PIN, PIN_2, {**PIN_3, "sha256": EVIL})
+    yield _ruled("a far node was given other bytes: A2", "A2 self", "R150", ME, PIN, PIN_2, {**FAR, "sha256": EVIL})
     yield from _refetches()
 
 
