@@ -8,7 +8,8 @@
     A  age: 1 - exp(-days / 120), of the days on which a verification succeeded here
     B  subscribers of this node, on a logarithmic scale that ends at 63
 
-Everything is evidence of this node's own; what peers claim is not an argument of this function. The function is pure.
+Everything is evidence of this node's own; what peers claim is not an argument of this function. (Levels A2 and A4 rest
+on nodes that this one pins as well: that is its operator's word, not theirs.) The function is pure.
 It promises (tests/node/test_sources_trust.py): the score is within 0 and 1; the parts add up to it; one more failure
 never raises it; a source without a history never beats itself with one; subscribers, however many, add at most 0.10.
 """

@@ -51,7 +51,7 @@ def undecided(db: sqlite_utils.Database, source_id: str | None = None) -> list[P
                 SELECT 1 FROM observations AS o JOIN peers ON peers.node_id = o.observer
                 WHERE o.source_id = r.source_id AND o.plugin_id = r.plugin_id AND o.version = r.version
                   AND o.sha256 <> r.sha256 AND o.admitted AND peers.pinned AND NOT peers.blocked) AS disputed
-            FROM releases AS r
+            FROM releases AS r INDEXED BY releases_provisional
             WHERE r.backed AND r.backed_by IN ('pin', 'depth') AND (:source IS NULL OR r.source_id = :source)
               AND r.source_id IN (SELECT source_id FROM subscriptions))
         SELECT p.*, f.due FROM provisional AS p LEFT JOIN refetches AS f
@@ -110,7 +110,7 @@ def planned(db: sqlite_utils.Database, source_id: str | None = None) -> list[Ref
         db,
         """
         SELECT f.source_id, f.plugin_id, f.version, f.sha256, f.due, f.failures
-        FROM refetches AS f JOIN releases AS r
+        FROM refetches AS f INDEXED BY refetches_by_due JOIN releases AS r
           ON r.source_id = f.source_id AND r.plugin_id = f.plugin_id AND r.version = f.version AND r.sha256 = f.sha256
         WHERE f.due IS NOT NULL AND r.backed AND r.backed_by IN ('pin', 'depth')
           AND (:source IS NULL OR f.source_id = :source) AND f.source_id IN (SELECT source_id FROM subscriptions)

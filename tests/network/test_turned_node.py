@@ -50,7 +50,7 @@ async def subscribed(rooms: Rooms) -> None:
         await sources.subscribe(ID, "k1", Filters())
 
 
-@pytest.mark.parametrize("count", [5, 12])
+@pytest.mark.parametrize("count", [5, 12, pytest.param(50, marks=pytest.mark.long)])
 async def test_one_honest_look_makes_everybody_look_within_the_hour(
     count: int, tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from pfn_node.store import activity, catalogue, heads, holding_back, releases, sources
+from pfn_node.sources.standing import settle
+from pfn_node.store import activity, announcements, catalogue, heads, holding_back, releases, sources
 from pfn_node.store.rows import Release
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.encoding import open_envelope
@@ -10,7 +11,16 @@ from pfn_protocol.identity import public_key_pem
 from pfn_protocol.limits import future_ms_max, head_lifetime_seconds_max, heads_per_source_max
 from pfn_protocol.publisher import HeadStatement, sign_head
 from pfn_protocol.set_digest import SetDigest
-from tests.node.store_world import NOW, Publisher, World, digest, key, node_statement, source_statement
+from tests.node.store_world import (
+    NOW,
+    Publisher,
+    World,
+    digest,
+    key,
+    mirror_statement,
+    node_statement,
+    source_statement,
+)
 
 BILBO = Publisher()
 RELEASE_KEY = key("release key")
@@ -111,6 +121,38 @@ def test_a_node_whose_bytes_are_kept_though_it_was_unpinned_witnesses_no_more() 
     world.pin("sam", pinned=False)
 
     assert level(world) == "A0"
+
+
+def test_whatever_strangers_claim_a_sources_score_and_its_parts_stay_as_they_are() -> None:
+    world = world_with("sam")
+    world.fetch(evidence=[BILBO.metadata("hello", "1.0.0", "Hello")])
+    world.saw("sam")
+    before = settle(world.db, BILBO.source_id, NOW)
+    for number in range(50):
+        name = f"stranger {number}"
+        world.saw(name)
+        world.saw(name, "2.0.0", "anything", evidence=release("2.0.0", "anything"))
+        world.saw(name, "1.0.0", "something else")
+        world.say(name, mirror_statement(BILBO, 1_000))
+        world.say(name, source_statement(BILBO, verified=number % 2 == 0, oracle="raw"))
+    after = settle(world.db, BILBO.source_id, NOW)
+
+    assert (after.trust_score, after.trust) == (before.trust_score, before.trust)
+    assert before.trust["signatures"] > 0
+
+
+def test_what_rests_on_the_pins_of_a_node_falls_when_its_announcement_leaves_the_set() -> None:
+    world = world_with("sam")
+    word = world.say("sam", node_statement(pins=["far"]))
+    world.fetch()
+    world.saw("sam")
+    world.saw("far")
+    before = level(world)
+    announcements.change_admission(world.db, [], [word])
+    without = level(world)
+    announcements.change_admission(world.db, [word], [])
+
+    assert (before, without, level(world)) == ("A2", "A0", "A2")
 
 
 # --- Heads ----------------------------------------------------------------------------------------------------------
