@@ -88,6 +88,20 @@ async def test_an_origin_that_says_anything_else_binds_nothing(
         assert not room.source(ID).origin_bound
 
 
+async def test_a_keybind_of_another_key_or_for_another_url_binds_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    async with room.running(loops=False) as sources:
+        bind(publisher, key=Publisher(seed=9).key)
+        await registered(sources, publisher)
+        of_another_key = room.source(ID).origin_bound
+        bind(publisher, origin="http://elsewhere.test")
+        await sources.verify(ID)
+
+        assert (of_another_key, room.source(ID).origin_bound) == (False, False)
+
+
 async def test_who_relays_a_proof_cannot_bind_the_key_and_both_urls_are_in_conflict(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -72,11 +72,13 @@ async def test_what_nobody_here_subscribes_to_is_not_looked_at(tmp_path: Path, a
     room, publisher = arranged(tmp_path, **QUIET)
     async with room.running() as sources:
         await followed(publisher, sources, Filters(slugs=("beta",), tags=("one",)))
-        publisher.publish("alpha", "1.0")
-        await said(room, publisher.zips["alpha"], tags=("one",))
+        for slug in ("alpha", "beta"):
+            publisher.publish(slug, "1.0")
+            await said(room, publisher.zips[slug], slug=slug, tags=("one",))
         await trio.sleep(2 * DAY)
 
         assert room.network.asked("/plugins/ann/alpha/alpha.zip") == 0
+        assert room.network.asked("/plugins/ann/beta/beta.zip") == 1
         assert due(room) == []
 
 

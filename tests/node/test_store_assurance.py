@@ -1,9 +1,11 @@
 """Levels above a signature: witnesses, heads, and what is held back because it was signed before."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pfn_node.sources.standing import settle
 from pfn_node.store import activity, announcements, catalogue, heads, holding_back, releases, sources
+from pfn_node.store.freshness import is_stale, last_verified
 from pfn_node.store.rows import Release
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.encoding import open_envelope
@@ -291,6 +293,26 @@ def test_with_another_key_of_the_source_what_the_old_one_bound_no_longer_counts(
     assert heads.compare_heads(world.db, BILBO.source_id, NOW) == []
 
 
+def test_a_source_was_last_verified_by_whoever_of_this_node_and_its_pins_did_so_last_and_nobody_else() -> None:
+    world = World()
+    world.add_source(BILBO)
+    world.pin("sam")
+
+    def said(who: str, verified_at: int, verified: bool = True) -> int:
+        world.say(who, replace(source_statement(BILBO), verified_at=verified_at, verified=verified))
+        return last_verified(world.db, BILBO.source_id)
+
+    assert last_verified(world.db, BILBO.source_id) == 0
+    assert said("stranger", NOW) == 0
+    assert said("sam", NOW - 500) == NOW - 500
+    assert said("sam", NOW + 10 * DAY) == NOW, "no younger than what says it"
+    assert said("sam", NOW, verified=False) == 0
+    sources.update_source(world.db, BILBO.source_id, verified_at=NOW - 900)
+    assert last_verified(world.db, BILBO.source_id) == NOW - 900
+    assert not is_stale(world.db, BILBO.source_id, NOW - 900 + 48 * 3600)
+    assert is_stale(world.db, BILBO.source_id, NOW - 899 + 48 * 3600)
+
+
 # --- Held back ------------------------------------------------------------------------------------------------------
 
 
@@ -339,8 +361,10 @@ def test_nothing_is_held_back_before_the_key_was_bound_at_its_origin_and_then_wh
     sources.update_source(world.db, BILBO.source_id, origin_bound=True)
     after = {version: one.held_back is not None for version, one in versions(world).items()}
 
+    world.fetch("0.8.0", "even older")
     assert set(before.values()) == {None}
     assert after == {"0.9.0": False, "1.0.0": False, "2.0.0": True}
+    assert world.release("0.8.0").backed
 
 
 def test_what_was_reached_stays_though_the_binding_goes() -> None:
