@@ -1,7 +1,6 @@
 """The trust score: what it promises, whatever the history."""
 
 import math
-import re
 from dataclasses import replace
 
 import pytest
@@ -11,12 +10,15 @@ from hypothesis import strategies as st
 from pfn_node.sources.trust import (
     DAY_SECONDS,
     NEWCOMER_SECONDS,
+    WEIGHTS,
     History,
     Probe,
+    parts_of,
+    tally_of,
     trust_score,
     wilson_lower_bound,
 )
-from pfn_node.sources.trust_explained import Explained, explain
+from pfn_node.sources.trust_explained import NEAR_ENOUGH, Explained, explain
 
 NOW = 1_800_000_000.0
 LEVELS = ("A0", "A1", "A2", "A3", "A4", "invalid")
@@ -162,24 +164,20 @@ def test_every_part_is_explained_with_the_value_that_it_has_and_all_of_them_add_
 
 @given(histories)
 def test_what_is_said_to_raise_a_part_would(history: History) -> None:
-    for part, one in explained(history).items():
-        said = re.search(r"would raise it to (\d\.\d\d)", one.would_raise or "")
-        if said and part in ("verifications", "subscribers"):
-            more = int(re.match(r"\d+", one.would_raise or "").group())  # type: ignore[union-attr]
-            better = {
-                "verifications": replace(
-                    history,
-                    verifications=(
-                        *history.verifications,
-                        *((NOW - 89 * DAY_SECONDS + 21_600 * step + 1, True) for step in range(more)),
-                    ),
-                ),
-                "subscribers": replace(history, subscribers=history.subscribers + more),
-            }[part]
-            gained = trust_score(better, NOW).parts[part]
-            if part == "subscribers" or not history.verifications:
-                assert gained == pytest.approx(float(said[1]), abs=0.0051)
-            assert part == "verifications" or gained >= one.value
+    tally, said = tally_of(history, NOW), explained(history)
+    for part, counts in {
+        "verifications": ("samples", "samples_succeeded"),
+        "age": ("days",),
+        "subscribers": ("subscribers",),
+    }.items():
+        sentence = said[part].would_raise
+        if sentence is None:
+            assert said[part].value == pytest.approx(WEIGHTS[part], abs=NEAR_ENOUGH)
+            continue
+        more, value = int(sentence.split()[0]), float(sentence.rsplit(maxsplit=1)[1])
+        raised = parts_of(replace(tally, **{count: getattr(tally, count) + more for count in counts}))[part]
+        assert raised > said[part].value
+        assert raised == pytest.approx(value, abs=0.0051)
 
 
 def test_the_explanation_names_numbers() -> None:
