@@ -37,14 +37,16 @@ from pfn_node.sources.evidence import (
     check_metadata_signature,
     check_plugin_data,
 )
+from pfn_node.sources.filtering import wanted_entries
 from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.sources.publisher_answers import AuthorData, AuthorEntry
 from pfn_node.sources.publisher_client import NotModified, PublisherClient
 from pfn_node.store import catalogue, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Observation, Release, Source
-from pfn_protocol.announcements import Evidence
+from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.identity import parse_public_key
+from pfn_protocol.limits import heads_per_source_max
 
 T = TypeVar("T")
 
@@ -155,6 +157,7 @@ class Mirroring:
         """Mirror what the filters let through; `progress` may be read meanwhile. Raises PublisherFailed."""
         if progress.author_data is None:
             progress.author_data = await self.author_data(source)
+        await self._take_heads(source, progress.author_data)
         unanswered = 0
         for entry in wanted_entries(progress.author_data, filters):
             try:
@@ -166,6 +169,17 @@ class Mirroring:
                 unanswered = 0 if skipped.answered else unanswered + 1
                 if unanswered >= UNANSWERED_MAX:
                     raise PublisherFailed(f"the sync was given up: {skipped.reason}", answered=False) from skipped
+
+    async def _take_heads(self, source: Source, listed: AuthorData) -> None:
+        """Keep the newest head that the list brings: also when nothing else is new, which is what it then says."""
+        heads = {entry.head: entry.keybind for entry in listed.entries if entry.head is not None}
+        for head, keybind in list(heads.items())[:heads_per_source_max]:
+            evidence = [Evidence(EvidenceForm.HEAD, head)]
+            if keybind is not None:
+                evidence.append(Evidence(EvidenceForm.KEYBIND, keybind))
+            await self._database.write(
+                partial(releases.take_heads, source_id=source.id, evidence=tuple(evidence), now=int(self._clock()))
+            )
 
     async def bring(self, source: Source, entry: AuthorEntry, *, cache: bool = False, ask_mesh: bool = True) -> None:
         """See that the listed version of a plugin is here; raises Skipped, or PublisherFailed if nobody answers at all.
@@ -188,8 +202,15 @@ class Mirroring:
             if not lock.locked():
                 self._one_at_a_time.pop(key, None)
 
+    async def refetch(self, source: Source, entry: AuthorEntry) -> None:
+        """Fetch from the publisher what others' word backs here, and let what is seen now decide. As `bring` raises."""
+        async with self.turn(source.id, entry.slug):
+            await self._from_publisher(source, entry, cache=False)
+
     async def _bring(self, source: Source, entry: AuthorEntry, cache: bool, ask_mesh: bool) -> None:
         release = await self._database.read(lambda db: catalogue.get_release(db, source.id, entry.slug, entry.version))
+        if release is not None and release.held_back and release.sha256 and self._artifacts.has(release.sha256):
+            raise Skipped(f"held back: {release.held_back}")
         if release is not None and release.backed and release.sha256 is not None:
             if self._artifacts.has(release.sha256):
                 await self._keep_held(release, cache)
@@ -302,7 +323,7 @@ class Mirroring:
         if await self._database.read(lambda db: self._contradicts(db, observation)):
             # Not kept, but evidence: told with the earlier announcement's id, so that nobody takes it for a fork.
             seen = fitted(observation)
-            await self._database.write(lambda db: releases.observe(db, seen, stored=False))
+            await self._database.write(lambda db: releases.observe(db, seen, stored=False, now=int(self._clock())))
             await self._announcer.version(seen)
             raise Skipped(f"conflict: the publisher serves other bytes as {observation.version} than it did before")
         texts: dict[bytes, bytes] = {}
@@ -318,8 +339,13 @@ class Mirroring:
         except (ArtifactError, OSError) as error:
             raise Skipped("this node could not store it: its disk or its cache is full") from error
         observation = fitted(observation)
-        await self._database.write(lambda db: _record(db, observation, texts, cache))
+        now = int(self._clock())
+        await self._database.write(lambda db: _record(db, observation, texts, cache, now))
         await self._announcer.version(observation)
+        key = (observation.source_id, observation.plugin_id, observation.version)
+        release = await self._database.read(lambda db: catalogue.get_release(db, *key))
+        if release is not None and release.held_back:
+            raise Skipped(f"held back: {release.held_back}")
 
     def _put_text(self, text: bytes, cache: bool) -> bytes:
         """Keep a signed text as long as the zip that it describes; its SHA-256."""
@@ -358,26 +384,13 @@ class Mirroring:
         return Skipped(failure.sentence, answered=failure.answered or failure.ours)
 
 
-def wanted_entries(author_data: AuthorData, filters: list[Filters]) -> list[AuthorEntry]:
-    """The entries that at least one subscriber wants."""
-    return [entry for entry in author_data.entries if any(matches(one, entry) for one in filters)]
-
-
-def matches(filters: Filters, entry: AuthorEntry) -> bool:
-    """Whether a subscriber wants this entry: one of the tags, one of the slugs, and none of the exceptions."""
-    if entry.slug in filters.exclude:
-        return False
-    if filters.slugs and entry.slug not in filters.slugs:
-        return False
-    tags = {tag.casefold() for tag in entry.tags}
-    return not filters.tags or any(tag.casefold() in tags for tag in filters.tags)
-
-
-def _record(db: sqlite_utils.Database, observation: Observation, texts: dict[bytes, bytes], cache: bool) -> None:
+def _record(
+    db: sqlite_utils.Database, observation: Observation, texts: dict[bytes, bytes], cache: bool, now: int
+) -> None:
     """In one transaction: what was seen, that its bytes are here, and what its signed text proves."""
-    releases.observe(db, observation, stored=not cache)
+    releases.observe(db, observation, stored=not cache, now=now)
     if cache:
-        releases.mark_mirrored(db, observation.sha256, True, cached=True, at=observation.observed_at)
+        releases.mark_mirrored(db, observation.sha256, True, cached=True, at=now)
     if texts:
         releases.set_signed(db, observation.source_id, observation.plugin_id, observation.version, texts.get)
 

@@ -193,7 +193,7 @@ class OnDemand:
         stronger = fitted(replace(seen, evidence=(*kept, *evidence), announcement_id=None))
         if stronger.evidence == seen.evidence:
             return
-        await self._database.write(lambda db: releases.observe(db, stronger))
+        await self._database.write(lambda db: releases.observe(db, stronger, now=int(self._clock())))
         await self._announcer.version(stronger)
 
     async def _fetch_stated(
@@ -203,12 +203,13 @@ class OnDemand:
         try:
             with self._artifacts.writer() as writer:
                 await self._download(addresses, writer)
-                await self._take_in_stated(source, statement, writer, evidence)
+                await self._take_in_stated(source, statement, writer, evidence, seen_at=int(self._clock()))
         except PublisherFailed:
             with self._artifacts.writer() as writer:
                 if not await self._from_mesh(source, statement, writer):
                     raise
-                await self._take_in_stated(source, statement, writer, evidence)
+                # Others gave them: it is the author's word that backs these bytes, and nobody saw them served.
+                await self._take_in_stated(source, statement, writer, evidence, seen_at=0)
 
     async def _from_mesh(self, source: Source, statement: ReleaseStatement, writer: ArtifactWriter) -> bool:
         """Whether other nodes gave the bytes and they were written; until they are judged they are only cached."""
@@ -227,7 +228,13 @@ class OnDemand:
         return True
 
     async def _take_in_stated(
-        self, source: Source, statement: ReleaseStatement, writer: ArtifactWriter, evidence: tuple[Evidence, ...]
+        self,
+        source: Source,
+        statement: ReleaseStatement,
+        writer: ArtifactWriter,
+        evidence: tuple[Evidence, ...],
+        *,
+        seen_at: int,
     ) -> None:
         measured = Measured(writer.digest(), b"", writer.size)
         if (measured.sha256, measured.size) != (statement.sha256, statement.size):
@@ -250,7 +257,7 @@ class OnDemand:
             tags=(),
             type=facts.type,
             evidence=evidence,
-            observed_at=int(self._clock()),
+            observed_at=seen_at,
         )
         try:
             await self._mirroring.take_in(writer, observation, None, cache=False)

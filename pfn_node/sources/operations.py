@@ -30,6 +30,7 @@ from pfn_node.sources.outcomes import (
 )
 from pfn_node.sources.publisher_answers import FederationInfo
 from pfn_node.sources.publisher_client import PublisherClient
+from pfn_node.sources.refetching import Refetching
 from pfn_node.sources.schedule import Schedule
 from pfn_node.sources.standing import settle, settle_sharing
 from pfn_node.sources.syncing import SyncFlight, Syncing, result_of
@@ -113,8 +114,17 @@ class Sources:
             fetch_artifact=fetch_artifact,
         )
         health = HealthMonitor(database, self._client, clock)
+        refetching = Refetching(database, self._mirroring, clock, rng)
         self._schedule = Schedule(
-            database, settings, health, self._verifier.verify, self._syncing, announcer, clock=clock, rng=rng
+            database,
+            settings,
+            health,
+            self._verifier.verify,
+            self._syncing,
+            announcer,
+            refetching,
+            clock=clock,
+            rng=rng,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -355,7 +365,14 @@ def _subscribe(db: sqlite_utils.Database, source_id: str, subscriber: str, filte
 
 def _unproved(pem: str, now: int) -> dict[str, Any]:
     """The columns of a source whose key or address is new: what was proved before does not count (standing.py)."""
-    return {"public_key": pem, "verified_at": None, "oracle": None, "status": "pending", "created_at": now}
+    return {
+        "public_key": pem,
+        "verified_at": None,
+        "oracle": None,
+        "origin_bound": False,
+        "status": "pending",
+        "created_at": now,
+    }
 
 
 def _refuse_beside(source_id: str, url: str, other: Source) -> None:

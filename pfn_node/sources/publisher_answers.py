@@ -180,6 +180,15 @@ def parse_author_data(body: bytes, *, plugins_max: int, etag: str | None = None)
     return AuthorData(_author(data), tuple(entries.values()), tuple(skipped), etag)
 
 
+def parse_well_known(body: bytes) -> bytes | None:
+    """The keybind envelope in /.well-known/pfn-publisher.json; None if there is none in it."""
+    try:
+        keybind = parse_object(body, "pfn-publisher.json").get("keybind_v2")
+    except PublisherFailed:
+        return None
+    return _decoded(keybind, publisher_envelope_bytes_max, exactly=False)
+
+
 def parse_plugin_data(body: bytes) -> PluginData:
     """Read /federated/plugin-data, keeping the text of `data` as it came: the signature is over exactly that."""
     parsed = parse_object(body, "federated/plugin-data")

@@ -11,7 +11,7 @@ download out of five an hour, so it is done only where the first address gave no
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pfn_node.outbound import Busy, Outbound, OutboundError, Reply
 from pfn_node.settings import Settings
@@ -24,6 +24,7 @@ from pfn_node.sources.publisher_answers import (
     parse_federation_info,
     parse_plugin_data,
     parse_proof,
+    parse_well_known,
 )
 from pfn_node.store.rows import Source
 from pfn_protocol.errors import Refusal
@@ -32,6 +33,7 @@ from pfn_protocol.names import parse_asset_url
 
 INFO_BYTES_MAX: Final = 256 * 1024  # the original's has 1.3 KB, and grows with its recent activity only
 PROOF_BYTES_MAX: Final = 16 * 1024
+WELL_KNOWN: Final = "/.well-known/pfn-publisher.json"
 AUTHOR_DATA_BYTES_MAX: Final = 4 * 2**20  # 500 plugins with the longest descriptions and all v2 envelopes: 3 MB
 PLUGIN_DATA_BYTES_MAX: Final = evidence_text_bytes_max  # what is signed in it must fit among the kept texts
 QUESTION_SECONDS_MAX: Final = 15.0  # a publisher that takes longer to say who it is counts as down
@@ -101,6 +103,18 @@ class PublisherClient:
         if reply.status >= 500:
             raise PublisherFailed(f"verify-ownership answered HTTP {reply.status}", status=reply.status)
         return parse_proof(reply.body) if reply.status == 200 else None
+
+    async def well_known(self, instance_url: str) -> bytes | None:
+        """The keybind that the origin itself publishes, at the root of the host; None if it publishes none.
+
+        Raises PublisherFailed only if there was no answer.
+        """
+        parts = urlsplit(instance_url)
+        url = f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}"
+        reply = await self._fetch("GET", url, bytes_max=PROOF_BYTES_MAX, seconds_max=QUESTION_SECONDS_MAX)
+        if reply.status >= 500:
+            raise PublisherFailed(f"{WELL_KNOWN} answered HTTP {reply.status}", status=reply.status)
+        return parse_well_known(reply.body) if reply.status == 200 else None
 
     async def author_data(self, instance_url: str, username: str, *, etag: str | None = None) -> AuthorData | None:
         """What the author offers; None if that is unchanged since the answer with `etag`. Raises PublisherFailed."""

@@ -8,6 +8,8 @@ not ask a publisher together for ever.
     verification   of the same; after a failure again after 1, 2, 4, 8, 16 hours, at most as late as usual
     sync           of subscribed sources whose last verification succeeded; after a failure as `sync_failures` says
     mirror         statements that are due (announcing.py)
+    refetch        what is served on others' word, from the publisher itself (refetching.py)
+    heads          publishers' heads that have expired no longer count (store/heads.py)
 
 A few sources are worked on at once, never one twice at the same time by the same kind of work. What the shutdown of
 this node cuts short is recorded nowhere, and so is nobody's failure.
@@ -27,10 +29,11 @@ from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announcer
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.outcomes import SourcesError
+from pfn_node.sources.refetching import Refetching
 from pfn_node.sources.standing import RETRY_SECONDS, failed_in_a_row, last_verification
 from pfn_node.sources.syncing import Syncing
 from pfn_node.sources.verification import VerificationType
-from pfn_node.store import holdings
+from pfn_node.store import heads, holdings, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, health_checks, list_sources
@@ -46,6 +49,8 @@ SOURCES_MAX: Final = (
 LOOKS_PER_INTERVAL: Final = 10  # how often is looked for what nobody told the schedule of: new sources, subscriptions
 LOOK_SECONDS_MAX: Final = 300.0
 MIRROR_LOOK_SECONDS: Final = 600.0
+LONG_LOOK_SECONDS: Final = LOOK_SECONDS_MAX * LOOKS_PER_INTERVAL  # for what is known beforehand, or may take an hour
+REFETCHES_AT_ONCE_MAX: Final = 4
 PUT_OFF_SECONDS: Final = 600.0  # after work that failed inside this node: it is still due, and would fail at once again
 
 Verify = Callable[[str, VerificationType], Awaitable[object]]
@@ -106,6 +111,7 @@ class Schedule:
         verify: Verify,
         syncing: Syncing,
         announcer: Announcer,
+        refetching: Refetching,
         *,
         clock: Callable[[], float],
         rng: random.Random,
@@ -116,6 +122,7 @@ class Schedule:
         self._verify = verify
         self._syncing = syncing
         self._announcer = announcer
+        self._refetching = refetching
         self._clock = clock
         self._rng = rng
         self._health_rota = Rota(settings.health_check_seconds, rng)
@@ -126,11 +133,15 @@ class Schedule:
         self._verification = Duty(
             "verification", settings.verification_seconds, self._verifications_due, self._verify_one, questions
         )
+        refetches = trio.CapacityLimiter(REFETCHES_AT_ONCE_MAX)
+        self._refetch = Duty("refetch", LONG_LOOK_SECONDS, self._refetches_due, self._refetch_one, refetches)
         self._duties = (
             self._verification,
             Duty("health", settings.health_check_seconds, self._checks_due, self._check_one, questions),
             Duty("sync", settings.sync_seconds, self._syncs_due, self._sync_one, syncs),
             Duty("mirror", MIRROR_LOOK_SECONDS, self._mirrors_due, self._tell_mirror, questions),
+            self._refetch,
+            Duty("heads", LONG_LOOK_SECONDS, self._heads_due, self._expire_heads, questions),
         )
 
     def verify_soon(self) -> None:
@@ -184,6 +195,20 @@ class Schedule:
 
     async def _tell_mirror(self, source_id: str) -> None:
         await self._announcer.mirror(source_id)
+
+    async def _refetch_one(self, source_id: str) -> None:
+        await self._refetching.work(source_id)
+        self._refetch.wake.set()  # what is left of this source is due as soon as its host may be asked again
+
+    async def _expire_heads(self, source_id: str) -> None:
+        now = int(self._clock())
+        await self._database.write(lambda db: releases.expire_heads(db, source_id, now))
+
+    def _refetches_due(self, db: sqlite_utils.Database) -> list[Turn]:
+        return [Turn(source_id, due) for source_id, due in self._refetching.due(db).items()]
+
+    def _heads_due(self, db: sqlite_utils.Database) -> list[Turn]:
+        return [Turn(source_id, expires_at) for source_id, expires_at in heads.expiring(db)]
 
     def _checks_due(self, db: sqlite_utils.Database) -> list[Turn]:
         sources = _looked_after(db)

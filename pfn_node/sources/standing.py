@@ -24,6 +24,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.sources.trust import VERIFICATION_WINDOW_SECONDS, History, Probe, trust_score
+from pfn_node.sources.trust_explained import explain
 from pfn_node.store import holdings
 from pfn_node.store.activity import record_activity
 from pfn_node.store.facts import get_fact, own_id, set_fact
@@ -55,8 +56,10 @@ def settle(db: sqlite_utils.Database, source_id: str, now: int) -> Source:
     source = get_source(db, source_id)
     assert source is not None, "only a source that is there is settled"
     status = derive_status(db, source, now)
-    trust = trust_score(_history(db, source, status, now), now)
-    columns: dict[str, Any] = {"trust_score": trust.score, "trust": trust.parts}
+    history = _history(db, source, status, now)
+    trust = trust_score(history, now)
+    explained = [part.as_json() for part in explain(history, trust, now)]
+    columns: dict[str, Any] = {"trust_score": trust.score, "trust": trust.parts, "trust_explained": explained}
     if status != source.status:
         # Writing the status judges all releases of the source again, so it is written only when it changes.
         columns["status"] = status

@@ -13,7 +13,8 @@ import structlog
 import trio
 
 from pfn_node.sources.announcing import Announcer
-from pfn_node.sources.mirroring import Mirroring, SyncProgress, matches
+from pfn_node.sources.filtering import matches
+from pfn_node.sources.mirroring import Mirroring, SyncProgress
 from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed, SyncResult
 from pfn_node.sources.publisher_answers import AuthorData
 from pfn_node.sources.standing import remember_skipped, settle
@@ -126,7 +127,7 @@ def result_of(flight: SyncFlight, filters: Filters) -> SyncResult:
     running = not flight.finished
     if data is None:
         return SyncResult(success=True, running=running, author_info=AuthorInfo())
-    wanted = [entry for entry in data.entries if matches(filters, entry)]
+    wanted = [entry for entry in data.entries if matches(filters, entry.slug, entry.tags)]
     mirrored = [entry for entry in wanted if outcomes.get(entry.slug, "") is None]
     reasons = ((entry.slug, outcomes.get(entry.slug)) for entry in wanted)
     skipped = [(slug, reason) for slug, reason in reasons if reason is not None]

@@ -8,13 +8,13 @@
     A  age: 1 - exp(-days / 120), of the days on which a verification succeeded here
     B  subscribers of this node, on a logarithmic scale that ends at 63
 
-Everything is evidence of this node's own; what peers claim is not an argument of this function. The function is pure.
+Everything is evidence of this node's own; what peers claim is not an argument of this function. (Levels A2 and A4 rest
+on nodes that this one pins as well: that is its operator's word, not theirs.) The function is pure.
 It promises (tests/node/test_sources_trust.py): the score is within 0 and 1; the parts add up to it; one more failure
 never raises it; a source without a history never beats itself with one; subscribers, however many, add at most 0.10.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 DAY_SECONDS = 86400
@@ -36,6 +36,13 @@ WEIGHT_SIGNATURES = 0.30
 WEIGHT_AGE = 0.15
 WEIGHT_SUBSCRIBERS = 0.10
 
+WEIGHTS = {
+    "verifications": WEIGHT_VERIFICATIONS,
+    "uptime": WEIGHT_UPTIME,
+    "signatures": WEIGHT_SIGNATURES,
+    "age": WEIGHT_AGE,
+    "subscribers": WEIGHT_SUBSCRIBERS,
+}
 RELEASE_CREDIT = {"A4": 1.0, "A3": 0.95, "A2": 0.6, "A1": 0.3, "A0": 0.1, "invalid": 0.0}
 
 
@@ -61,6 +68,21 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """A history, counted: all that the parts depend on."""
+
+    samples: int  # of verification, within the window
+    samples_succeeded: int
+    probes: int
+    answered: int
+    seconds: float | None  # that 95 of 100 answers take at most; None: there was none
+    releases: int
+    credit: float  # of all releases together
+    days: int
+    subscribers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """The score, and the parts whose sum it is. `gate` and `cap` are what a doubt takes away: zero or negative."""
 
@@ -70,17 +92,55 @@ class Trust:
 
 def trust_score(history: History, now: float) -> Trust:
     """Judge a source by its history, at the time `now`."""
-    parts = {
-        "verifications": WEIGHT_VERIFICATIONS * _verification_share(history.verifications, now),
-        "uptime": WEIGHT_UPTIME * _uptime_share(history.probes),
-        "signatures": WEIGHT_SIGNATURES * _signature_share(history.releases),
-        "age": WEIGHT_AGE * _age_share(history.verifications),
-        "subscribers": WEIGHT_SUBSCRIBERS * _subscriber_share(history.subscribers),
-    }
+    parts = parts_of(tally_of(history, now))
     raw = math.fsum(parts.values())
     gated = _gate(history.status) * raw
     score = min(gated, _cap(history, now))
     return Trust(score, {**parts, "gate": gated - raw, "cap": score - gated})
+
+
+def tally_of(history: History, now: float) -> Tally:
+    """Count a history."""
+    samples: dict[int, bool] = {}
+    for when, succeeded in history.verifications:
+        if when > now - VERIFICATION_WINDOW_SECONDS:
+            sample = int(when // VERIFICATION_SAMPLE_SECONDS)
+            samples[sample] = samples.get(sample, True) and succeeded
+    # Failed probes count in the bound only: how long a failure took must not make the answers look quicker.
+    answered = sorted(probe.seconds or 0.0 for probe in history.probes if probe.ok)
+    return Tally(
+        samples=len(samples),
+        samples_succeeded=sum(samples.values()),
+        probes=len(history.probes),
+        answered=len(answered),
+        seconds=answered[math.ceil(0.95 * len(answered)) - 1] if answered else None,
+        releases=len(history.releases),
+        credit=math.fsum(RELEASE_CREDIT.get(level, 0.0) for level in history.releases),
+        days=len({int(when // DAY_SECONDS) for when, succeeded in history.verifications if succeeded}),
+        subscribers=max(0, history.subscribers),
+    )
+
+
+def parts_of(tally: Tally) -> dict[str, float]:
+    """What each part gives, before gate and cap."""
+    shares = {
+        "verifications": wilson_lower_bound(tally.samples_succeeded, tally.samples),
+        "uptime": wilson_lower_bound(tally.answered, tally.probes) * _quickness(tally.seconds),
+        "signatures": tally.credit / tally.releases if tally.releases else 0.0,
+        "age": 1 - math.exp(-tally.days / AGE_SCALE_DAYS),
+        "subscribers": min(1.0, math.log2(1 + tally.subscribers) / SUBSCRIBER_DOUBLINGS),
+    }
+    return {part: WEIGHTS[part] * share for part, share in shares.items()}
+
+
+def is_newcomer(history: History, now: float) -> bool:
+    """Whether the source is too new to be worth more than a newcomer."""
+    return now - history.created_at < NEWCOMER_SECONDS
+
+
+def under_oracle(history: History) -> bool:
+    """Whether the publisher signs for anybody, and nothing of it is signed over its bytes."""
+    return history.oracle in ("utf8", "raw") and not {"A3", "A4"} & set(history.releases)
 
 
 def wilson_lower_bound(successes: int, total: int) -> float:
@@ -101,42 +161,14 @@ def _gate(status: str) -> float:
 
 def _cap(history: History, now: float) -> float:
     caps = [1.0]
-    if history.oracle in ("utf8", "raw") and not {"A3", "A4"} & set(history.releases):
+    if under_oracle(history):
         caps.append(ORACLE_CAP)
-    if now - history.created_at < NEWCOMER_SECONDS:
+    if is_newcomer(history, now):
         caps.append(NEWCOMER_CAP)
     return min(caps)
 
 
-def _verification_share(verifications: Iterable[tuple[float, bool]], now: float) -> float:
-    samples: dict[int, bool] = {}
-    for when, succeeded in verifications:
-        if when > now - VERIFICATION_WINDOW_SECONDS:
-            sample = int(when // VERIFICATION_SAMPLE_SECONDS)
-            samples[sample] = samples.get(sample, True) and succeeded
-    return wilson_lower_bound(sum(samples.values()), len(samples))
-
-
-def _uptime_share(probes: tuple[Probe, ...]) -> float:
-    """Failed probes count in the bound only: how long a failure took must not make the answers look quicker."""
-    answered = sorted(probe.seconds or 0.0 for probe in probes if probe.ok)
-    if not answered:
+def _quickness(seconds: float | None) -> float:
+    if seconds is None:
         return 0.0
-    p95 = answered[math.ceil(0.95 * len(answered)) - 1]
-    quickness = min(1.0, max(0.0, (SLOW_SECONDS - p95) / (SLOW_SECONDS - QUICK_SECONDS)))
-    return wilson_lower_bound(len(answered), len(probes)) * quickness
-
-
-def _signature_share(releases: tuple[str, ...]) -> float:
-    if not releases:
-        return 0.0
-    return math.fsum(RELEASE_CREDIT.get(level, 0.0) for level in releases) / len(releases)
-
-
-def _age_share(verifications: Iterable[tuple[float, bool]]) -> float:
-    days = {int(when // DAY_SECONDS) for when, succeeded in verifications if succeeded}
-    return 1 - math.exp(-len(days) / AGE_SCALE_DAYS)
-
-
-def _subscriber_share(subscribers: int) -> float:
-    return min(1.0, math.log2(1 + max(0, subscribers)) / SUBSCRIBER_DOUBLINGS)
+    return min(1.0, max(0.0, (SLOW_SECONDS - seconds) / (SLOW_SECONDS - QUICK_SECONDS)))

@@ -11,6 +11,10 @@ UUID, and over bytes given as a JSON array. What it would sign is remembered as 
     none    nothing but challenges
     utf8    any text: its metadata signatures could be anybody's, its v2 statements could not (they begin with 0xFF)
     raw     any bytes: nothing signed by this key is worth anything for the bytes of a release
+
+Each time the origin is asked for its own word too: a keybind for this very URL, signed by the source's key, which the
+host serves at /.well-known/pfn-publisher.json. A relayed challenge brings none: the owner of the key signs no other
+publisher's URL. Such a source is `origin_bound`.
 """
 
 import json
@@ -33,7 +37,9 @@ from pfn_node.store.database import Database
 from pfn_node.store.discovery import disprove
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, record_verification, update_source
+from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import did_key, parse_public_key, verify
+from pfn_protocol.publisher import open_keybind
 
 VerificationType = Literal["initial", "periodic", "manual"]
 Oracle = Literal["none", "utf8", "raw"]
@@ -54,6 +60,7 @@ class _Proof:
     answered: bool = True
     info: FederationInfo | None = None
     oracle: Oracle | None = None
+    bound: bool | None = None  # None: the origin gave no answer about it
 
 
 @dataclass(slots=True)
@@ -129,7 +136,21 @@ class Verifier:
         details = "the publisher holds the key"
         if info.asset_problem:
             details += f"; zips are fetched from the instance itself: {info.asset_problem}"
-        return _Proof(True, details, info=info, oracle=oracle)
+        return _Proof(True, details, info=info, oracle=oracle, bound=await self._is_bound(source))
+
+    async def _is_bound(self, source: Source) -> bool | None:
+        """Whether the origin publishes a keybind of the source's key for this URL; None if it does not answer now."""
+        try:
+            keybind = await self._client.well_known(source.instance_url)
+        except PublisherFailed:
+            return None
+        if keybind is None:
+            return False
+        try:
+            bound, _ = open_keybind(keybind)
+        except Refusal:
+            return False
+        return (bound.origin, bound.identity_key) == (source.instance_url, parse_public_key(source.public_key))
 
     async def _probe(self, source: Source) -> Oracle | None:
         """What else the publisher signs; None if it cannot be told now, so that the next verification asks again."""
@@ -167,6 +188,8 @@ class Verifier:
             columns["asset_naming_scheme"] = proof.info.asset_naming_scheme
         if proof.oracle is not None:
             columns["oracle"] = proof.oracle
+        if proof.bound is not None:
+            columns["origin_bound"] = proof.bound
         update_source(db, asked.id, **columns)
         record_activity(
             db,

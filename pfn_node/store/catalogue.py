@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.facts import own_id
+from pfn_node.store.freshness import is_stale
 from pfn_node.store.listing import ASSURANCE_RANKS
 from pfn_node.store.observations import counted_observations, observation_from
 from pfn_node.store.queries import Row, change, iterate, select, select_one, value
@@ -240,6 +241,7 @@ def release_from(row: Row) -> Release:
         backed_by=row["backed_by"],
         icons=json.loads(row["icons"]),
         observed_at=row["observed_at"],
+        held_back=row["held_back"],
     )
 
 
@@ -331,11 +333,13 @@ def _is_integer(number: object) -> bool:
 
 
 def _plugin_from(db: sqlite_utils.Database, row: Row, now: int | None) -> Plugin:
+    now = int(time.time()) if now is None else now
     return Plugin(
         release=release_from(row),
         reported_version=row["reported_version"],
-        mirrors=_mirrors(db, row["source_id"], int(time.time()) if now is None else now),
+        mirrors=_mirrors(db, row["source_id"], now),
         versions=row["versions"],
+        stale=is_stale(db, row["source_id"], now),
     )
 
 

@@ -13,7 +13,7 @@ from pfn_node.store.facts import own_id, trust_depth
 from pfn_node.store.observations import note_announced, store_observation
 from pfn_node.store.queries import Row, change, select_one, value
 from pfn_node.store.rows import Observation
-from pfn_node.store.standpoint import has_standing, reached_over
+from pfn_node.store.standpoint import has_standing, pins_of, reached_over
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
     Kind,
@@ -58,7 +58,7 @@ def affected(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> lis
     """Return what rests on an announcement: a source and its standing, a version, or nodes reached over pins."""
     match Kind(row["kind"]):
         case Kind.NODE:
-            return reached_over(db, row["author"]) if has_standing(db, row["author"]) else []
+            return _reached(db, row["author"])
         case Kind.SOURCE:
             return [(row["subject"], discovery.standing(db, row["subject"]))]
         case Kind.VERSION:
@@ -91,8 +91,8 @@ def _keep_node(
     pins = b"".join(statement.pins)
     before = select_one(db, _WORD_OF_NODE, (announcement.author,))
     # A stranger may name anybody in its pins, as often as it likes; nobody's standing rests on that.
-    matters = trust_depth(db) > 1 and has_standing(db, announcement.author)
-    reached_before = reached_over(db, announcement.author) if matters else []
+    matters = has_standing(db, announcement.author)
+    reached_before = _reached(db, announcement.author)
     change(
         db,
         """
@@ -121,9 +121,19 @@ def _keep_node(
         _refresh_reached(db, announcement.author, reached_before)
 
 
+def _reached(db: sqlite_utils.Database, node: bytes) -> list[bytes]:
+    """Whose word rests on the pins of this node: that it backs bytes, or with trust depth 1 that it witnesses."""
+    if not has_standing(db, node):
+        return []
+    return reached_over(db, node) if trust_depth(db) > 1 else pins_of(db, node)
+
+
 def _refresh_reached(db: sqlite_utils.Database, node: bytes, reached_before: list[bytes]) -> None:
     """Judge again what rests on the word of nodes that are, or were, reached over this one's pins."""
-    reached_now = reached_over(db, node) if has_standing(db, node) else []
+    reached_now = _reached(db, node)
+    if trust_depth(db) == 1:
+        releases.refresh_witnessed(db, sorted(set(reached_before) ^ set(reached_now)))
+        return
     for observer in dict.fromkeys([*reached_before, *reached_now]):
         releases.refresh_observer(db, observer)
 
@@ -203,6 +213,7 @@ def _keep_version(
         change(db, "DELETE FROM announcements WHERE id = ? AND place = 'evidence'", (before,))
     if admitted:
         releases.refresh_version(db, statement.source_id, statement.plugin_id, statement.version, now=at)
+        releases.take_heads(db, statement.source_id, statement.evidence, at)
 
 
 def _keep_mirror(

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from pfn_node.store.rows import Observation
 from pfn_protocol import publisher
 from pfn_protocol.announcements import Evidence, EvidenceForm
-from pfn_protocol.encoding import pack, unpack
+from pfn_protocol.encoding import Envelope, pack, unpack
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import verify
 from pfn_protocol.names import source_id_of
@@ -35,6 +35,9 @@ class Findings:
     signed: bool | None  # None: not known, because a signed text is not here
     released: bool
     vouched: bool
+    release_id: bytes | None = None  # of the release envelope, if it counts; and the key and seq that it has
+    release_key: bytes | None = None
+    release_seq: int | None = None
 
 
 def no_texts(sha256: bytes) -> bytes | None:
@@ -57,10 +60,13 @@ def examine(observation: Observation, key: bytes, text: TextLookup) -> Findings:
     """Check every piece of evidence against the source's public key (32 bytes)."""
     pieces = {piece.form: piece for piece in observation.evidence}
     signed, vouched = _metadata(observation, pieces, key, text)
-    release = _release(observation, pieces, key)
-    if release is not None and release.metadata_sha256 == _metadata_digest(observation):
+    found = _release(observation, pieces, key)
+    if found is None:
+        return Findings(signed, False, vouched)
+    release, envelope = found
+    if release.metadata_sha256 == _metadata_digest(observation):
         vouched = True
-    return Findings(signed, release is not None, vouched)
+    return Findings(signed, True, vouched, envelope.id, envelope.author, release.seq)
 
 
 def _metadata(
@@ -106,13 +112,13 @@ def _text_verifies(observation: Observation, signed_text: bytes, signature: byte
 
 def _release(
     observation: Observation, pieces: dict[EvidenceForm, Evidence], key: bytes
-) -> publisher.ReleaseStatement | None:
+) -> tuple[publisher.ReleaseStatement, Envelope] | None:
     """Return the v2 release over exactly these bytes, by the source's key or one that it bound; None without one."""
     piece = pieces.get(EvidenceForm.RELEASE)
     if piece is None:
         return None
     try:
-        statement, release_key = publisher.open_release(piece.data)
+        statement, envelope = publisher.open_release_envelope(piece.data)
         about = (source_id_of(statement.origin, statement.author), statement.slug, statement.version)
     except Refusal:
         return None
@@ -120,9 +126,10 @@ def _release(
         return None
     if (statement.sha256, statement.size) != (observation.sha256, observation.size):
         return None
-    if release_key != key and not _is_bound(pieces.get(EvidenceForm.KEYBIND), statement.origin, key, release_key):
+    binding = pieces.get(EvidenceForm.KEYBIND)
+    if envelope.author != key and not _is_bound(binding, statement.origin, key, envelope.author):
         return None
-    return statement
+    return statement, envelope
 
 
 def _is_bound(piece: Evidence | None, origin: str, key: bytes, release_key: bytes) -> bool:

@@ -44,7 +44,10 @@ def store_observation(
             END,
             size = excluded.size, name = excluded.name, description = excluded.description, tags = excluded.tags,
             type = excluded.type, icons = CASE excluded.icons WHEN '{}' THEN icons ELSE excluded.icons END,
-            evidence = excluded.evidence, observed_at = min(observed_at, excluded.observed_at),
+            evidence = excluded.evidence,
+            -- 0: not fetched from the publisher; whoever does so later has seen it then.
+            observed_at = CASE WHEN 0 IN (observed_at, excluded.observed_at) THEN max(observed_at, excluded.observed_at)
+                               ELSE min(observed_at, excluded.observed_at) END,
             announcement_id = coalesce(excluded.announcement_id, announcement_id),
             epoch = max(epoch, excluded.epoch), seq = max(seq, excluded.seq), admitted = excluded.admitted
         WHERE (excluded.epoch, excluded.seq) >= (epoch, seq) OR excluded.announcement_id IS NULL
@@ -123,7 +126,8 @@ def record_findings(db: sqlite_utils.Database, row: Row, key: bytes, findings: F
     change(
         db,
         """
-        UPDATE observations SET checked_key = ?, signed = ?, released = ?, vouched = ?
+        UPDATE observations SET checked_key = ?, signed = ?, released = ?, vouched = ?, release_id = ?, release_key = ?,
+                                release_seq = ?
         WHERE source_id = ? AND plugin_id = ? AND version = ? AND observer = ? AND sha256 = ?
         """,
         (
@@ -131,6 +135,9 @@ def record_findings(db: sqlite_utils.Database, row: Row, key: bytes, findings: F
             findings.signed,
             findings.released,
             findings.vouched,
+            findings.release_id,
+            findings.release_key,
+            findings.release_seq,
             *(row[name] for name in ("source_id", "plugin_id", "version", "observer", "sha256")),
         ),
     )

@@ -15,22 +15,25 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.activity import record_activity
-from pfn_node.store.evidence import Findings, TextLookup, examine, no_texts
+from pfn_node.store.evidence import TextLookup, no_texts, unpack_evidence
 from pfn_node.store.facts import own_id
+from pfn_node.store.heads import expire, take_head
+from pfn_node.store.holding_back import SIGNED_LEVELS, note_signed, reason_to_hold_back
 from pfn_node.store.listing import list_plugin
 from pfn_node.store.mirrored import store_mirrored
 from pfn_node.store.observations import (
     counted_observations,
-    observation_from,
     raise_standing,
-    record_findings,
     store_observation,
 )
 from pfn_node.store.queries import Row, change, select, select_one, to_json
 from pfn_node.store.rows import Observation
-from pfn_node.store.standpoint import Standpoint, reached_over, standpoint
+from pfn_node.store.sightings import sightings_of
+from pfn_node.store.standpoint import Standpoint, pins_of, reached_over, standpoint
+from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.backing import Judgement, Relation, Sighting, judge
 from pfn_protocol.identity import did_key
+from pfn_protocol.limits import witnesses_trusted_min
 
 # Digests that are kept of one version's own observations: the first, and enough others to prove what was done.
 OWN_DIGESTS_MAX: Final = 4
@@ -44,9 +47,15 @@ class Observed(StrEnum):
     CONFLICT = "conflict"  # other bytes under a version that was seen before: they are not to be served
 
 
-def observe(db: sqlite_utils.Database, observation: Observation, *, stored: bool = True) -> Observed:
-    """Keep what this node itself fetched from the publisher; `stored`: the bytes are here (unless they conflict)."""
+def observe(
+    db: sqlite_utils.Database, observation: Observation, *, stored: bool = True, now: int | None = None
+) -> Observed:
+    """Keep what this node itself fetched from the publisher; `stored`: the bytes are here (unless they conflict).
+
+    `now` in seconds, needed where the bytes came from elsewhere (`observed_at` is 0).
+    """
     own = own_id(db)
+    now = observation.observed_at if now is None else now
     assert observation.observer == own, "only this node's own observation is made here"
     version = (observation.source_id, observation.plugin_id, observation.version)
     seen = select(
@@ -58,7 +67,7 @@ def observe(db: sqlite_utils.Database, observation: Observation, *, stored: bool
         (*version, own),
     )
     outcome = Observed.NEW
-    received_at = observation.observed_at
+    received_at = now
     if seen:
         outcome = Observed.KNOWN if seen[0]["sha256"] == observation.sha256 else Observed.CONFLICT
         # Strictly later, so that the first stays the first also where two came in one second.
@@ -67,12 +76,30 @@ def observe(db: sqlite_utils.Database, observation: Observation, *, stored: bool
     if is_repeated or len(seen) < OWN_DIGESTS_MAX:
         store_observation(db, observation, epoch=0, seq=0, admitted=True, received_at=received_at)
         if outcome is Observed.CONFLICT and not is_repeated:
-            _report_rewrite(db, observation)
+            _report_rewrite(db, observation, now)
     if stored and outcome is not Observed.CONFLICT:
-        _store_artifact(db, observation.sha256, observation.observed_at, cached=False)
-    _refresh_version(db, standpoint(db, now=observation.observed_at), *version)
-    list_plugin(db, observation.source_id, observation.plugin_id)
+        _store_artifact(db, observation.sha256, now, cached=False)
+    refresh_version(db, *version, now=now)
+    take_heads(db, observation.source_id, observation.evidence, now)
     return outcome
+
+
+def take_heads(db: sqlite_utils.Database, source_id: str, evidence: tuple[Evidence, ...], now: int) -> None:
+    """Keep the head that stands among evidence if it is the newest of its key, and judge again what it lifts."""
+    pieces = {piece.form: piece.data for piece in evidence}
+    head = pieces.get(EvidenceForm.HEAD)
+    if head is not None:
+        _judge_again(db, source_id, take_head(db, source_id, head, pieces.get(EvidenceForm.KEYBIND), now), now)
+
+
+def expire_heads(db: sqlite_utils.Database, source_id: str, now: int) -> None:
+    """Judge again what rested on heads of a source that have expired."""
+    _judge_again(db, source_id, expire(db, source_id, now), now)
+
+
+def _judge_again(db: sqlite_utils.Database, source_id: str, versions: list[tuple[str, str]], now: int) -> None:
+    for plugin_id, version in versions:
+        refresh_version(db, source_id, plugin_id, version, now=now)
 
 
 def set_signed(
@@ -121,6 +148,7 @@ def refresh_version(
 def refresh_source(db: sqlite_utils.Database, source_id: str, text: TextLookup = no_texts) -> None:
     """Judge everything of a source again: its key, its status or what is known of it changed."""
     point = standpoint(db, text=text)
+    _take_unchecked_heads(db, source_id)
     rows = select(
         db,
         """
@@ -133,6 +161,23 @@ def refresh_source(db: sqlite_utils.Database, source_id: str, text: TextLookup =
         refresh(db, source_id, row["plugin_id"], point=point)
 
 
+def _take_unchecked_heads(db: sqlite_utils.Database, source_id: str) -> None:
+    """Look for heads in evidence that came before the source's key of today; everything is judged again after it."""
+    rows = select(
+        db,
+        """
+        SELECT evidence, received_at FROM observations JOIN sources ON sources.id = source_id
+        WHERE source_id = ? AND checked_key IS NOT key_raw
+        """,
+        (source_id,),
+    )
+    for row in rows:
+        pieces = {piece.form: piece.data for piece in unpack_evidence(row["evidence"])}
+        if EvidenceForm.HEAD in pieces:
+            # As of then; one that has expired since is found by those who look for that (`expire_heads`).
+            take_head(db, source_id, pieces[EvidenceForm.HEAD], pieces.get(EvidenceForm.KEYBIND), row["received_at"])
+
+
 def refresh_observer(db: sqlite_utils.Database, node_id: bytes) -> None:
     """Judge again everything that a node saw or attested: it was pinned, unpinned, blocked or heard again."""
     point = standpoint(db)
@@ -143,6 +188,27 @@ def refresh_observer(db: sqlite_utils.Database, node_id: bytes) -> None:
         rows = select(db, "SELECT DISTINCT source_id, plugin_id FROM observations WHERE observer = ?", (observer,))
         for row in rows:
             refresh(db, row["source_id"], row["plugin_id"], point=point)
+    refresh_witnessed(db, pins_of(db, node_id))
+
+
+def refresh_witnessed(db: sqlite_utils.Database, observers: list[bytes]) -> None:
+    """Judge again what nodes saw of which two nearer witnesses would make three with them: a pin of a pin changed."""
+    point = standpoint(db)
+    for observer in observers:
+        rows = select(
+            db,
+            """
+            SELECT source_id, plugin_id, version FROM observations AS far
+            WHERE observer = :observer AND :near <= (
+                SELECT count(*) FROM observations AS near LEFT JOIN peers ON peers.node_id = near.observer
+                WHERE near.source_id = far.source_id AND near.plugin_id = far.plugin_id
+                  AND near.version = far.version AND near.sha256 = far.sha256
+                  AND (near.observer = :own OR coalesce(peers.pinned, 0)))
+            """,
+            {"observer": observer, "own": point.own, "near": witnesses_trusted_min},
+        )
+        for row in rows:
+            refresh_version(db, row["source_id"], row["plugin_id"], row["version"], now=point.now)
 
 
 def refresh_all(db: sqlite_utils.Database) -> None:
@@ -209,13 +275,13 @@ def _drop_retained(db: sqlite_utils.Database, sha256: bytes, own: bytes) -> None
     change(db, "UPDATE observations SET retained = 0, standing = 0 WHERE sha256 = ?", (sha256,))
 
 
-def _report_rewrite(db: sqlite_utils.Database, observation: Observation) -> None:
+def _report_rewrite(db: sqlite_utils.Database, observation: Observation, at: int) -> None:
     record_activity(
         db,
         "security",
         f"the publisher served other bytes as {observation.plugin_id} {observation.version}, which was seen with "
         "different ones before; the first ones stay",
-        at=observation.observed_at,
+        at=at,
         source_id=observation.source_id,
         plugin_id=observation.plugin_id,
         plugin_name=observation.name,
@@ -235,16 +301,18 @@ def _refresh_version(
         return
     source = select_one(db, "SELECT * FROM known_sources WHERE id = ?", (source_id,))
     here = {row["sha256"]: _artifact(db, row["sha256"]) for row in rows}
-    sightings = [
-        _sighting(db, point, row, source, place, here[row["sha256"]] is not None) for place, row in enumerate(rows)
-    ]
+    sightings = sightings_of(db, point, rows, source, {digest for digest, artifact in here.items() if artifact})
     before = select_one(
-        db, "SELECT conflict, held_sha256 FROM releases WHERE source_id = ? AND plugin_id = ? AND version = ?", key
-    )
+        db,
+        """
+        SELECT conflict, held_sha256, signed_sha256 FROM releases WHERE source_id = ? AND plugin_id = ? AND version = ?
+        """,
+        key,
+    ) or {"conflict": 0, "held_sha256": None, "signed_sha256": None}
     judgement = judge(
         sightings,
         key_known=source is not None and _key_known(source),
-        held=None if before is None else before["held_sha256"],
+        held=before["held_sha256"],
         raw_oracle=source is None or not _signs_no_raw_bytes(source),
         trust_depth=point.trust_depth,
     )
@@ -253,13 +321,18 @@ def _refresh_version(
     assert judgement.sha256 is not None, "there are sightings"
     artifact = here[judgement.sha256]
     shown = _best_description(rows, sightings, judgement.sha256)
-    _store_release(db, judgement, shown, artifact is not None, None if before is None else before["held_sha256"])
-    if judgement.backed_by is not None and artifact is not None:
+    held_back = reason_to_hold_back(db, key, judgement, before["signed_sha256"])
+    is_served = judgement.backed_by is not None and held_back is None
+    _store_release(db, judgement, shown, before, held_back, is_here=artifact is not None)
+    if is_served and artifact is not None:
         _note_standing(db, rows, sightings, judgement.sha256)
-    store_mirrored(db, shown, artifact if judgement.backed_by is not None else None)
+    store_mirrored(db, shown, artifact if is_served else None)
     # What this node saw itself, `observe` reports.
-    if judgement.conflict and judgement.backed_by != "self" and not (before and before["conflict"]):
+    if judgement.conflict and judgement.backed_by != "self" and not before["conflict"]:
         _report_conflict(db, point, shown)
+    if source is not None and source["origin_bound"]:
+        for later in note_signed(db, key, judgement):
+            _refresh_version(db, point, source_id, plugin_id, later)
 
 
 def _key_known(source: Row) -> bool:
@@ -276,44 +349,6 @@ def _signs_no_raw_bytes(source: Row) -> bool:
 
 def _artifact(db: sqlite_utils.Database, sha256: bytes) -> Row | None:
     return select_one(db, "SELECT stored_at, cached FROM artifacts WHERE sha256 = ?", (sha256,))
-
-
-def _sighting(
-    db: sqlite_utils.Database, point: Standpoint, row: Row, source: Row | None, place: int, is_here: bool
-) -> Sighting:
-    findings = _findings(db, point, row, source)
-    observer: bytes = row["observer"]
-    relation = point.relation(observer, bool(row["pinned"]))
-    path_keys = point.paths.get(observer, frozenset())
-    if is_here and row["standing"] > relation:
-        relation = Relation(row["standing"])
-        # The path that there was is gone; as its own path it stays apart from every other observer.
-        path_keys = frozenset({observer})
-    row["vouched"] = findings.vouched
-    return Sighting(
-        observer=observer,
-        relation=relation,
-        sha256=row["sha256"],
-        size=row["size"],
-        signed=findings.signed is True,
-        release=findings.released,
-        # The order in which they came: an observer's own clock must not make it the first to have seen something.
-        observed_at=place,
-        path_keys=path_keys,
-    )
-
-
-def _findings(db: sqlite_utils.Database, point: Standpoint, row: Row, source: Row | None) -> Findings:
-    """What the evidence proves: as found before with this key, or checked now."""
-    if source is None:
-        return Findings(signed=None, released=False, vouched=False)
-    is_checked = row["checked_key"] == source["key_raw"]
-    if is_checked and (row["signed"] is not None or point.text is no_texts):
-        signed = None if row["signed"] is None else bool(row["signed"])
-        return Findings(signed, bool(row["released"]), bool(row["vouched"]))
-    findings = examine(observation_from(row), source["key_raw"], point.text)
-    record_findings(db, row, source["key_raw"], findings)
-    return findings
 
 
 def _best_description(rows: list[Row], sightings: list[Sighting], sha256: bytes) -> Row:
@@ -334,16 +369,22 @@ def _note_standing(db: sqlite_utils.Database, rows: list[Row], sightings: list[S
 
 
 def _store_release(
-    db: sqlite_utils.Database, judgement: Judgement, shown: Row, is_here: bool, held: bytes | None
+    db: sqlite_utils.Database,
+    judgement: Judgement,
+    shown: Row,
+    before: Row,
+    held_back: str | None,
+    *,
+    is_here: bool,
 ) -> None:
-    backed = judgement.backed_by is not None
+    backed = judgement.backed_by is not None and held_back is None
     change(
         db,
         """
         INSERT OR REPLACE INTO releases (
             source_id, plugin_id, version, type, name, description, tags, sha256, size, assurance, backed, mirrored,
-            conflict, disputed_by, reported_by, backed_by, icons, observed_at, held_sha256)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            conflict, disputed_by, reported_by, backed_by, icons, observed_at, held_sha256, signed_sha256, held_back)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
             *(shown[name] for name in ("source_id", "plugin_id", "version", "type", "name", "description", "tags")),
@@ -357,8 +398,10 @@ def _store_release(
             to_json([did_key(observer) for observer in judgement.observers]),
             judgement.backed_by,
             shown["icons"],
-            min(shown["observed_at"], shown["received_at"]),
-            judgement.sha256 if backed and is_here else held,
+            min(shown["observed_at"] or shown["received_at"], shown["received_at"]),
+            judgement.sha256 if backed and is_here else before["held_sha256"],
+            judgement.sha256 if judgement.level in SIGNED_LEVELS else before["signed_sha256"],
+            held_back,
         ),
     )
 

@@ -1,6 +1,7 @@
 """Rows as the other rooms see them: frozen, typed, no SQL. Times are seconds since 1970, digests raw bytes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from pfn_protocol.announcements import Evidence
 
@@ -26,6 +27,8 @@ class Source:
     attested: bool  # a directly pinned node says it verified this very key
     trust: dict[str, float] = field(default_factory=dict)  # the parts of the score
     oracle_in_force: str | None = None  # its own probe, else the worst that pinned nodes attest; None: nothing known
+    origin_bound: bool = False  # the origin itself says that this key is its own (R153)
+    trust_explained: tuple[dict[str, Any], ...] = ()  # the parts in words, and what would raise each
 
     @property
     def signs_no_raw_bytes(self) -> bool:
@@ -131,7 +134,7 @@ class Release:
     sha256: bytes | None  # the backed digest, or the reported one where none is backed
     size: int
     assurance: str  # reported, A0 .. A4
-    backed: bool
+    backed: bool  # and not held back
     mirrored: bool  # the bytes are here
     conflict: bool
     disputed_by: tuple[str, ...]  # did:key of nodes that saw another digest
@@ -139,6 +142,7 @@ class Release:
     backed_by: str | None  # release, self, pin, depth; None if not backed
     icons: dict[str, str]
     observed_at: int
+    held_back: str | None = None  # why it is not served though somebody's word counts for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ class Plugin:
     reported_version: str | None  # a newer one that is only reported
     mirrors: int  # nodes known to hold artifacts of the source, this one included
     versions: int
+    stale: bool = False  # its source was verified too long ago, or its newest head has expired (R152)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ class Observation:
     tags: tuple[str, ...]
     type: str
     evidence: tuple[Evidence, ...]
-    observed_at: int
+    observed_at: int  # 0: the observer did not fetch the bytes from the publisher (R36)
     icons: dict[str, str] = field(default_factory=dict)  # known only where this node asked the publisher itself
 
 
@@ -195,3 +200,4 @@ class SourceSummary:
     successful_verifications: int
     response_time_avg: float | None  # seconds, of the last day's successful health checks
     healthy: bool | None  # as of the last health check; None: never checked
+    stale: bool = False  # verified too long ago, or its newest head has expired

@@ -14,6 +14,8 @@ from typing import Final
 import sqlite_utils
 from sqlite_utils import Migrations
 
+from pfn_node.store.schema_assurance import ASSURANCE
+
 migrations: Final = Migrations("node")
 
 _ORIGINAL_TABLES: Final = (
@@ -409,7 +411,14 @@ def m002_oracle_of_attestations(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
-def m_audit_and_sessions(db: sqlite_utils.Database) -> None:
+def m003_audit_and_sessions(db: sqlite_utils.Database) -> None:
     """What was done with keys and by whom; sessions of the web interface, each bound to a key."""
     for statement in _AUDIT_AND_SESSIONS:
+        db.execute(statement)
+
+
+@migrations()
+def m004_assurance(db: sqlite_utils.Database) -> None:
+    """Heads, origins that were bound, levels that are kept to, and digests that are looked at again."""
+    for statement in ASSURANCE:
         db.execute(statement)

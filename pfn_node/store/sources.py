@@ -12,6 +12,7 @@ import sqlite_utils
 from pfn_node.store import releases
 from pfn_node.store.database import StoreError
 from pfn_node.store.facts import own_id
+from pfn_node.store.freshness import is_stale
 from pfn_node.store.queries import Row, change, select, select_one, storable, to_json, value
 from pfn_node.store.rows import HealthCheck, Source, SourceSummary, Verification
 from pfn_protocol.identity import parse_public_key
@@ -37,6 +38,8 @@ _COLUMNS: Final = frozenset(
         "oracle",
         "verified_at",
         "trust",
+        "trust_explained",
+        "origin_bound",
         "created_at",
     }
 )
@@ -71,6 +74,8 @@ def source_from(row: Row) -> Source:
         attested=bool(row["attested"]),
         trust=json.loads(row["trust"]),
         oracle_in_force=row["oracle_in_force"],
+        origin_bound=bool(row["origin_bound"]),
+        trust_explained=tuple(json.loads(row["trust_explained"])),
     )
 
 
@@ -182,8 +187,8 @@ def update_source(db: sqlite_utils.Database, source_id: str, **columns: Any) -> 
     changes = dict(columns)
     if "public_key" in changes:
         changes["key_raw"] = parse_public_key(changes["public_key"])
-    if "trust" in changes:
-        changes["trust"] = to_json(changes["trust"])
+    for column in changes.keys() & {"trust", "trust_explained"}:
+        changes[column] = to_json(changes[column])
     if "instance_url" in changes:
         other = find_source_by_url(db, changes["instance_url"], before.username)
         if other is not None and other.id != source_id:
@@ -267,6 +272,7 @@ def summary_of(db: sqlite_utils.Database, source_id: str, now: int) -> SourceSum
         successful_verifications=row["successes"],
         response_time_avg=row["seconds"],
         healthy=None if row["ok"] is None else bool(row["ok"]),
+        stale=is_stale(db, source_id, now),
     )
 
 
@@ -345,9 +351,15 @@ def health_checks(db: sqlite_utils.Database, source_id: str, since: int = 0) -> 
     return [HealthCheck(**{**row, "ok": bool(row["ok"])}) for row in rows]
 
 
-def _standing(source: Source) -> tuple[str, bool, bool, bool]:
+def _standing(source: Source) -> tuple[str, bool, bool, bool, bool]:
     """What decides how far the releases of a source are believed."""
-    return source.public_key, source.key_known, source.status == "revoked", source.signs_no_raw_bytes
+    return (
+        source.public_key,
+        source.key_known,
+        source.status == "revoked",
+        source.signs_no_raw_bytes,
+        source.origin_bound,
+    )
 
 
 def _known(db: sqlite_utils.Database, source_id: str) -> Source:

@@ -61,7 +61,7 @@ def _paths(db: sqlite_utils.Database, depth: int) -> dict[bytes, frozenset[bytes
     for _ in range(depth - 1):
         following: dict[bytes, frozenset[bytes]] = {}
         for node, path in edge.items():
-            for reached in _pins_of(db, node):
+            for reached in pins_of(db, node):
                 if reached not in seen and len(seen) < _REACHED_MAX:
                     seen.add(reached)
                     following[reached] = path | {node}
@@ -70,7 +70,8 @@ def _paths(db: sqlite_utils.Database, depth: int) -> dict[bytes, frozenset[bytes
     return paths
 
 
-def _pins_of(db: sqlite_utils.Database, node: bytes) -> list[bytes]:
+def pins_of(db: sqlite_utils.Database, node: bytes) -> list[bytes]:
+    """Return whom a node pins, by what it says of itself."""
     rows = select(db, "SELECT pins FROM node_claims WHERE node_id = ? AND admitted AND NOT departed", (node,))
     return [row["pins"][start : start + _KEY_BYTES] for row in rows for start in range(0, len(row["pins"]), _KEY_BYTES)]
 
@@ -78,7 +79,7 @@ def _pins_of(db: sqlite_utils.Database, node: bytes) -> list[bytes]:
 def pinned_by_pinned(db: sqlite_utils.Database) -> list[bytes]:
     """Return the nodes that nodes pinned here pin: no word that backs bytes, but no strangers either."""
     pinned = select(db, "SELECT node_id FROM peers WHERE pinned AND NOT blocked ORDER BY node_id")
-    found = dict.fromkeys(reached for row in pinned for reached in _pins_of(db, row["node_id"]))
+    found = dict.fromkeys(reached for row in pinned for reached in pins_of(db, row["node_id"]))
     return list(found)[:_REACHED_MAX]
 
 
@@ -94,6 +95,6 @@ def reached_over(db: sqlite_utils.Database, node: bytes) -> list[bytes]:
     """Return the nodes whose standing may change with that of this one: those it pins, and those that they pin."""
     if trust_depth(db) == 1:
         return []
-    near = _pins_of(db, node)
-    far = [further for one in near for further in _pins_of(db, one)] if trust_depth(db) > 2 else []
+    near = pins_of(db, node)
+    far = [further for one in near for further in pins_of(db, one)] if trust_depth(db) > 2 else []
     return list(dict.fromkeys([*near, *far]))[:_REACHED_MAX]

@@ -91,6 +91,17 @@ class SourceColumns(Answer):
         return cls(**{name: getattr(source, name) for name in SourceColumns.model_fields})
 
 
+class TrustPart(Answer):
+    """A part of the trust score in words; `gate` and `cap` are what doubts take away."""
+
+    part: str
+    means: str
+    weight: float | None = Field(description="The most that it can give; null for gate and cap.")
+    value: float = Field(description="What it gives; of gate and cap what they take, zero or negative.")
+    would_raise: str | None = Field(description="What would raise it; null: nothing would.")
+    until: int | None = Field(description="Until when it holds at least, where that is known.")
+
+
 class SourceRow(SourceColumns):
     subscriber_count: int
     plugin_count: int
@@ -104,6 +115,13 @@ class SourceRow(SourceColumns):
         "else the worst that pinned nodes attest; null: nobody looked, and v2 releases do not count."
     )
     key_known: bool = Field(description="Whether its key counts: proved here, or attested by a pinned node.")
+    origin_bound: bool = Field(
+        description="Whether the origin itself says that the key is its own, at /.well-known/pfn-publisher.json."
+    )
+    stale: bool = Field(
+        description="Nobody whose word counts has verified the source for 48 hours, or its newest head has expired."
+    )
+    trust_explained: list[TrustPart] = Field(description="The parts in words, and what would raise each.")
     registered: bool
     allow_unsigned: bool
 
@@ -120,6 +138,9 @@ class SourceRow(SourceColumns):
             health=health_word(summary.healthy),
             oracle=source.oracle_in_force,
             key_known=source.key_known,
+            origin_bound=source.origin_bound,
+            stale=summary.stale,
+            trust_explained=[TrustPart(**part) for part in source.trust_explained],
             registered=source.registered,
             allow_unsigned=source.allow_unsigned,
         )
@@ -168,6 +189,8 @@ class SourceStatus(Answer):
     trust_score: float | None = None
     health: str | None = None
     oracle: str | None = None
+    origin_bound: bool | None = None
+    stale: bool | None = None
     last_sync: int | None = None
     next_sync: int | None = None
     failures: list[FailureRow] = []

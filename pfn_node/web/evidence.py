@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pfn_node.artifacts import ArtifactError, Artifacts
 from pfn_node.store.evidence import TextLookup, examine
+from pfn_node.store.heads import HeadComparison
 from pfn_node.store.rows import Observation, Release, Source
 from pfn_node.web.release_answers import (
     Assurance,
@@ -46,9 +47,10 @@ _LEVELS = {
     "reported": "only other nodes report it; nobody whose word counts here backs its bytes",
     "A0": "observed: fetched from the publisher by this node or by one that it trusts",
     "A1": "claimed: observed, and the publisher signed its metadata",
-    "A2": "co-observed: three nodes that count here saw the same bytes at the publisher",
+    "A2": "co-observed: three nodes saw the same bytes at the publisher, two of them this node or nodes that it pins",
     "A3": "signed: the publisher signed exactly these bytes",
-    "A4": "signed and witnessed: signed by a separate release key, and seen by others",
+    "A4": "signed and witnessed: signed by a separate release key whose newest head is fresh, and three nodes saw the "
+    "same bytes at the publisher",
 }
 
 
@@ -150,6 +152,9 @@ def judge_release(
     observations: Sequence[Observation],
     texts: TextLookup,
     measured: Measured | None,
+    *,
+    heads: Sequence[HeadComparison] = (),
+    stale: bool = False,
 ) -> ReleaseChecked:
     """The whole answer for one release, given its bytes as just read (blocking: signed texts are read too)."""
     same = [observation for observation in observations if observation.sha256 == release.sha256]
@@ -165,16 +170,35 @@ def judge_release(
             level=release.assurance,
             covers_bytes=covered and release.assurance in ("A3", "A4"),
             evidence=_evidence_sentences(release, measured if matches else None, signatures),
-            caveats=_caveats(release, source, measured, signatures),
+            caveats=[*_caveats(release, source, measured, signatures), *_doubts(release, source, heads, stale)],
         ),
         sha256=release.sha256.hex() if release.sha256 else "",
         size=release.size,
         signatures=signatures,
         witnesses=[
             Witness(node_id=did_key(observation.observer), observed_at=observation.observed_at)
-            for observation in same[:OBSERVATIONS_SHOWN_MAX]
+            for observation in [one for one in same if one.observed_at][:OBSERVATIONS_SHOWN_MAX]
         ],
     )
+
+
+def _doubts(release: Release, source: Source, heads: Sequence[HeadComparison], stale: bool) -> list[str]:
+    """What time, the publisher's own counting and its origin leave open."""
+    doubts = [_head_differs(head) for head in heads if not head.agrees]
+    if release.held_back is not None:
+        doubts.append(f"held back, and not served: {release.held_back}")
+    if stale:
+        doubts.append(
+            "stale: nobody whose word counts verified the source for 48 hours, or its newest head has expired"
+        )
+    if not source.origin_bound:
+        doubts.append("the origin itself does not say that this key is its own (/.well-known/pfn-publisher.json)")
+    return doubts
+
+
+def _head_differs(head: HeadComparison) -> str:
+    which = "" if head.named != head.known else ", and they are not the same"
+    return f"the publisher names {head.named} releases of this key, {head.known} are known here{which}"
 
 
 def _evidence_sentences(release: Release, measured: Measured | None, signatures: Sequence[SignatureView]) -> list[str]:
@@ -191,7 +215,7 @@ def _caveats(
 ) -> list[str]:
     failed = ", ".join(sorted({signature.form for signature in signatures if not signature.valid}))
     found = {
-        "nobody whose word counts here backs these bytes; they are not served": not release.backed,
+        "nobody whose word counts here backs these bytes; they are not served": release.backed_by is None,
         "the bytes are not here, so they were not read again": measured is None,
         "the bytes that were read have another sha256: they are damaged": (
             measured is not None and measured.sha256 != release.sha256

@@ -4,6 +4,7 @@ import base64
 import binascii
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from quart import Response
 
 from pfn_node import archive
 from pfn_node.store import catalogue, registry
+from pfn_node.store.freshness import is_stale
+from pfn_node.store.heads import HeadComparison, compare_heads
 from pfn_node.store.rows import ApiKey, Observation, Release, Source
 from pfn_node.web.bundling import Envelopes, envelopes_about, make_bundle
 from pfn_node.web.errors import ApiError, too_many
@@ -49,6 +52,8 @@ REPORTERS_NAMED_MAX = 5
 async def download(services: Services, key: ApiKey | None, query: ReleaseQuery) -> Response:
     """The zip of a release; if it is not here but backed, it is fetched from a mirror, checked, kept and served."""
     release = await _release(services, query)
+    if release.held_back is not None:
+        raise _held_back(release)
     if release.backed and release.sha256 and services.artifacts.has(release.sha256):
         served = release
     else:
@@ -77,6 +82,15 @@ async def _release(services: Services, query: ReleaseQuery) -> Release:
     if release is None:
         raise unknown_plugin(query.source_id, query.plugin, query.version)
     return release
+
+
+def _held_back(release: Release) -> ApiError:
+    return ApiError(
+        422,
+        f"Version {release.version} of {release.plugin_id} is held back: {release.held_back}. It is served as soon as "
+        "its author signs it, or an admin approves it (POST /federation/update-source with `approve`).",
+        details={"held_back": release.held_back, "backed_by": release.backed_by},
+    )
 
 
 def _not_to_be_had(release: Release) -> ApiError:
@@ -132,26 +146,48 @@ async def verify_zip(services: Services) -> ReleaseChecked:
 async def _checked(
     services: Services, release: Release, read: Callable[[], Measured | None], *, with_bundle: bool = False
 ) -> ReleaseChecked:
-    def evidence(db: sqlite_utils.Database) -> tuple[Source | None, list[Observation], Envelopes | None]:
-        observations = catalogue.observations_of(db, release.source_id, release.plugin_id, release.version)
-        source = registry.get_source(db, release.source_id)
-        envelopes = envelopes_about(db, release, source) if with_bundle and source and release.sha256 else None
-        return source, observations, envelopes
-
-    source, observations, envelopes = await services.database.read(evidence)
+    now = int(services.now())
+    known = await services.database.read(lambda db: _known_of(db, release, now, with_bundle))
+    source = known.source
     if source is None:
         raise unknown_plugin(release.source_id, release.plugin_id, release.version)
     texts = text_lookup(services.artifacts)
 
     def judge() -> ReleaseChecked:
         measured = read()
-        checked = judge_release(release, source, observations, texts, measured)
-        if envelopes is None:
+        checked = judge_release(
+            release, source, known.observations, texts, measured, heads=known.heads, stale=known.stale
+        )
+        if known.envelopes is None:
             return checked
-        bundle = make_bundle(services.settings.mesh, release, source, observations, envelopes, texts, measured)
+        bundle = make_bundle(
+            services.settings.mesh, release, source, known.observations, known.envelopes, texts, measured
+        )
         return checked.model_copy(update={"bundle": bundle})
 
     return await _measured(services, judge)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database holds about a release."""
+
+    source: Source | None
+    observations: list[Observation]
+    heads: list[HeadComparison]
+    stale: bool
+    envelopes: Envelopes | None
+
+
+def _known_of(db: sqlite_utils.Database, release: Release, now: int, with_bundle: bool) -> _Known:
+    source = registry.get_source(db, release.source_id)
+    return _Known(
+        source,
+        catalogue.observations_of(db, release.source_id, release.plugin_id, release.version),
+        compare_heads(db, release.source_id, now),
+        is_stale(db, release.source_id, now),
+        envelopes_about(db, release, source) if with_bundle and source and release.sha256 else None,
+    )
 
 
 async def _measured(services: Services, work: Callable[[], T]) -> T:

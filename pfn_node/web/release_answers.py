@@ -25,7 +25,12 @@ class ReleaseFields(Answer):
     size: int
     assurance: str = Field(description="reported, or A0 to A4")
     backed: bool = Field(
-        description="Whether anybody whose word counts here backs these bytes; else they are not served."
+        description="Whether anybody whose word counts here backs these bytes, and nothing holds them back; else they "
+        "are not served."
+    )
+    held_back: str | None = Field(
+        description="Why it is not served though it is backed: the plugin was signed before, and this version is not. "
+        "POST update-source with `approve` lifts it."
     )
     mirrored: bool = Field(description="The bytes are here.")
     conflict: bool
@@ -45,7 +50,10 @@ class ReleaseFields(Answer):
 class PluginRow(ReleaseFields):
     mirrors: int = Field(description="Nodes known to hold artifacts of the source, this one included.")
     versions: int
-    reported_version: str | None = Field(description="A newer one that is only reported.")
+    reported_version: str | None = Field(description="A newer one that is only reported, or held back.")
+    stale: bool = Field(
+        description="Nobody whose word counts has verified the source for 48 hours, or its newest head has expired."
+    )
     composer_name: str
 
     @classmethod
@@ -61,6 +69,7 @@ def plugin_fields(plugin: Plugin) -> dict[str, Any]:
         "mirrors": plugin.mirrors,
         "versions": plugin.versions,
         "reported_version": plugin.reported_version,
+        "stale": plugin.stale,
         "composer_name": composer_name(release.source_id, release.plugin_id),
     }
 

@@ -16,13 +16,18 @@ changes nothing: nobody can downgrade a plugin from outside. What nothing backs 
 With a raw oracle (a publisher that signs any bytes with this key) a release statement proves nothing, so it neither
 backs nor lifts; nor does it while nobody whose word counts here has looked for one. A signature made with a key that is
 not known counts for nothing either.
+
+Three witnesses lift what is backed further (A2, A4). A witness fetched these bytes, of this size, from the publisher
+itself; who merely holds them, or was handed a release, is none. Two of the three are this node or its direct pins, and
+the third is reached over pins as well: keys cost nothing, so however many strangers say so, and for however long, they
+lift nothing. Nor is there agreement while one of the near ones was given other bytes.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pfn_protocol.limits import disjoint_paths_max
+from pfn_protocol.limits import disjoint_paths_max, witnesses_min, witnesses_trusted_min
 
 
 class Relation(IntEnum):
@@ -56,6 +61,10 @@ class Sighting:
     release: bool  # with a v2 release over this sha256 and size that verifies under the source's (bound) key
     observed_at: int  # seconds since 1970, as the observer says
     path_keys: frozenset[bytes] = frozenset()  # the nodes on the path of pins to the observer, without this node
+    # How near a witness it is: what its observer is to this node now, if it fetched the bytes from the publisher;
+    # DEPTH: reached over pins at all, whatever the trust depth; STRANGER: no witness.
+    witness: Relation = Relation.STRANGER
+    headed: bool = False  # with `release`: by a separate release key, whose fresh head is not older than the release
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class Judgement:
 
     sha256: bytes | None  # the backed digest; where none is, the one that most observers report; None without sightings
     size: int
-    level: str  # reported, A0, A1, A3
+    level: str  # reported, A0, A1, A2, A3, A4
     backed_by: str | None  # release, self, pin, depth; None: not backed, not served
     conflict: bool
     disputed_by: tuple[bytes, ...]  # observers of other digests, sorted
@@ -94,10 +103,11 @@ def judge(
     conflict = len(candidates) > 1
     chosen = held if held in candidates else _seen_first(candidates)
     assert chosen is not None, "a candidate was seen"
+    size = _size(digests[chosen], best)
     return Judgement(
         sha256=chosen,
-        size=_size(digests[chosen], best),
-        level=_level(digests[chosen], best, conflict, key_known),
+        size=size,
+        level="A0" if conflict else _level(digests[chosen], best, key_known, _is_witnessed(sightings, chosen, size)),
         backed_by=best.name.lower(),
         conflict=conflict,
         disputed_by=_observers_of_others(digests, chosen),
@@ -129,14 +139,28 @@ def _two_independent(sightings: Sequence[Sighting]) -> bool:
     return any(one.isdisjoint(other) for position, one in enumerate(ordered) for other in ordered[position + 1 :])
 
 
-def _level(sightings: Sequence[Sighting], rank: _Rank, conflict: bool, key_known: bool) -> str:
-    if conflict:
-        return "A0"
+def _level(sightings: Sequence[Sighting], rank: _Rank, key_known: bool, witnessed: bool) -> str:
     if rank is _Rank.RELEASE:
-        return "A3"
+        is_headed = any(sighting.release and sighting.headed for sighting in sightings)
+        return "A4" if is_headed and witnessed else "A3"
+    if witnessed:
+        return "A2"
     if key_known and any(sighting.signed for sighting in sightings):
         return "A1"
     return "A0"
+
+
+def _is_witnessed(sightings: Iterable[Sighting], sha256: bytes, size: int) -> bool:
+    """Whether enough observers fetched this digest and size from the publisher, enough of them near, and none other."""
+    nearest: dict[bytes, Relation] = {}
+    for sighting in sightings:
+        if (sighting.sha256, sighting.size) == (sha256, size):
+            nearest[sighting.observer] = max(sighting.witness, nearest.get(sighting.observer, Relation.STRANGER))
+        elif sighting.witness >= Relation.PIN:
+            return False
+    near = sum(1 for relation in nearest.values() if relation >= Relation.PIN)
+    all_of_them = sum(1 for relation in nearest.values() if relation is not Relation.STRANGER)
+    return all_of_them >= witnesses_min and near >= witnesses_trusted_min
 
 
 def _size(sightings: Sequence[Sighting], rank: _Rank) -> int:

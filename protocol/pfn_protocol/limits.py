@@ -107,8 +107,6 @@ bundle_pieces_max: Final = 16
 bundle_witnesses_max: Final = 64
 bundle_attestations_max: Final = 16
 bundle_keys_max: Final = 16
-# Observers who agree, of whom one alone could not be bought.
-witnesses_min: Final = 3
 
 # --- Messages between nodes -----------------------------------------------------------------------------------------
 
@@ -365,3 +363,22 @@ snapshot_pages_max: Final = 4_608
 reconciliation_second_ms: Final = 1_000
 # Ids that a neighbour was offered over a link, and does not seem to want.
 offered_remembered_max: Final = 4_096
+
+# --- Assurance over time --------------------------------------------------------------------------------------------
+
+# Three observers who agree, of whom one alone could not be bought, nor two with keys that cost nothing (R150).
+witnesses_min: Final = 3
+witnesses_trusted_min: Final = 2
+# Heads of one source: its identity key, the release key of today, those before it, and one for a mistake.
+heads_per_source_max: Final = 8
+# A source that nobody whose word counts has verified for two days may say anything by now (R152).
+stale_seconds: Final = 48 * 3_600
+# A digest on others' word is looked at again at the publisher within a day: five nodes of all that hold it are enough
+# to find out, a tenth of them in any case, since holders can be pretended (R155).
+refetch_seconds_max: Final = 86_400
+refetch_nodes_wanted: Final = 5
+refetch_share_min: Final = 0.1
+# Within the hour, with time left to be noticed and done.
+refetch_disputed_seconds_max: Final = 3_000
+# One download a minute of all re-fetches from one host; a day has room for 1,440.
+refetch_host_seconds_min: Final = 60

@@ -44,6 +44,7 @@ __all__ = [
     "open_head",
     "open_keybind",
     "open_release",
+    "open_release_envelope",
     "parse_signature",
     "raw_member",
     "sign_head",
@@ -178,8 +179,14 @@ def sign_release(key: PrivateKey, release: ReleaseStatement) -> Envelope:
 
 def open_release(raw: bytes) -> tuple[ReleaseStatement, bytes]:
     """Return the statement and the release key that signed it; raise `Refusal` (R53)."""
+    statement, envelope = open_release_envelope(raw)
+    return statement, envelope.author
+
+
+def open_release_envelope(raw: bytes) -> tuple[ReleaseStatement, Envelope]:
+    """Return the statement and its envelope, whose id a head counts; raise `Refusal` (R53)."""
     envelope = _open(raw, _RELEASE_DOMAIN)
-    return _read_release(envelope.value), envelope.author
+    return _read_release(envelope.value), envelope
 
 
 def sign_head(key: PrivateKey, head: HeadStatement) -> Envelope:

@@ -9,7 +9,7 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -208,6 +208,8 @@ class Room:
         self.key = PrivateKey(b"\x07" * 32)
         self.announced: list[Statement] = []
         self.fetch_artifact: FetchArtifact | None = None
+        self.tell: Callable[[AcceptedAnnouncement], Awaitable[None]] = heard_by_nobody
+        self.seed = 1
         self.offset = 0.0
         self._seq = 0
 
@@ -229,7 +231,7 @@ class Room:
                 self.announce,
                 self.key.public,
                 self.clock,
-                random.Random(1),
+                random.Random(self.seed),
                 fetch_artifact=self.fetch_artifact,
                 run_blocking=inline,
             )
@@ -244,7 +246,9 @@ class Room:
         """What the mesh engine does with a statement: signs it, keeps it."""
         self.announced.append(statement)
         self._seq += 1
-        await self.keep(announce(self.key, "main", statement, 0, int(self.clock() * 1000) + self._seq))
+        told = announce(self.key, "main", statement, 0, int(self.clock() * 1000) + self._seq)
+        await self.keep(told)
+        await self.tell(told)
 
     async def keep(self, announcement: AcceptedAnnouncement) -> None:
         now = int(self.clock())
@@ -272,6 +276,10 @@ class Room:
 
     def activities(self, type: str | None = None) -> list[Activity]:
         return self.read(lambda db: activities(db, type=type, limit=1000))[0]
+
+
+async def heard_by_nobody(announcement: AcceptedAnnouncement) -> None:
+    """What the mesh does with an announcement in a room that is alone."""
 
 
 async def inline(work: Callable[[], T]) -> T:

@@ -306,6 +306,11 @@ async def test_signed_bytes_come_from_the_mesh_where_the_publisher_fails(
         assert_room_holds_only(room, hashlib.sha256(zipped).digest())
         (version,) = room.versions()
         assert {piece.form for piece in version.evidence} == {EvidenceForm.RELEASE, EvidenceForm.KEYBIND}
+        assert version.observed_at == 0, "nobody saw these bytes at the publisher, and nobody says so"
+        assert release.observed_at > 0
+        await room.database.write(lambda db: update_source(db, ID, oracle="raw"))
+        now = room.release(ID, "alpha", "1.0")
+        assert now is not None and now.backed_by is None, "the author's word was all that backed it"
 
 
 async def test_the_mesh_is_not_asked_while_the_publisher_answers(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -11,10 +11,11 @@ from pfn_node.publisher import SAMPLES
 from pfn_node.publisher.app import Profile, Publisher
 from pfn_node.publisher.catalogue import Catalogue
 from pfn_node.publisher.signing import open_keys
+from pfn_node.store.heads import compare_heads
 from pfn_node.store.rows import Filters
 from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.identity import public_key_pem
-from tests.node.sources_room import arranged
+from tests.node.sources_room import START, arranged
 
 ID = "juniper@reference.test"
 
@@ -24,7 +25,9 @@ async def reference(path: Path, profile: Profile) -> Publisher:
     artifacts = Artifacts(path / "zips", 0)
     artifacts.start()
     catalogue = Catalogue(path / "plugins", artifacts)
-    publisher = Publisher(catalogue, artifacts, open_keys(path / "data"), path / "data", "juniper", profile)
+    publisher = Publisher(
+        catalogue, artifacts, open_keys(path / "data"), path / "data", "juniper", profile, clock=lambda: START
+    )
     await publisher.open_at("http://reference.test")
     return publisher
 
@@ -50,6 +53,10 @@ async def test_each_profile_is_mirrored_with_the_assurance_that_it_earns(
         releases = [room.release(ID, one.plugin_id, one.version) for one in room.versions()]
         assert [one.assurance for one in releases if one is not None] == [assurance] * 3
         assert room.source(ID).oracle == oracle
+        assert room.source(ID).origin_bound == (profile is Profile.V2)
+        compared = room.read(lambda db: compare_heads(db, ID, int(room.clock())))
+        # It names all of its versions, of which a subscriber is given the newest of each plugin.
+        assert [(head.named, head.known) for head in compared] == ([(5, 3)] if profile is Profile.V2 else [])
         if profile is Profile.V2:
             forms = {piece.form for piece in room.versions()[0].evidence}
             assert forms == set(EvidenceForm) - {EvidenceForm.PLUGIN_DATA}

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from pfn_node.sources.trust import (
     DAY_SECONDS,
     NEWCOMER_SECONDS,
+    WEIGHTS,
     History,
     Probe,
+    parts_of,
+    tally_of,
     trust_score,
     wilson_lower_bound,
 )
+from pfn_node.sources.trust_explained import NEAR_ENOUGH, Explained, explain
 
 NOW = 1_800_000_000.0
 LEVELS = ("A0", "A1", "A2", "A3", "A4", "invalid")
@@ -138,3 +142,85 @@ def test_a_conflict_halves_and_a_revocation_ends_it() -> None:
 
 def test_nothing_known_is_no_trust() -> None:
     assert trust_score(History("pending", NOW), NOW).score == 0
+
+
+# --- Explained ------------------------------------------------------------------------------------------------------
+
+
+def explained(history: History) -> dict[str, Explained]:
+    return {one.part: one for one in explain(history, trust_score(history, NOW), NOW)}
+
+
+@given(histories)
+def test_every_part_is_explained_with_the_value_that_it_has_and_all_of_them_add_up(history: History) -> None:
+    trust = trust_score(history, NOW)
+    parts = explain(history, trust, NOW)
+
+    assert {one.part: one.value for one in parts} == trust.parts
+    assert math.isclose(sum(one.value for one in parts), trust.score, abs_tol=1e-9)
+    assert all(one.weight is None or 0 <= one.value <= one.weight for one in parts)
+    assert all(one.value <= 0 for one in parts if one.weight is None)
+
+
+@given(histories)
+def test_what_is_said_to_raise_a_part_would(history: History) -> None:
+    tally, said = tally_of(history, NOW), explained(history)
+    for part, counts in {
+        "verifications": ("samples", "samples_succeeded"),
+        "age": ("days",),
+        "subscribers": ("subscribers",),
+    }.items():
+        sentence = said[part].would_raise
+        if sentence is None:
+            assert said[part].value == pytest.approx(WEIGHTS[part], abs=NEAR_ENOUGH)
+            continue
+        more, value = int(sentence.split()[0]), float(sentence.rsplit(maxsplit=1)[1])
+        raised = parts_of(replace(tally, **{count: getattr(tally, count) + more for count in counts}))[part]
+        assert raised > said[part].value
+        assert raised == pytest.approx(value, abs=0.0051)
+
+
+def test_the_explanation_names_numbers() -> None:
+    history = History(
+        status="verified",
+        created_at=NOW - DAY_SECONDS,
+        oracle="utf8",
+        verifications=tuple((NOW - day * DAY_SECONDS, True) for day in range(4)),
+        probes=(Probe(True, 2.0),) * 20,
+        releases=("A1", "A3"),
+        subscribers=1,
+    )
+
+    said = explained(history)
+
+    assert said["verifications"].would_raise == "8 more successful verifications, one per 6 h, would raise it to 0.19"
+    assert said["uptime"].would_raise == "answers within 0.5 s instead of 2.0 s would raise it to 0.17"
+    assert said["signatures"].would_raise == (
+        "1 of 2 releases are below A3; all signed over their bytes would raise it to 0.28"
+    )
+    assert said["age"].would_raise == "84 more days with a successful verification would raise it to 0.08"
+    assert said["subscribers"].would_raise == "10 more subscribers at this node would raise it to 0.06"
+    assert said["cap"].until == NOW + 13 * DAY_SECONDS
+    assert said["cap"].would_raise == "time alone lifts it, on 2027-01-28"
+
+
+def test_what_is_best_already_has_nothing_to_raise_it_and_what_is_not_there_says_how_to_begin() -> None:
+    best, none = explained(perfect()), explained(History("pending", NOW - 20 * DAY_SECONDS))
+
+    assert [part for part, one in best.items() if one.would_raise] == ["verifications", "age"]
+    assert none["signatures"].would_raise == (
+        "no release was seen at the publisher yet; subscribing to the source lets this node see them"
+    )
+    assert (none["uptime"].would_raise or "").startswith("4 more answered health checks")
+    assert explained(perfect(releases=("A3",)))["signatures"].would_raise == (
+        "1 of 1 releases are below A4; all also witnessed, by a separate key and a fresh head would raise it to 0.30"
+    )
+
+
+def test_gates_and_caps_say_what_they_are() -> None:
+    assert "revoked" in explained(perfect(status="revoked"))["gate"].means
+    conflict = explained(perfect(status="conflict"))["gate"]
+    assert "another host" in conflict.means and conflict.would_raise is not None
+    oracle = explained(perfect(oracle="raw", releases=("A2",)))["cap"]
+    assert "(raw)" in oracle.means and oracle.until is None
+    assert explained(perfect())["cap"].means == "no limit"

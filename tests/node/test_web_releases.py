@@ -24,6 +24,7 @@ from pfn_protocol.publisher import (
     sign_release,
     sign_sha384,
 )
+from pfn_protocol.set_digest import SetDigest
 from tests.node.web_node import BILBO, NODE, NOW, PUBLISHER, STRANGER, URL, WebNode, web_node
 
 ZIP = b"PK\x03\x04 some bytes of a plugin"
@@ -55,10 +56,11 @@ def release_statement(data: bytes = ZIP, **fields: Any) -> ReleaseStatement:
 
 def every_evidence(data: bytes = ZIP) -> tuple[Evidence, ...]:
     message = metadata_message("hello-signal", "Hello <b>Signal</b>", "1.0.0", "It says hello.")
-    head = HeadStatement(bytes(32), 1, NOW * 1000, NOW + 86_400)
+    release = sign_release(STRANGER, release_statement(data))
+    head = HeadStatement(SetDigest([release.id]).digest(), 1, NOW * 1000, NOW + 86_400)
     return (
         Evidence(EvidenceForm.METADATA, PUBLISHER.sign(message)),
-        Evidence(EvidenceForm.RELEASE, sign_release(STRANGER, release_statement(data)).raw),
+        Evidence(EvidenceForm.RELEASE, release.raw),
         Evidence(EvidenceForm.KEYBIND, sign_keybind(PUBLISHER, STRANGER, URL).raw),
         Evidence(EvidenceForm.HEAD, sign_head(STRANGER, head).raw),
         Evidence(EvidenceForm.SHA384, sign_sha384(PUBLISHER, hashlib.sha384(data).digest())),
@@ -179,7 +181,7 @@ async def test_names_that_cannot_be_are_400(node: WebNode, query: str) -> None:
 
 
 async def test_verifying_reads_the_bytes_and_checks_every_signature_again(node: WebNode) -> None:
-    await node.add_bilbo()
+    await node.add_bilbo(origin_bound=True)
     await node.add_release(ZIP, evidence=every_evidence())
 
     got = (await node.get("/federation/verify", query_string=DOWNLOAD)).json

@@ -27,8 +27,15 @@ def seen(
     release: bool = False,
     at: int = 1_000,
     path: Sequence[bytes] = (),
+    witness: Relation = Relation.STRANGER,
+    headed: bool = False,
 ) -> Sighting:
-    return Sighting(observer, relation, digest, size, signed, release, at, frozenset(path))
+    return Sighting(observer, relation, digest, size, signed, release, at, frozenset(path), witness, headed)
+
+
+def fetched(observer: bytes, relation: Relation, digest: bytes = GOOD, *, size: int = 100) -> Sighting:
+    """Seen by one who fetched it from the publisher; what it is to this node decides what its witness is worth."""
+    return seen(observer, relation, digest, size=size, witness=relation)
 
 
 def ruling(
@@ -168,3 +175,66 @@ def test_a_crowd_behind_one_pin_cannot_hide_the_two_that_matter() -> None:
 
     assert judgement.backed_by == "depth"
     assert alone.backed_by is None
+
+
+# --- Witnesses -----------------------------------------------------------------------------------------------------
+
+THREE = (fetched(ME, Relation.SELF), fetched(PIN, Relation.PIN), fetched(PIN_2, Relation.PIN))
+
+
+def test_three_witnesses_of_whom_two_are_this_node_or_its_pins_lift_to_a2() -> None:
+    far = fetched(FAR, Relation.DEPTH)
+
+    assert ruling(*THREE).level == "A2"
+    assert ruling(*THREE[:2], far).level == "A2"
+    assert ruling(*THREE[1:], far).level == "A2"
+    assert ruling(*THREE[:2], far, key_known=False).level == "A2"  # by agreement, whoever signed what
+
+
+def test_two_witnesses_are_too_few_and_one_who_says_it_twice_is_one() -> None:
+    assert ruling(*THREE[:2]).level == "A0"
+    assert ruling(*THREE[:2], fetched(PIN, Relation.PIN)).level == "A0"
+
+
+def test_keys_that_cost_nothing_buy_no_level_however_many_they_are() -> None:
+    crowd = [seen(name(f"sybil {one}"), Relation.STRANGER, signed=True) for one in range(4)]
+    far = [fetched(name(f"far {one}"), Relation.DEPTH) for one in range(4)]
+
+    assert ruling(*THREE[:2], *crowd[:2]).level == "A1"
+    assert ruling(THREE[0], *far).level == "A0"
+
+
+def test_who_names_another_size_or_digest_or_did_not_fetch_it_is_no_witness() -> None:
+    third = Relation.PIN
+
+    assert ruling(*THREE[:2], fetched(PIN_2, third, size=101)).level == "A0"
+    assert ruling(*THREE[:2], fetched(PIN_2, third, EVIL)).level == "A0"
+    assert ruling(*THREE[:2], seen(PIN_2, third)).level == "A0"
+
+
+def test_a_near_witness_of_other_bytes_ends_the_agreement_and_a_far_one_does_not() -> None:
+    four = (*THREE, fetched(name("pin 3"), Relation.PIN))
+    headed = seen(STRANGER, Relation.STRANGER, release=True, headed=True)
+
+    assert ruling(*THREE, fetched(name("pin 3"), Relation.PIN, EVIL)).level == "A0"
+    assert ruling(*four[:3], fetched(name("pin 3"), Relation.PIN, size=99)).level == "A0"
+    assert ruling(*THREE, headed, fetched(name("pin 3"), Relation.PIN, EVIL)).level == "A3"
+    assert ruling(*four, fetched(FAR, Relation.DEPTH, EVIL)).level == "A2"
+    assert ruling(*four, seen(name("pin 4"), Relation.PIN, EVIL)).level == "A2", "it did not fetch them"
+
+
+def test_in_a_conflict_nobody_witnesses_anything() -> None:
+    judgement = ruling(*THREE[1:], fetched(FAR, Relation.DEPTH), fetched(name("pin 3"), Relation.PIN, EVIL), held=GOOD)
+
+    assert (judgement.level, judgement.conflict) == ("A0", True)
+
+
+def test_a_release_with_a_fresh_head_of_its_own_key_and_three_witnesses_is_a4() -> None:
+    headed = seen(STRANGER, Relation.STRANGER, release=True, headed=True)
+
+    assert ruling(*THREE, headed).level == "A4"
+    assert ruling(*THREE[:2], headed).level == "A3"
+    assert ruling(*THREE, seen(STRANGER, Relation.STRANGER, release=True)).level == "A3"
+    assert ruling(*THREE, headed, key_known=False).level == "A2"
+    assert ruling(*THREE, headed, raw_oracle=True).level == "A2"
+    assert ruling(*THREE, seen(STRANGER, Relation.STRANGER, headed=True)).level == "A2"

@@ -5,12 +5,14 @@ from typing import Any
 
 from pfn_protocol import names, publisher, versions
 from pfn_protocol.acceptance import accept
+from pfn_protocol.backing import Relation, Sighting, judge
 from pfn_protocol.encoding import check_mesh_name, open_envelope, unpack
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, check_public_key, did_key, parse_did_key, parse_public_key
 from pfn_protocol.json_text import stringify
 from pfn_protocol.link_secrets import SALTS, salt_of, shared_secret
 from pfn_protocol.message_fields import open_answer, open_request
+from pfn_protocol.refetching import Draw, plan_disputed, plan_refetch
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.sketch import Cells, build_cells, reference_cells
 from tests.protocol.vectors.case import plain, plain_value, read_input
@@ -111,6 +113,27 @@ def _link_secret(case: dict[str, Any]) -> Any:
     return [[salt.name.hex(), salt.key.hex()] for salt in (salt_of(secret, number) for number in range(SALTS))]
 
 
+def _judgement(case: dict[str, Any]) -> Any:
+    sightings = [
+        Sighting(
+            observer=bytes.fromhex(one["observer"]),
+            relation=Relation[one["relation"].upper()],
+            sha256=bytes.fromhex(one["sha256"]),
+            size=one["size"],
+            signed=one["signed"],
+            release=one["release"],
+            observed_at=one["observed_at"],
+            path_keys=frozenset(bytes.fromhex(key) for key in one["path_keys"]),
+            witness=Relation[one["witness"].upper()],
+            headed=one["headed"],
+        )
+        for one in case["sightings"]
+    ]
+    held = None if case["held"] is None else bytes.fromhex(case["held"])
+    known = {name: case[name] for name in ("key_known", "raw_oracle", "trust_depth")}
+    return plain(judge(sightings, held=held, **known))
+
+
 _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "key": _key,
     "did-key": lambda case: parse_did_key(case["text"]).hex(),
@@ -143,5 +166,8 @@ _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "cells": _cells,
     "cells-difference": _cells_difference,
     "link-secret": _link_secret,
+    "judgement": _judgement,
+    "refetch": lambda case: plan_refetch(case["holders"], case["now"], Draw(case["whether"], case["when"])),
+    "refetch-disputed": lambda case: plan_disputed(case["planned"], case["now"], Draw(0.0, case["when"])),
     "set-digest": lambda case: SetDigest(bytes.fromhex(item) for item in case["ids"]).digest().hex(),
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from tests.protocol.vectors import (
     announcement_cases,
+    backing_cases,
     encoding_cases,
     message_cases,
     name_cases,
@@ -20,6 +21,7 @@ _FILES: dict[str, Callable[[], Iterable[Case]]] = {
     "names.json": name_cases.cases,
     "messages.json": message_cases.cases,
     "sketches.json": sketch_cases.cases,
+    "backing.json": backing_cases.cases,
 }
 
 

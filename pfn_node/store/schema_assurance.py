@@ -1,0 +1,70 @@
+"""Tables of assurance over time: heads, origins, levels that are kept to, provisional digests (SPEC.md, R150 on)."""
+
+from typing import Final
+
+ASSURANCE: Final = (
+    # Of a row with `released`: which envelope it is, by whose key, and where that stands among the key's statements.
+    "ALTER TABLE observations ADD COLUMN release_id BLOB",
+    "ALTER TABLE observations ADD COLUMN release_key BLOB",
+    "ALTER TABLE observations ADD COLUMN release_seq INTEGER",
+    "UPDATE observations SET checked_key = NULL WHERE released",
+    # The greatest seq ever seen of each key. `counted`: it has not expired, as far as releases have been judged by it.
+    """
+    CREATE TABLE heads (
+        source_id TEXT NOT NULL,
+        identity_key BLOB NOT NULL,
+        release_key BLOB NOT NULL,
+        raw BLOB NOT NULL,
+        root BLOB NOT NULL,
+        count INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        counted INTEGER NOT NULL,
+        PRIMARY KEY (source_id, release_key)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX heads_by_expiry ON heads (expires_at) WHERE counted",
+    "ALTER TABLE sources ADD COLUMN origin_bound INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sources ADD COLUMN trust_explained TEXT NOT NULL DEFAULT '[]'",
+    # `signed_sha256`: the digest with which this version was covered by a release that counted.
+    "ALTER TABLE releases ADD COLUMN signed_sha256 BLOB",
+    "ALTER TABLE releases ADD COLUMN held_back TEXT",
+    """
+    CREATE INDEX releases_provisional ON releases (source_id) WHERE backed AND backed_by IN ('pin', 'depth')
+    """,
+    # From which version on a plugin is signed: what comes after it and is not is held back.
+    """
+    CREATE TABLE signed_since (
+        source_id TEXT NOT NULL,
+        plugin_id TEXT NOT NULL,
+        version TEXT NOT NULL,
+        PRIMARY KEY (source_id, plugin_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE approvals (
+        source_id TEXT NOT NULL,
+        plugin_id TEXT NOT NULL,
+        version TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        approved_at INTEGER NOT NULL,
+        PRIMARY KEY (source_id, plugin_id, version, sha256)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # What was drawn for a provisional digest. `due` is null once it was fetched, or if that is left to others.
+    """
+    CREATE TABLE refetches (
+        source_id TEXT NOT NULL,
+        plugin_id TEXT NOT NULL,
+        version TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        due INTEGER,
+        disputed INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (source_id, plugin_id, version)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX refetches_by_due ON refetches (due) WHERE due IS NOT NULL",
+    # Everything is judged again at the next start.
+    "DELETE FROM facts WHERE name = 'trust_depth'",
+)
