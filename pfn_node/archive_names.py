@@ -7,7 +7,7 @@ from typing import Final
 from pfn_node.archive_errors import ArchiveRefused
 
 NAME_BYTES_MAX: Final = 1024  # longer than any path that WordPress could unpack
-NAME_DEPTH_MAX: Final = 40
+NAME_DEPTH_MAX: Final = 24  # vendor folders in vendor folders come to half of it
 
 # Control and format characters (bidi overrides among them), surrogates, separators: they make a name look like another.
 _UNSEEN: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
@@ -81,8 +81,13 @@ def check_names(names: Iterable[bytes]) -> str:
 
 def _key(name: str) -> str:
     """What file systems compare, all of them together: capitals, composition, and dots and spaces at an end are one."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
-    return "/".join(part.rstrip(". ") for part in folded.split("/"))
+    if name.isascii():
+        folded = name.lower()
+    else:
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+    if "./" in folded or " /" in folded or folded.endswith((".", " ")):
+        return "/".join(part.rstrip(". ") for part in folded.split("/"))
+    return folded
 
 
 def _above(key: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ class Wire:
     """A connection that is made when it is needed, kept as long as the server keeps it."""
 
     port: int
+    seconds_max: float = ANSWER_SECONDS_MAX
     stream: trio.SocketStream | None = None
     _rest: bytearray = field(default_factory=bytearray)
 
@@ -45,7 +46,7 @@ class Wire:
     async def ask(self, raw: bytes) -> Got:
         """Send one well-framed request; its answer. Tries once more where a kept connection was just closed."""
         started = trio.current_time()
-        with trio.fail_after(ANSWER_SECONDS_MAX):
+        with trio.fail_after(self.seconds_max):
             is_fresh = self.stream is None
             try:
                 return await self._ask(raw, started)

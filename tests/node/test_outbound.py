@@ -21,6 +21,7 @@ from pfn_node.outbound import (
     OutboundError,
     Unreachable,
 )
+from pfn_node.outbound_limits import PIECES_MAX
 from tests.node.fake_internet import PUBLIC, Answers, FakeInternet, answer, read_head
 
 URL = "https://plugins.example/a.zip"
@@ -211,6 +212,24 @@ async def test_a_flood_of_tiny_chunks_is_cut_at_the_cap(internet: FakeInternet, 
 
     with pytest.raises(AnswerTooLarge):
         await download(outbound)
+
+
+async def test_a_body_in_far_too_many_pieces_is_given_up(internet: FakeInternet, outbound: Outbound) -> None:
+    sent = 0
+
+    async def machine(stream: trio.abc.Stream) -> None:
+        nonlocal sent
+        await read_head(stream)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            await stream.send_all(b"1\r\nx\r\n" * 1000)
+            sent += 1000
+
+    internet.put("plugins.example", machine)
+
+    with pytest.raises(AnswerBroken, match="pieces"):
+        await download(outbound, bytes_max=10**9)
+    assert PIECES_MAX <= sent <= PIECES_MAX + 20_000
 
 
 @pytest.mark.parametrize(
