@@ -29,7 +29,7 @@ from pfn_node.plugin_headers import HEADER_BYTES_READ, MainFile
 
 __all__ = ["ArchiveFacts", "ArchiveLimits", "ArchiveRefused", "inspect"]
 
-DIRECTORY_BYTES_MAX = 4 * 2**20  # 400 bytes for each of 10,000 entries, real ones have up to 250; read as one piece
+DIRECTORY_BYTES_MAX = 5 * 2**19  # 262 bytes for each of 10,000 entries; real ones have 100 to 200; read as one piece
 RATIO_FLOOR_BYTES = 2**20  # below this size no compression ratio is a danger
 CHUNK_BYTES = 64 * 1024
 

@@ -1,13 +1,14 @@
 """File names inside a zip: harmless wherever they are unpacked, and one file for each name."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from pfn_node.archive_errors import ArchiveRefused
 
 NAME_BYTES_MAX: Final = 1024  # longer than any path that WordPress could unpack
 NAME_DEPTH_MAX: Final = 24  # vendor folders in vendor folders come to half of it
+FOLDERS_MAX: Final = 20_000  # twice as many as files
 
 # Control and format characters (bidi overrides among them), surrogates, separators: they make a name look like another.
 _UNSEEN: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
@@ -54,29 +55,38 @@ def check_names(names: Iterable[bytes]) -> str:
     What is remembered of a name is its hash: ten thousand long names would take tens of megabytes. Two names with one
     hash would be refused without need, once in a hundred billion zips of that size.
     """
-    names = list(names)
     files: set[int] = set()
+    listed: set[int] = set()  # folders that have an entry of their own
     folders: set[int] = set()
-    tops: set[str] = set()
+    top = ""
     for raw in names:
         name = decode_name(raw)
         key = _key(name)
-        known = folders if key.endswith("/") else files
+        known = listed if key.endswith("/") else files
         if (mark := hash(key.removesuffix("/"))) in known:
             raise ArchiveRefused("duplicate", f"The file name {name!r} occurs twice (capitals do not count).")
         known.add(mark)
-        top, slash, _ = name.partition("/")
-        if top != "__MACOSX":
-            tops.add(top + slash)
-            if len(tops) > 1 or not slash:
+        _add_folders(folders, key)
+        first, slash, _ = name.partition("/")
+        if first != "__MACOSX":
+            if not slash or top not in ("", first):
                 raise ArchiveRefused("layout", "All files must lie in one top folder that is named after the plugin.")
-    if not tops:
+            top = first
+    if not files.isdisjoint(folders):
+        raise ArchiveRefused("duplicate", "One name is used for a file as well as for a folder.")
+    if not top:
         raise ArchiveRefused("layout", "The zip holds nothing but what macOS adds.")
-    for raw in names:
-        key = _key(decode_name(raw))
-        if any(hash(above) in files for above in _above(key)):
-            raise ArchiveRefused("duplicate", f"{key!r} lies in something that is a file as well as a folder.")
-    return tops.pop().removesuffix("/")
+    return top
+
+
+def _add_folders(folders: set[int], key: str) -> None:
+    """The folders that a name lies in, and, for a folder, itself; those above a known one are known."""
+    at = key.rfind("/")
+    while at > 0 and (mark := hash(key[:at])) not in folders:
+        folders.add(mark)
+        if len(folders) > FOLDERS_MAX:
+            raise ArchiveRefused("entries", f"The zip has more than {FOLDERS_MAX} folders.")
+        at = key.rfind("/", 0, at)
 
 
 def _key(name: str) -> str:
@@ -88,11 +98,3 @@ def _key(name: str) -> str:
     if "./" in folded or " /" in folded or folded.endswith((".", " ")):
         return "/".join(part.rstrip(". ") for part in folded.split("/"))
     return folded
-
-
-def _above(key: str) -> Iterator[str]:
-    """The folders that a name lies in, and, for a folder, itself."""
-    at = key.rfind("/")
-    while at > 0:
-        yield key[:at]
-        at = key.rfind("/", 0, at)

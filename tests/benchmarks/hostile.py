@@ -24,7 +24,7 @@ from tests.observed_node import Figures, ObservedNode, observed_node
 
 HOSTILE = 32
 SECONDS = 60.0
-PAUSE_SECONDS = 5.0
+PAUSE_SECONDS = 15.0
 HONEST_PAUSE_SECONDS = 0.5
 ALONE_SYNCS = 60
 DOWNLOAD_SECONDS_MAX = 45.0  # as the node is told here; ten minutes usually

@@ -20,7 +20,9 @@ SECONDS_MAX = 0.25  # of the processor, for one input
 SEED = int(os.environ.get("PFN_FUZZ_SEED", "1"))
 
 # What was found once: name of the decoder, the input in base64.
-FOUND: list[tuple[str, str]] = []
+FOUND: list[tuple[str, str]] = [
+    ("author-data", "W1tbW1tbW1tbW1s="),  # nothing was found yet; this shows the form
+]
 
 
 def judge(decoder: Decoder, data: bytes) -> tuple[str, float]:
@@ -78,8 +80,9 @@ def test_some_of_the_inputs_are_still_taken(tmp_path: Path) -> None:
         assert taken > 0, decoder.name
 
 
-@pytest.mark.parametrize(("name", "data"), FOUND)
-def test_what_was_found_once_stays_mended(tmp_path: Path, name: str, data: str) -> None:
-    (decoder,) = [one for one in decoders(tmp_path) if one.name == name]
+def test_what_was_found_once_stays_mended(tmp_path: Path) -> None:
+    by_name = {decoder.name: decoder for decoder in decoders(tmp_path)}
 
-    assert judge(decoder, base64.b64decode(data))[0] == ""
+    assert [(name, judge(by_name[name], base64.b64decode(data))[0]) for name, data in FOUND] == [
+        (name, "") for name, _ in FOUND
+    ]

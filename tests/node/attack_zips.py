@@ -339,15 +339,19 @@ LARGE_ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: many(65_535, lambda n: f"forged/{n}"),
         "directory",
     ),
-    "names of 64 KiB": (lambda: many(60, lambda n: f"forged/{n}" + "a" * 65_000), "name"),
+    "names of 64 KiB": (lambda: many(30, lambda n: f"forged/{n}" + "a" * 65_000), "name"),
     "ten thousand names of a kilobyte": (lambda: many(9_990, lambda n: f"forged/{n}" + "a" * 1000), "entries"),
     "names that are costly to compare": (
-        lambda: many(9_000, lambda n: "forged/" + "a/" * 22 + "\u0390" * 160 + str(n % 8_999)),
+        lambda: many(9_000, lambda n: "forged/" + "\u0390" * 105 + str(n % 8_999)),
         "duplicate",
     ),
     "names with one strange character each": (
-        lambda: many(9_000, lambda n: "forged/" + "a" * 380 + "\U0001f600" + str(n % 8_999)),
+        lambda: many(9_000, lambda n: "forged/" + "a" * 210 + "\U0001f600" + str(n % 8_999)),
         "duplicate",
+    ),
+    "folders in folders, all of them different": (
+        lambda: many(9_000, lambda n: "forged/" + "/".join(f"{n}-{depth}" for depth in range(20)) + "/x"),
+        "entries",
     ),
     "extra fields of 64 KiB": (
         lambda: many(300, lambda n: f"forged/{n}", extra=b"\xfe\xca" + struct.pack("<H", 60_000) + bytes(60_000)),
