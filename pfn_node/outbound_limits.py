@@ -13,10 +13,10 @@ DOWNLOADS_MAX: Final = 24  # slow downloads leave room for the short exchanges o
 REQUESTS_PER_ORIGIN_MAX: Final = 4
 # A request that is under way for longer makes room for others: most answers come sooner, and those that hang or dribble
 # come from few. As many may be slow at once as 16 publishers can keep busy.
-SLOW_AFTER_SECONDS: Final = 1.0
+SLOW_AFTER_SECONDS: Final = 0.3
 SLOW_MAX: Final = 64
 CONNECTIONS_MAX: Final = REQUESTS_MAX + SLOW_MAX
-LOOK_AGAIN_SECONDS: Final = 0.5  # whether there is room among the slow ones
+LOOK_AGAIN_SECONDS: Final = 0.1  # whether there is room among the slow ones
 # Each piece of a body costs as much as hundreds of bytes do: a megabyte of single bytes would keep the processor busy.
 PIECES_MAX: Final = 4_096
 PIECE_BYTES_MIN: Final = 64  # on average, once there are more pieces than that
@@ -45,8 +45,8 @@ class Places:
             self._grant()
             while not granted.is_set():
                 longest = next(iter(self._quick.values()))
-                wait = max(longest + SLOW_AFTER_SECONDS - trio.current_time(), LOOK_AGAIN_SECONDS)
-                with trio.move_on_after(wait):
+                wait = longest + SLOW_AFTER_SECONDS - trio.current_time()
+                with trio.move_on_after(wait if wait > 0 else LOOK_AGAIN_SECONDS):
                     await granted.wait()
                 self._grant()
             yield

@@ -21,7 +21,7 @@ from pfn_node.outbound import (
     OutboundError,
     Unreachable,
 )
-from pfn_node.outbound_limits import PIECES_MAX
+from pfn_node.outbound_limits import PIECES_MAX, SLOW_AFTER_SECONDS
 from tests.node.fake_internet import PUBLIC, Answers, FakeInternet, answer, read_head
 
 URL = "https://plugins.example/a.zip"
@@ -482,14 +482,15 @@ async def test_only_a_get_may_follow_redirects(outbound: Outbound) -> None:
 class Counting:
     """A machine that keeps each request waiting a while, and remembers how many waited at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
         self.now = self.most = 0
 
     async def __call__(self, stream: trio.abc.Stream) -> None:
         while await read_head(stream):
             self.now += 1
             self.most = max(self.most, self.now)
-            await trio.sleep(1)
+            await trio.sleep(self.seconds)
             self.now -= 1
             await stream.send_all(answer())
 
@@ -508,10 +509,10 @@ async def test_one_origin_gets_four_requests_at_once(
     assert outbound._slots.origins == 0
 
 
-async def test_all_origins_together_get_thirty_two_and_downloads_leave_room(
+async def test_all_origins_together_get_thirty_two_quick_ones_and_downloads_leave_room(
     internet: FakeInternet, outbound: Outbound, autojump_clock: trio.testing.MockClock
 ) -> None:
-    machine = Counting()
+    machine = Counting(SLOW_AFTER_SECONDS / 2)
     for number in range(20):
         internet.put(f"p{number}.example", machine)
 
