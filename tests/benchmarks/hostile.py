@@ -9,6 +9,7 @@ before.
 import json
 import tempfile
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -49,7 +50,10 @@ async def _measure(folder: Path, hostile: int, seconds: float, kinds: tuple[str,
         honest = await open_site(servers, 1)
         others = [await open_site(servers, 2 + n, kinds[n % len(kinds)]) for n in range(hostile)]
         await _register(client, honest)
-        alone = [await _sync(client, honest, number) for number in range(ALONE_SYNCS)]
+        alone: list[float] = []
+        while len(alone) < ALONE_SYNCS:
+            alone.append(await _sync(client, honest, len(alone)))
+            await trio.sleep(HONEST_PAUSE_SECONDS)
         before = await node.figures()
         beside: list[float] = []
         async with trio.open_nursery() as attack:
@@ -76,6 +80,8 @@ def _row(
         "kinds": len({site.kind for site in others}),
         "connections_to_them": sum(len(site.durations) for site in others),
         "honest_syncs_beside_them": len(beside),
+        "sync_median_alone_seconds": round(median(alone), 3),
+        "sync_median_beside_seconds": round(median(beside), 3),
         "sync_p95_alone_seconds": round(_p95(alone), 3),
         "sync_p95_beside_seconds": round(_p95(beside), 3),
         "sync_max_beside_seconds": round(max(beside), 3),
