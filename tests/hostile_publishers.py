@@ -127,7 +127,10 @@ KINDS: Final[dict[str, tuple[str, Trick]]] = {
 
 @dataclass
 class Site:
-    """One publisher on its own port. `durations` are the seconds that each of its connections lasted."""
+    """One publisher on its own port.
+
+    `open` and `durations` (in seconds) are of the connections on which its trick is played; others may lie idle.
+    """
 
     publisher: Publisher
     kind: str = ""  # empty: it is honest
@@ -147,14 +150,8 @@ class Site:
         self.publisher.publish(SLUG, "1.0")
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        started = trio.current_time()
-        self.open += 1
-        try:
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._serve(stream)
-        finally:
-            self.open -= 1
-            self.durations.append(trio.current_time() - started)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._serve(stream)
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         while head := await read_head(stream):
@@ -164,7 +161,7 @@ class Site:
             if self.kind:
                 at, trick = KINDS[self.kind]
                 if path.endswith(at) or (at == ".zip" and path.endswith("/download")):
-                    await _until_gone(stream, trick)
+                    await self._play(stream, trick)
                     return
             body = await _body(stream, rest)
             text, status, headers = self.publisher.answer(
@@ -173,6 +170,15 @@ class Site:
             content = text.encode() if isinstance(text, str) else text
             more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             await stream.send_all(answer(content, status=f"{status} x", headers=more))
+
+    async def _play(self, stream: trio.abc.Stream, trick: Trick) -> None:
+        started = trio.current_time()
+        self.open += 1
+        try:
+            await _until_gone(stream, trick)
+        finally:
+            self.open -= 1
+            self.durations.append(trio.current_time() - started)
 
 
 async def _until_gone(stream: trio.abc.Stream, trick: Trick) -> None:
