@@ -17,18 +17,19 @@ read as WordPress' `get_file_data` reads them.
 import os
 import stat
 import struct
-import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pfn_node.archive_errors import ArchiveRefused
+from pfn_node.archive_names import check_name, check_names, decode_name
 from pfn_node.plugin_headers import HEADER_BYTES_READ, MainFile
 
-NAME_BYTES_MAX = 1024  # longer than any path that WordPress could unpack
-NAME_DEPTH_MAX = 40
-DIRECTORY_BYTES_MAX = 16 * 2**20  # 10,000 entries with long names and extra fields; read as one piece
+__all__ = ["ArchiveFacts", "ArchiveLimits", "ArchiveRefused", "inspect"]
+
+DIRECTORY_BYTES_MAX = 5 * 2**19  # 262 bytes for each of 10,000 entries; real ones have 100 to 200; read as one piece
 RATIO_FLOOR_BYTES = 2**20  # below this size no compression ratio is a danger
 CHUNK_BYTES = 64 * 1024
 
@@ -46,18 +47,6 @@ _FLAGS_KNOWN = _FLAG_DESCRIPTOR | _FLAGS_LEVEL | 0x0800  # the last: the name is
 _STORED, _DEFLATED = 0, 8
 _NEEDED_MAX = 63  # version 6.3 of the format; readers give up on what needs a later one
 _EXTRA_ZIP64, _EXTRA_UNICODE_PATH, _EXTRA_AES = 0x0001, 0x7075, 0x9901
-
-# Control and format characters (bidi overrides among them), surrogates, separators: they make a name look like another.
-_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-
-
-class ArchiveRefused(Exception):
-    """A zip that is not kept. `reason` is one stable word for rows and metrics; `sentence` is for people."""
-
-    def __init__(self, reason: str, sentence: str) -> None:
-        super().__init__(f"{reason}: {sentence}")
-        self.reason = reason
-        self.sentence = sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +70,6 @@ class ArchiveFacts:
 
 
 class _Entry(NamedTuple):
-    name: str
     raw_name: bytes
     flags: int
     method: int
@@ -89,6 +77,10 @@ class _Entry(NamedTuple):
     packed: int
     unpacked: int
     offset: int  # of the local header
+
+    @property
+    def name(self) -> str:
+        return decode_name(self.raw_name)  # again each time: one strange character makes text four times as large
 
 
 def inspect(path: Path, *, limits: ArchiveLimits = ArchiveLimits()) -> ArchiveFacts:
@@ -113,7 +105,7 @@ class _Archive:
             raise ArchiveRefused("prefix", "The file does not begin with a zip entry; send the plain zip file.")
         directory, count = self._find_directory()
         entries = list(self._entries(directory, count))
-        folder = _check_names(entries)
+        folder = check_names(entry.raw_name for entry in entries)
         main = MainFile(folder)
         start, total = 0, 0
         by_offset = sorted(entries, key=lambda entry: entry.offset)
@@ -182,13 +174,13 @@ class _Archive:
             raw_name = data[at : at + name_length]
             extra = data[at + name_length : at + name_length + extra_length]
             at += name_length + extra_length + comment_length
-            name = _decode_name(raw_name)
+            name = check_name(raw_name)
             masked = {"unpacked": unpacked, "packed": packed, "offset": offset}
             unpacked, packed, offset = _unmask(list(masked.values()), _check_extra(extra, name), name)
             if disk:
                 raise ArchiveRefused("disks", f"{name!r} is said to lie on another disk.")
             _check_kind(name, needed, flags, method, attributes, unpacked)
-            yield _Entry(name, raw_name, flags, method, crc, packed, unpacked, offset)
+            yield _Entry(raw_name, flags, method, crc, packed, unpacked, offset)
         if at != len(data):
             raise ArchiveRefused("directory", "The central directory holds more, or less, than its entries.")
 
@@ -318,25 +310,6 @@ def _unmask(values: list[int], zip64: bytes | None, name: str) -> list[int]:
     return values
 
 
-def _decode_name(raw: bytes) -> str:
-    """The name of an entry, harmless wherever it is unpacked; many tools write UTF-8 without saying so."""
-    try:
-        name = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ArchiveRefused("name", f"A file name is not UTF-8: {raw[:80]!r}.") from error
-    parts = name.removesuffix("/").split("/")
-    if (
-        len(raw) > NAME_BYTES_MAX
-        or len(parts) > NAME_DEPTH_MAX
-        or "\\" in name
-        or ":" in name
-        or any(unicodedata.category(character) in _UNSEEN for character in name)
-        or any(not part.strip(". ") for part in parts)  # "", ".", "..", and what Windows takes for them
-    ):
-        raise ArchiveRefused("name", f"The file name {name[:80]!r} is not allowed in a plugin zip.")
-    return name
-
-
 def _check_kind(name: str, needed: int, flags: int, method: int, attributes: int, unpacked: int) -> None:
     """Only plain files and folders, stored or deflated, with no password."""
     if flags & _FLAG_ENCRYPTED:
@@ -353,31 +326,6 @@ def _check_kind(name: str, needed: int, flags: int, method: int, attributes: int
         raise ArchiveRefused("special", f"{name!r} is neither a plain file nor a folder; links are not allowed.")
     if is_folder and unpacked:
         raise ArchiveRefused("special", f"{name!r} is a folder that holds data.")
-
-
-def _check_names(entries: list[_Entry]) -> str:
-    """No two names that any file system would take for one; -> the one top folder (macOS' own beside it is ignored)."""
-    files: set[str] = set()
-    folders: set[str] = set()
-    tops: set[str] = set()
-    for entry in entries:
-        key = unicodedata.normalize("NFC", entry.name).casefold()
-        known = folders if key.endswith("/") else files
-        if (key := key.removesuffix("/")) in known:
-            raise ArchiveRefused("duplicate", f"The file name {entry.name!r} occurs twice (capitals do not count).")
-        known.add(key)
-        top, slash, _ = entry.name.partition("/")
-        if top != "__MACOSX":
-            tops.add(top + slash)
-    for key in files | folders:
-        at = key.rfind("/")
-        while at > 0 and key[:at] not in files:
-            at = key.rfind("/", 0, at)
-        if at > 0 or (key in files and key in folders):
-            raise ArchiveRefused("duplicate", f"{key!r} lies in something that is a file as well as a folder.")
-    if len(tops) != 1 or not (top := tops.pop()).endswith("/"):
-        raise ArchiveRefused("layout", "All files must lie in one top folder that is named after the plugin.")
-    return top.removesuffix("/")
 
 
 def _facts(main: MainFile, files: int, unpacked_bytes: int) -> ArchiveFacts:

@@ -36,7 +36,7 @@ from pfn_node.outbound_errors import (
     OutboundError,
     Unreachable,
 )
-from pfn_node.outbound_limits import RATE_WINDOW_SECONDS, REQUESTS_MAX, Meter, RequestSlots, too_large
+from pfn_node.outbound_limits import CONNECTIONS_MAX, RATE_WINDOW_SECONDS, REQUESTS_MAX, Meter, RequestSlots, too_large
 
 __all__ = [
     "AddressRefused",
@@ -61,7 +61,7 @@ ADDRESSES_READ_MAX: Final = 64  # a name with more answers than this is no place
 KEEP_ALIVE_SECONDS: Final = 4.0
 HEADER_BYTES_MAX: Final = 32 * 2**10
 HEADER_FIELDS_MAX: Final = 100
-CHUNKS_BETWEEN_CHECKPOINTS: Final = 64  # a flood of tiny chunks must not keep the other tasks from running
+CHUNKS_BETWEEN_CHECKPOINTS: Final = 8  # a flood of tiny chunks must not keep the other tasks from running
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 CONTENT_STATUSES: Final = frozenset({200, 206})
 # What of the caller's headers goes along on a redirect. A list of what is harmless, not of what is secret.
@@ -153,7 +153,7 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
         # parent's methods use this one attribute and nothing else.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=httpx.create_ssl_context(trust_env=False),
-            max_connections=REQUESTS_MAX,
+            max_connections=CONNECTIONS_MAX,
             max_keepalive_connections=REQUESTS_MAX,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
             retries=0,

@@ -6,20 +6,75 @@ from typing import Final
 
 import trio
 
-from pfn_node.outbound_errors import AnswerTooLarge, AnswerTooSlow
+from pfn_node.outbound_errors import AnswerBroken, AnswerTooLarge, AnswerTooSlow
 
 REQUESTS_MAX: Final = 32  # more in flight make httpx slower, not faster
 DOWNLOADS_MAX: Final = 24  # slow downloads leave room for the short exchanges of the mesh
 REQUESTS_PER_ORIGIN_MAX: Final = 4
+# A request that is under way for longer makes room for others: most answers come sooner, and those that hang or dribble
+# come from few. As many may be slow at once as 16 publishers can keep busy.
+SLOW_AFTER_SECONDS: Final = 0.3
+SLOW_MAX: Final = 64
+CONNECTIONS_MAX: Final = REQUESTS_MAX + SLOW_MAX
+LOOK_AGAIN_SECONDS: Final = 0.1  # whether there is room among the slow ones
+# Each piece of a body costs as much as hundreds of bytes do: a megabyte of single bytes would keep the processor busy.
+PIECES_MAX: Final = 4_096
+PIECE_BYTES_MIN: Final = 64  # on average, once there are more pieces than that
 RATE_WINDOW_SECONDS: Final = 20.0  # over which the minimum rate of a download is averaged
+
+
+class Places:
+    """Places for things that take a while; one that takes long moves over to the slow ones, as long as they have room.
+
+    So whoever makes requests hang does not keep the others from being made. First come, first served.
+    """
+
+    def __init__(self, quick_max: int, slow_max: int) -> None:
+        self._quick_max = quick_max
+        self._slow_max = slow_max
+        self._quick: dict[object, float] = {}  # since when, the longest first
+        self._slow: set[object] = set()
+        self._waiting: dict[object, trio.Event] = {}
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Waits for a place, and holds it."""
+        mine, granted = object(), trio.Event()
+        self._waiting[mine] = granted
+        try:
+            self._grant()
+            while not granted.is_set():
+                longest = next(iter(self._quick.values()))
+                wait = longest + SLOW_AFTER_SECONDS - trio.current_time()
+                with trio.move_on_after(wait if wait > 0 else LOOK_AGAIN_SECONDS):
+                    await granted.wait()
+                self._grant()
+            yield
+        finally:
+            self._waiting.pop(mine, None)
+            self._quick.pop(mine, None)
+            self._slow.discard(mine)
+            self._grant()
+
+    def _grant(self) -> None:
+        now = trio.current_time()
+        for holder, since in list(self._quick.items()):
+            if since + SLOW_AFTER_SECONDS > now or len(self._slow) >= self._slow_max:
+                break
+            del self._quick[holder]
+            self._slow.add(holder)
+        while self._waiting and len(self._quick) < self._quick_max:
+            first = next(iter(self._waiting))
+            self._waiting.pop(first).set()
+            self._quick[first] = now
 
 
 class RequestSlots:
     """Places for requests: a few for each origin, more in all, and not all of them for downloads."""
 
     def __init__(self) -> None:
-        self._all = trio.CapacityLimiter(REQUESTS_MAX)
-        self._downloads = trio.CapacityLimiter(DOWNLOADS_MAX)
+        self._all = Places(REQUESTS_MAX, SLOW_MAX)
+        self._downloads = Places(DOWNLOADS_MAX, SLOW_MAX)
         self._origins: dict[str, _Origin] = {}
 
     @asynccontextmanager
@@ -31,8 +86,8 @@ class RequestSlots:
             async with AsyncExitStack() as held:
                 await held.enter_async_context(places.limiter)
                 if is_download:
-                    await held.enter_async_context(self._downloads)
-                await held.enter_async_context(self._all)
+                    await held.enter_async_context(self._downloads.one())
+                await held.enter_async_context(self._all.one())
                 yield
         finally:
             places.users -= 1
@@ -65,14 +120,18 @@ class Meter:
         self._bytes_max = bytes_max
         self._rate_min = rate_min or 0.0
         self._total = 0
+        self._pieces = 0
         self._window_start = trio.current_time()
         self._window_bytes = 0
 
     def count(self, size: int) -> None:
-        """Adds what came. Raises AnswerTooLarge, or at the end of a window AnswerTooSlow."""
+        """Adds a piece that came. Raises AnswerTooLarge, AnswerBroken, or at the end of a window AnswerTooSlow."""
         self._total += size
+        self._pieces += 1
         if self._total > self._bytes_max:
             raise too_large(self._bytes_max)
+        if self._pieces > PIECES_MAX and self._total < self._pieces * PIECE_BYTES_MIN:
+            raise AnswerBroken(f"The answer came in more than {PIECES_MAX} pieces of a few bytes each.")
         self._window_bytes += size
         elapsed = trio.current_time() - self._window_start
         if elapsed >= RATE_WINDOW_SECONDS:

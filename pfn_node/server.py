@@ -1,7 +1,7 @@
 """The HTTP server of the node and of the reference publisher: hypercorn and Quart on Trio, as they must be to face the
 internet.
 
-Stock hypercorn 0.18 with quart-trio 0.12 has eight faults that a stranger can use. Each is mended where it arises, with
+Stock hypercorn 0.18 with quart-trio 0.12 has nine faults that a stranger can use. Each is mended where it arises, with
 the reason beside it, and has a test that attacks a running server (tests/node/test_server_*.py):
 
     1  an error in the protocol of one connection ends the process; h2c, which nobody needs, makes one easy
@@ -12,8 +12,9 @@ the reason beside it, and has a test that attacks a running server (tests/node/t
     6  `quart.Response()` without a body needs asyncio
     7  request bodies have no back-pressure, no cumulative limit and no deadline
     8  suffix ranges give 500, ranges past the end a broken body
+    9  a Host that IDNA has no form for (".", a label of 64 letters) gives 500 and fills the log
 
-1, 2, 4 and 5 are mended in http_connection.py, 3 there and in safe_quart.py, 6 and 7 in safe_quart.py, 8 in
+1, 2, 4 and 5 are mended in http_connection.py, 3 there and in safe_quart.py, 6, 7 and 9 in safe_quart.py, 8 in
 artifact_response.py.
 These mends reach into internals, so hypercorn, quart, quart-trio and h11 are pinned exactly in pyproject.toml.
 

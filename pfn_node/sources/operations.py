@@ -54,7 +54,7 @@ from pfn_protocol.identity import parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
 
 SUBSCRIBE_SECONDS_MAX: Final = 55.0  # proxies and clients give up after 60
-THREADS_MAX: Final = 4  # inspecting zips is work for the processor, of which there are not many
+THREADS_MAX: Final = 2  # inspecting zips is work for the processor, which the event loop needs too
 
 T = TypeVar("T")
 

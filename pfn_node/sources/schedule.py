@@ -42,6 +42,9 @@ from pfn_node.store.subscriptions import failures, subscriptions
 log = structlog.get_logger()
 
 AT_ONCE_MAX: Final = 8
+# A sync that takes longer goes on, and lets the next one begin: eight publishers that dribble must not keep all others
+# from being synced. Then the limits on requests are what bounds them (outbound_limits.py).
+SYNC_TURN_SECONDS: Final = 60.0
 JITTER: Final = 0.1
 SOURCES_MAX: Final = (
     10_000  # beyond it the rest waits until somebody raises the number, rather than the node falling over
@@ -93,7 +96,7 @@ class Duty:
     name: str
     seconds: float
     look: Callable[[sqlite_utils.Database], list[Turn]]
-    work: Callable[[str], Awaitable[None]]
+    work: Callable[[str], Awaitable[trio.Event | None]]  # what is still to be waited for, without holding a place
     at_once: trio.CapacityLimiter
     under_way: set[str] = field(default_factory=set)
     put_off: dict[str, float] = field(default_factory=dict)  # by source id, until when
@@ -171,7 +174,9 @@ class Schedule:
     async def _do(self, duty: Duty, source_id: str) -> None:
         try:
             async with duty.at_once:
-                await duty.work(source_id)
+                rest = await duty.work(source_id)
+            if rest is not None:
+                await rest.wait()
         except SourcesError as error:
             # The source went away meanwhile, or this node has too much under way.
             duty.put_off[source_id] = self._clock() + PUT_OFF_SECONDS
@@ -190,8 +195,11 @@ class Schedule:
         if source is not None:
             await self._health.check(source)
 
-    async def _sync_one(self, source_id: str) -> None:
-        await self._syncing.request(source_id).done.wait()
+    async def _sync_one(self, source_id: str) -> trio.Event:
+        done = self._syncing.request(source_id).done
+        with trio.move_on_after(SYNC_TURN_SECONDS):
+            await done.wait()
+        return done
 
     async def _tell_mirror(self, source_id: str) -> None:
         await self._announcer.mirror(source_id)

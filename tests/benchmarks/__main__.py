@@ -5,12 +5,13 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import gossip, ingest, mesh, mirror, origin, reconcile
+from tests.benchmarks import gossip, hostile, ingest, mesh, mirror, origin, reconcile
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
 BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "gossip": gossip.run,
+    "hostile": hostile.run,
     "ingest": ingest.run,
     "mesh": mesh.run,
     "mirror": mirror.run,

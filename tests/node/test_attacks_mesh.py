@@ -1,7 +1,6 @@
 """A hostile neighbour and a hostile mirror against the parts of the mesh: hanging, dribbling, flooding, junk."""
 
 import hashlib
-import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -25,15 +24,12 @@ from pfn_node.outbound import Reply
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Peer
 from pfn_node.store.subscriptions import set_subscription
-from pfn_protocol.acceptance import accept, announce
-from pfn_protocol.announcements import Evidence, EvidenceForm, NodeStatement, VersionStatement
+from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.effects import SendRequest
-from pfn_protocol.encoding import pack, seal, unpack
-from pfn_protocol.errors import Parked, Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable
 from pfn_protocol.identity import PrivateKey
-from pfn_protocol.message_fields import open_answer, open_request, seal_answer, seal_request
-from pfn_protocol.messages import GossipAnswer, GossipRequest, HaveAnswer, HaveRequest, LinkRequest, PeerAddress
+from pfn_protocol.message_fields import open_request, seal_answer, seal_request
+from pfn_protocol.messages import GossipRequest, HaveAnswer, HaveRequest
 from tests.node.mirrors import ASKER, MESH, Mirror, MirrorNetwork, now_ms
 from tests.node.store_world import NOW, Publisher, World, version_statement
 from tests.node.test_mesh_artifact_fetch import DATA, fetching, mirror
@@ -382,59 +378,3 @@ def test_a_crowd_of_strangers_leaves_the_machine_to_friends() -> None:
 
     assert heard == STRANGERS_PUSHED_BURST / 500 < 100 * PUSHED_BURST / 500
     assert all(door.push(friend, 500) for _ in range(100))
-
-
-# ---- Junk.
-
-
-def test_bytes_that_were_tampered_with_are_refused_and_raise_nothing_else() -> None:
-    rng = random.Random(7)
-    key = sybil(1)
-    view = (PeerAddress(sybil(2).public, "http://a.test"),)
-    node = NodeStatement("http://a.test", "x", ("f",), (sybil(3).public,), (), 1, bytes(32), False)
-    version: VersionStatement = version_statement(evidence=BILBO.release("hello", "1.0.0", bytes(32), release_key=key))
-    nonce = bytes(16)
-    genuine = (
-        announce(key, MESH, node, 0, now_ms()).raw,
-        announce(key, MESH, version, 0, now_ms()).raw,
-        seal_request(
-            key, mesh=MESH, to=ASKER.public, message=LinkRequest("", view, ()), now_ms=now_ms(), nonce16=nonce
-        ),
-        seal_answer(key, mesh=MESH, nonce=nonce, message=GossipAnswer((b"x",), (bytes(32),), None)),
-    )
-    for number in range(6000):
-        raw = bytearray(genuine[number % len(genuine)])
-        for _ in range(rng.randrange(1, 4)):
-            raw[rng.randrange(len(raw))] = rng.randrange(256)
-        _refuses_or_accepts(bytes(raw), key)
-
-
-def test_bodies_of_any_shape_are_refused_and_raise_nothing_else() -> None:
-    rng = random.Random(8)
-
-    def junk(depth: int = 0) -> object:
-        kind = rng.randrange(7 if depth < 4 else 5)
-        if kind >= 5:
-            return tuple(junk(depth + 1) for _ in range(rng.randrange(8)))
-        return (None, True, rng.choice([0, 1, 2**53 - 1]), rng.choice(["", "http://a.test", "\u0000"]), bytes(32))[kind]
-
-    key = sybil(1)
-    for _ in range(2000):
-        for domain in ("pfn/node/1", "pfn/source/1", "pfn/version/1", "pfn/mirror/1"):
-            try:
-                accept(seal(key, domain, MESH, junk()).raw, mesh=MESH, now_ms=now_ms())  # type: ignore[arg-type]
-            except (Refusal, Parked):
-                pass
-
-
-def _refuses_or_accepts(raw: bytes, key: PrivateKey) -> None:
-    for attempt in (
-        lambda: accept(raw, mesh=MESH, now_ms=now_ms()),
-        lambda: open_request(raw, mesh=MESH, path="link", me=ASKER.public, now_ms=now_ms()),
-        lambda: open_answer(raw, mesh=MESH, nonce=bytes(16), sender_expected=key.public, path="gossip"),
-        lambda: pack(unpack(raw, 4096)),
-    ):
-        try:
-            attempt()
-        except (Refusal, Parked):
-            pass

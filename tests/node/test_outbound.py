@@ -21,6 +21,7 @@ from pfn_node.outbound import (
     OutboundError,
     Unreachable,
 )
+from pfn_node.outbound_limits import PIECES_MAX, SLOW_AFTER_SECONDS
 from tests.node.fake_internet import PUBLIC, Answers, FakeInternet, answer, read_head
 
 URL = "https://plugins.example/a.zip"
@@ -211,6 +212,24 @@ async def test_a_flood_of_tiny_chunks_is_cut_at_the_cap(internet: FakeInternet, 
 
     with pytest.raises(AnswerTooLarge):
         await download(outbound)
+
+
+async def test_a_body_in_far_too_many_pieces_is_given_up(internet: FakeInternet, outbound: Outbound) -> None:
+    sent = 0
+
+    async def machine(stream: trio.abc.Stream) -> None:
+        nonlocal sent
+        await read_head(stream)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            await stream.send_all(b"1\r\nx\r\n" * 1000)
+            sent += 1000
+
+    internet.put("plugins.example", machine)
+
+    with pytest.raises(AnswerBroken, match="pieces"):
+        await download(outbound, bytes_max=10**9)
+    assert PIECES_MAX <= sent <= PIECES_MAX + 20_000
 
 
 @pytest.mark.parametrize(
@@ -463,14 +482,15 @@ async def test_only_a_get_may_follow_redirects(outbound: Outbound) -> None:
 class Counting:
     """A machine that keeps each request waiting a while, and remembers how many waited at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.seconds = seconds
         self.now = self.most = 0
 
     async def __call__(self, stream: trio.abc.Stream) -> None:
         while await read_head(stream):
             self.now += 1
             self.most = max(self.most, self.now)
-            await trio.sleep(1)
+            await trio.sleep(self.seconds)
             self.now -= 1
             await stream.send_all(answer())
 
@@ -489,10 +509,10 @@ async def test_one_origin_gets_four_requests_at_once(
     assert outbound._slots.origins == 0
 
 
-async def test_all_origins_together_get_thirty_two_and_downloads_leave_room(
+async def test_all_origins_together_get_thirty_two_quick_ones_and_downloads_leave_room(
     internet: FakeInternet, outbound: Outbound, autojump_clock: trio.testing.MockClock
 ) -> None:
-    machine = Counting()
+    machine = Counting(SLOW_AFTER_SECONDS / 2)
     for number in range(20):
         internet.put(f"p{number}.example", machine)
 

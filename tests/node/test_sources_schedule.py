@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 from trio.testing import MockClock
 
-from pfn_node.sources.schedule import Rota
+from pfn_node.sources.schedule import AT_ONCE_MAX, SYNC_TURN_SECONDS, Rota
 from pfn_node.store.rows import Filters
 from pfn_node.store.sources import health_checks, verifications
 from pfn_node.store.subscriptions import failures, set_subscription
@@ -293,3 +293,33 @@ def test_a_turn_is_drawn_once_and_forgotten_with_its_source() -> None:
     again = rota.due_after("a", 1100.0)
     rota.keep_only({"b"})
     assert rota.due_after("a", 1100.0) != again
+
+
+async def test_publishers_that_drip_for_long_do_not_keep_others_from_being_synced(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(
+        tmp_path,
+        health_check_seconds=1e9,
+        verification_seconds=1e9,
+        transfer_bytes_per_second_min=0,
+        artifact_seconds_max=5_000,
+    )
+    publisher.publish("alpha", "1.0")
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        for number in range(AT_ONCE_MAX):
+            slow = Publisher(seed=40 + number, url=f"http://slow{number}.test")
+            slow.publish("alpha", "1.0")
+            room.network.hosts[f"slow{number}.test"] = _dripping(slow)
+            await registered(sources, slow)
+            await room.database.write(
+                lambda db, slow=slow: set_subscription(db, slow.source_id, "k1", ALL, int(room.clock()))  # type: ignore[misc]
+            )
+        await trio.sleep(400)  # the schedule has found them: they held every place, and drip for an hour and more
+        assert len(sources._syncing._current) == AT_ONCE_MAX
+        await room.database.write(lambda db: set_subscription(db, ID, "k1", ALL, int(room.clock())))
+        await trio.sleep(330 + SYNC_TURN_SECONDS)
+
+        assert [version.source_id for version in room.versions()] == [ID]
+        assert len(sources._syncing._current) == AT_ONCE_MAX

@@ -1,8 +1,9 @@
 """Makes zips byte by byte, honest or not: whatever a header says can be made to differ from what is there."""
 
+import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HEADER = b"<?php\n/*\n * Plugin Name: Forged\n * Version: 1.0\n */\n"
@@ -147,6 +148,19 @@ def forge(
         len(comment) if comment_length is None else comment_length,
     )
     return body + directory + after_directory + (end64 or b"") + end + comment + trailing
+
+
+def forge_many(entries: Iterable[Forged]) -> bytes:
+    """A plain zip of very many entries, made in one go; over 65,535 of them the count starts again at zero."""
+    body, directory, at, listed = io.BytesIO(), io.BytesIO(), 0, 0
+    for entry in entries:
+        directory.write(entry.central(at))
+        listed += 1
+        if entry.there:
+            at += body.write(entry.local())
+    counted = listed & 0xFFFF
+    tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, counted, counted, directory.tell(), at, 0)
+    return body.getvalue() + directory.getvalue() + tail
 
 
 def end64_record(at: int, count: int, size: int, start: int, *, length: int = 44, disks: int = 1) -> bytes:

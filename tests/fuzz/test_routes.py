@@ -1,0 +1,157 @@
+"""Whatever is asked of a node, it answers, soon, and never with a mistake of its own: a real node, asked over sockets.
+
+Every route gets 2,000 requests, with --long 25,000: valid ones changed, and raw bytes. A fault prints the request; put
+it into `FOUND` to keep it as a test. PFN_FUZZ_SEED plays another series.
+"""
+
+import base64
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from tests.fuzz.calls import Call, Maker, calls_of
+from tests.fuzz.wire import Got, Wire, send_raw
+from tests.node.web_node import MASTER_KEY, NODE, web_node
+from tests.observed_node import ObservedNode, observed_node
+
+REQUESTS = 2_000  # to every route
+REQUESTS_LONG = 25_000
+WARMING_REQUESTS = 20
+BROKEN_SHARE = 0.1  # of them are not well framed, on connections of their own
+AT_ONCE = 4
+SECONDS_P99_MAX = 0.25
+SEED = int(os.environ.get("PFN_FUZZ_SEED", "1"))
+SETTLING_SECONDS_MAX = 30.0
+
+STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) \r\n")
+
+# What was found once: the request in base64.
+FOUND: list[str] = [
+    "R0VUIC8gSFRUUC8xLjENCkhvc3Q6IC4NCg0K",  # a Host that IDNA has no form for
+]
+
+
+@dataclass
+class Heard:
+    """What came back, of all requests."""
+
+    statuses: dict[int, int] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def note(self, call: Call, raw: bytes, got: Got) -> None:
+        self.statuses[got.status] = self.statuses.get(got.status, 0) + 1
+        self.seconds.append(got.seconds)
+        if got.status >= 500 and got.status not in call.errors:
+            self.fault(call, raw, f"was answered with {got.status} {got.body[:300]!r}")
+        elif any(sign in got.body for sign in (b"Traceback (most", b"site-packages")):
+            self.fault(call, raw, f"was told of our insides: {got.body[:300]!r}")
+
+    def fault(self, call: Call, raw: bytes, what: str) -> None:
+        self.faults.append(f"{call.name} {what}\n    {base64.b64encode(raw[:4000]).decode()!r},")
+
+    @property
+    def seconds_p99(self) -> float:
+        return sorted(self.seconds)[len(self.seconds) * 99 // 100]
+
+
+@asynccontextmanager
+async def seeded_node(folder: Path) -> AsyncIterator[tuple[ObservedNode, str, list[Call]]]:
+    """A node with a source, plugins and a key: the process, the key, and its calls."""
+    async with web_node(folder) as seeded:
+        await seeded.add_bilbo()
+        await seeded.add_release(b"a zip")
+        await seeded.add_release(b"a newer zip", version="1.1.0")
+        await seeded.add_report(b"reported", version="2.0.0")
+        seeded.services.now = lambda: 4_000_000_000.0  # a key that has not expired by the time that this runs
+        key = await seeded.make_key(expires_in_days=3650)
+        calls = calls_of((await seeded.get("/openapi.json")).json)
+    environment = {"PFN_MASTER_KEY": MASTER_KEY, "PFN_PRIVATE_KEY": NODE.to_pem()}
+    async with observed_node(folder, environment=environment, sync_seconds=1e6) as node:
+        yield node, key, calls
+
+
+async def ask_all(node: ObservedNode, key: str, calls: list[Call], requests: int) -> Heard:
+    heard = Heard()
+    for last in (False, True):
+        waiting = [call for call in calls if call.last == last]
+        async with trio.open_nursery() as nursery:
+            for _ in range(AT_ONCE):
+                nursery.start_soon(_ask_next, node, key, waiting, requests, heard)
+    return heard
+
+
+async def _ask_next(node: ObservedNode, key: str, waiting: list[Call], requests: int, heard: Heard) -> None:
+    async with Wire(node.port) as wire:
+        while waiting and not heard.faults:
+            await _ask_one(node, Maker(Random(f"{SEED} {waiting[-1].name}"), key), waiting.pop(), wire, requests, heard)
+
+
+async def _ask_one(node: ObservedNode, maker: Maker, call: Call, wire: Wire, requests: int, heard: Heard) -> None:
+    broken = round(requests * BROKEN_SHARE)
+    for _ in range(requests - broken):
+        raw = maker.request(call)
+        try:
+            heard.note(call, raw, await wire.ask(raw))
+        except (EOFError, OSError, ValueError, KeyError, trio.BrokenResourceError, trio.TooSlowError) as error:
+            heard.fault(call, raw, f"had no answer: {error!r}")
+            return
+    for _ in range(broken):
+        raw = maker.broken(call)
+        try:
+            judge_raw(call, raw, await send_raw(node.port, raw), heard)
+        except (OSError, trio.TooSlowError) as error:
+            heard.fault(call, raw, f"had no end: {error!r}")
+            return
+
+
+def judge_raw(call: Call, raw: bytes, got: bytes, heard: Heard) -> None:
+    """Nothing, or answers of HTTP; 501 is the right one to a transfer encoding that nobody knows."""
+    if got and not got.startswith(b"HTTP/1.1 "):
+        heard.fault(call, raw, f"was answered with {got[:300]!r}")
+    for status in map(int, STATUS_LINE.findall(got)):
+        heard.statuses[status] = heard.statuses.get(status, 0) + 1
+        if status >= 500 and status not in call.errors and not (status == 501 and b"ransfer" in raw):
+            heard.fault(call, raw, f"was answered with {got[-300:]!r}")
+
+
+async def play(folder: Path, requests: int) -> Heard:
+    async with seeded_node(folder) as (node, key, calls):
+        # What is made when it is first needed (threads, readers of the store) is no leak.
+        await ask_all(node, key, [call for call in calls if not call.last], WARMING_REQUESTS)
+        before = await node.figures()
+        heard = await ask_all(node, key, calls, requests)
+        assert heard.faults == [], "\n".join(heard.faults)
+        with trio.fail_after(SETTLING_SECONDS_MAX):
+            while (after := await node.figures()).tasks > before.tasks or after.descriptors > before.descriptors:
+                await trio.sleep(0.1)
+        assert node.mistakes() == []
+        return heard
+
+
+async def test_no_request_makes_the_node_fail_or_wait(tmp_path: Path) -> None:
+    heard = await play(tmp_path / "node", REQUESTS)
+
+    assert heard.seconds_p99 < SECONDS_P99_MAX
+    assert heard.statuses[200] > len(heard.seconds) / 10, "too little gets through to what lies behind the checks"
+
+
+@pytest.mark.long
+async def test_a_million_requests_do_not_either(tmp_path: Path) -> None:
+    assert (await play(tmp_path / "node", REQUESTS_LONG)).seconds_p99 < SECONDS_P99_MAX
+
+
+async def test_what_was_found_once_stays_mended(tmp_path: Path) -> None:
+    async with seeded_node(tmp_path / "node") as (node, _, _):
+        for raw in FOUND:
+            heard = Heard()
+            judge_raw(Call("", ""), base64.b64decode(raw), await send_raw(node.port, base64.b64decode(raw)), heard)
+            assert heard.faults == []
+        assert node.mistakes() == []
