@@ -247,7 +247,18 @@ def list_peers(context: typer.Context, node: NodeUrl = DEFAULT_NODE, as_json: As
 
 _PEER_COLUMNS = [
     (title, title.replace(" ", "_"))
-    for title in ("node", "url", "state", "link", "pinned", "round trip", "sent", "received", "found missing")
+    for title in (
+        "node",
+        "url",
+        "state",
+        "link",
+        "pinned",
+        "round trip",
+        "sent",
+        "received",
+        "found missing",
+        "incomplete",
+    )
 ]
 
 
@@ -258,13 +269,14 @@ def _peer_cells(peer: dict[str, Any]) -> dict[str, str]:
     return {
         "node": short_did(peer["node_id"]),
         "url": peer["url"] or "-",
-        "state": peer["state"],
+        "state": "convicted" if peer["convicted"] else peer["state"],
         "link": f"{role}, {asked}" if role else "-",
         "pinned": "yes" if peer["pinned"] else "no",
         "round_trip": "-" if peer["round_trip_ms"] is None else f"{peer['round_trip_ms']} ms",
         "sent": f"{peer['announcements_sent']} ({size(peer['bytes_sent'])})",
         "received": f"{peer['announcements_received']} ({size(peer['bytes_received'])})",
         "found_missing": str(peer["differences_found"]),
+        "incomplete": f"{peer['held']} of {peer['announced']}" if peer["incomplete"] else "-",
     }
 
 

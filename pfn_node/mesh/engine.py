@@ -325,7 +325,8 @@ class Engine:
         """The other nodes as this one knows them; those with an opinion about them, and links, first."""
         if self._mesh is None:
             return []
-        return peer_views(self._mesh, self._key.public, self._database.read_now(peer_store.peers), self._traffic)
+        known, proofs = self._database.read_now(lambda db: (peer_store.peers(db), announcements.convictions(db)))
+        return peer_views(self._mesh, self._key.public, known, proofs, self._traffic)
 
     # ---- What the parts of the mesh report.
 

@@ -38,6 +38,7 @@ from pfn_protocol.effects import (
     Effect,
     ForgetPeer,
     KeepAnnouncement,
+    KeepConviction,
     RaiseAlert,
     RememberPeer,
     SendAnswer,
@@ -57,7 +58,7 @@ BATCH_MAX = 64
 # The clock may be set back or ahead while we sleep until a moment of it; so it is looked at least this often.
 CLOCK_CHECK_SECONDS = 10.0
 
-Kept = KeepAnnouncement | DropAnnouncements | ChangeAdmission | RememberPeer | ForgetPeer | RaiseAlert
+Kept = KeepAnnouncement | KeepConviction | DropAnnouncements | ChangeAdmission | RememberPeer | ForgetPeer | RaiseAlert
 
 
 class Stopped(Exception):
@@ -221,6 +222,8 @@ def _keep_one(db: sqlite_utils.Database, effect: Kept, at: int) -> None:
     match effect:
         case KeepAnnouncement(announcement, admitted):
             announcements.keep(db, announcement, admitted, at)
+        case KeepConviction(one, other):
+            announcements.keep_conviction(db, one, other, at)
         case DropAnnouncements(ids):
             announcements.drop(db, ids)
         case ChangeAdmission(admitted, parked):

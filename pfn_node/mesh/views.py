@@ -1,6 +1,6 @@
 """The mesh as operators and other nodes are shown it: plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pfn_node.mesh.traffic import PeerTraffic, Traffic
@@ -42,6 +42,11 @@ class PeerView:
     announcements_sent: int  # over links, since start, as the next two
     announcements_received: int
     differences_found: int  # that comparing sets with it found missing here
+    announced: int | None = None  # how many it says it has made, beside that of itself; None: it has said nothing
+    held: int = 0  # how many of those are here
+    incomplete: bool = False  # some should be here by its own count, and are not
+    convicted: bool = False  # it was proved to have told two stories: its word counts for nothing
+    proof: tuple[str, ...] = ()  # the ids of the two announcements that prove it
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +81,28 @@ class NodeInfo:
         return cls(node_id=node_id, url=url, mesh=str(texts["mesh"]), software=str(texts["software"]))
 
 
-def peer_views(mesh: Mesh, me: bytes, rows: Sequence[Peer], traffic: Traffic) -> list[PeerView]:
+def peer_views(
+    mesh: Mesh, me: bytes, rows: Sequence[Peer], proofs: Mapping[bytes, tuple[bytes, bytes]], traffic: Traffic
+) -> list[PeerView]:
     """The other nodes as this one knows them: first those with an opinion about them, then links, then by last seen."""
     links = {link.peer: link for link in mesh.links()}
     known = {peer.node_id: peer for peer in rows}
-    for node_id, link in links.items():
-        known.setdefault(node_id, Peer(node_id, link.url or None, False, False, False, False, None))
+    for node_id in (*links, *proofs):
+        url = links[node_id].url if node_id in links else ""
+        known.setdefault(node_id, Peer(node_id, url or None, False, False, False, False, None))
     known.pop(me, None)
-    views = [_view(mesh, peer, links.get(node_id), traffic.of(node_id)) for node_id, peer in known.items()]
+    views = [
+        _view(mesh, peer, links.get(node_id), proofs.get(node_id, ()), traffic.of(node_id))
+        for node_id, peer in known.items()
+    ]
     views.sort(key=_order)
     return views[:PEERS_SHOWN_MAX]
 
 
-def _view(mesh: Mesh, peer: Peer, link: LinkView | None, traffic: PeerTraffic) -> PeerView:
+def _view(mesh: Mesh, peer: Peer, link: LinkView | None, proof: tuple[bytes, ...], traffic: PeerTraffic) -> PeerView:
     round_trip = traffic.round_trip_seconds
     heard = link.last_heard_ms // 1000 if link is not None and link.last_heard_ms is not None else None
+    announced, held = mesh.completeness.stated(peer.node_id)
     seen = [at for at in (peer.last_seen, traffic.last_seen, heard) if at is not None]
     return PeerView(
         node_id=did_key(peer.node_id),
@@ -111,9 +123,14 @@ def _view(mesh: Mesh, peer: Peer, link: LinkView | None, traffic: PeerTraffic) -
         announcements_sent=link.sent if link is not None else 0,
         announcements_received=link.received if link is not None else 0,
         differences_found=link.differences_found if link is not None else 0,
+        announced=announced,
+        held=held,
+        incomplete=mesh.completeness.shortfall(peer.node_id) is not None,
+        convicted=bool(proof),
+        proof=tuple(one.hex() for one in proof),
     )
 
 
 def _order(view: PeerView) -> tuple[bool, bool, int, str]:
-    opinion = view.joined or view.pinned or view.blocked
+    opinion = view.joined or view.pinned or view.blocked or view.convicted
     return (not opinion, view.state != "linked", -(view.last_seen or 0), view.node_id)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, assert_never
 
 from pfn_node.simulation.world import MESH, InvariantBroken, version_statement
 from pfn_protocol.acceptance import announce
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement, Statement, VersionStatement
+from pfn_protocol.announcements import (
+    AcceptedAnnouncement,
+    Conviction,
+    Kind,
+    NodeStatement,
+    Statement,
+    VersionStatement,
+)
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
@@ -20,11 +27,13 @@ from pfn_protocol.effects import (
     Effect,
     ForgetPeer,
     KeepAnnouncement,
+    KeepConviction,
     RaiseAlert,
     RememberPeer,
     SendAnswer,
     SendRequest,
 )
+from pfn_protocol.equivocation import convict
 from pfn_protocol.errors import Refusal, Severity
 from pfn_protocol.events import (
     CellsDecoded,
@@ -193,7 +202,7 @@ class Node:
         """Whether anybody's word about this release is in its set."""
         return any((one.plugin_id, one.version) == (slug, version) for one in self.versions())
 
-    def statement_of(self, author: "Node", kind: Kind, subject: str = "") -> Statement | None:
+    def statement_of(self, author: "Node", kind: Kind, subject: str = "") -> Statement | Conviction | None:
         for one in self.announcements():
             if (one.author, one.kind, one.subject) == (author.id, kind, subject):
                 return one.statement
@@ -248,6 +257,8 @@ class Node:
         match effect:
             case KeepAnnouncement():
                 self._keep(effect.announcement, effect.admitted)
+            case KeepConviction():
+                self._keep(convict(self.kept[effect.one][0], self.kept[effect.other][0]), True)
             case DropAnnouncements():
                 for announcement_id in effect.ids:
                     del self.kept[announcement_id]

@@ -97,8 +97,8 @@ class Hostile(Node):
         return [one for one in self.network.nodes.values() if not isinstance(one, Hostile)]
 
     def sign(self, statement: Statement, seq: int, key: PrivateKey | None = None, mesh: str = MESH) -> bytes:
-        """The envelope of any statement at any place."""
-        return announce(key or self.key, mesh, statement, 0, seq).raw
+        """The envelope of any statement, in the epoch of its machine."""
+        return announce(key or self.key, mesh, statement, self.mesh.status().last[0], seq).raw
 
     def push(self, victim: Node, raws: Iterable[bytes]) -> None:
         """Push these to a neighbour, whatever they are."""

@@ -7,24 +7,28 @@ Always:
 - Nothing that has expired, or lies in the far future by the node's own clock, comes into a set.
 - Every request has exactly one outcome: for who asked, and from who was asked.
 - Nobody wants to be woken in the past (actor.py looks at that itself).
-- No honest node is left alone, or said to contradict itself, by another one for what honest nodes do.
+- No honest node is left alone by another one for what honest nodes do. Nobody convicts an honest node.
 - Links, tables, queues and the parking stay within their limits.
 - The machine's set is what its disk holds.
+
+After a healing: one set everywhere, and in it the conviction of everybody whose two stories honest nodes held.
 
 What breaks this raises `InvariantBroken`, with the seed and the command that does it again. The limits are those of the
 machine's insides, which nobody is shown: this module looks into them, and is the only one that does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from pfn_node.simulation.actor import CLOCK_CHECK_MS, Node
 from pfn_node.simulation.network import HANGING_ANSWER_MS_MAX, Network
 from pfn_node.simulation.world import MESH, START_MS, InvariantBroken
 from pfn_protocol import limits
 from pfn_protocol.acceptance import accept, expires_ms
-from pfn_protocol.announcements import AcceptedAnnouncement
-from pfn_protocol.effects import Effect, KeepAnnouncement, RaiseAlert, SendAnswer, SendRequest
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind
+from pfn_protocol.effects import Effect, KeepAnnouncement, KeepConviction, RaiseAlert, SendAnswer, SendRequest
+from pfn_protocol.equivocation import is_equivocation
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable, RequestReceived, TimePassed
 from pfn_protocol.identity import did_key, short_did
@@ -119,6 +123,10 @@ class Watch:
                 self._check_shunned(node, asker[0])
         elif type(effect) is KeepAnnouncement:
             self._check_kept(node, effect)
+        elif type(effect) is KeepConviction:
+            for announcement, _ in node.kept.values():
+                if announcement.kind is Kind.CONVICTION and announcement.author in self._honest:
+                    raise self.broken(f"{node.name} convicts {self._honest[announcement.author].name}, which is honest")
         elif type(effect) is RaiseAlert:
             self._check_alert(node, effect)
 
@@ -128,7 +136,7 @@ class Watch:
 
     def _check_alert(self, node: Node, alert: RaiseAlert) -> None:
         accused = [self._honest[one].name for name, one in self._names.items() if name in alert.sentence]
-        if alert.kind == "contradiction" and accused:
+        if alert.kind == "convicted" and accused:
             raise self.broken(f"{node.name} accuses {accused[0]}, which is honest: {alert.sentence}")
         if alert.kind == "two-nodes-one-key":
             raise self.broken(f"{node.name} falls silent, though nobody else has its key")
@@ -247,6 +255,30 @@ def converged(nodes: Iterable[Node], now_ms: int) -> str:
         if found != expected:
             more, less = len(found - expected), len(expected - found)
             return f"{node.name} has {more} announcements that {first.name} lacks, and lacks {less}"
+    return ""
+
+
+def two_faced(nodes: Iterable[Node], honest: Container[bytes]) -> set[bytes]:
+    """Of whom these nodes together hold two stories about one release; what a node says of itself it soon replaces."""
+    slots: dict[tuple[bytes, str], dict[bytes, AcceptedAnnouncement]] = {}
+    for node in nodes:
+        for one in node.announcements():
+            if one.kind is Kind.VERSION and one.author not in honest:
+                slots.setdefault((one.author, one.subject), {})[one.id] = one
+    return {
+        author
+        for (author, _), told in slots.items()
+        if any(is_equivocation(*two) for two in combinations(told.values(), 2))
+    }
+
+
+def unconvicted(nodes: Iterable[Node], authors: Iterable[bytes]) -> str:
+    """Which of these nodes admits one of these authors and does not know of its conviction; empty if none does."""
+    for node in nodes:
+        registry = node.mesh._registry
+        for author in authors:
+            if registry.cap(author) and not registry.is_convicted(author):
+                return f"{node.name} does not know that {author.hex()[:8]} told two stories"
     return ""
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
 from pfn_node.simulation.hostile import ACT_MS, Hostile, Trick, infiltrate
-from pfn_node.simulation.invariants import Watch, converged
+from pfn_node.simulation.invariants import Watch, converged, two_faced, unconvicted
 from pfn_node.simulation.network import Network
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.limits import future_ms_max, status_interval_ms
@@ -58,6 +58,7 @@ class Story:
         self.watch = Watch(self.network, replay)
         self.honest: list[Node] = []
         self.hostile: list[Hostile] = []
+        self.two_faced: set[bytes] = set()  # whose two stories the honest nodes held when it became silent
         self.acknowledged: dict[bytes, int] = {}  # ids that an honest node announced and kept -> seq
 
     # Who is there.
@@ -176,6 +177,8 @@ class Story:
         """Hostile nodes are as honest as any, for a while."""
         for node in self.hostile:
             node.quiet = True
+        honest = {node.id for node in self.honest}
+        self.two_faced = two_faced([node for node in self.honest if node.up], honest)
 
     def provoke(self) -> None:
         """They go on as before."""
@@ -199,9 +202,17 @@ class Story:
         )
 
     def all_agree(self, *, within: float = CONVERGENCE_SECONDS_MAX) -> float:
-        """Every honest node must hold one set, with everything in it that an honest node acknowledged."""
+        """Every honest node must hold one set, with everything in it that an honest node acknowledged.
+
+        And with the convictions of those whose two stories were there before (`silence`).
+        """
         nodes = [node for node in self.honest if node.up]
-        return self._settle(nodes, within, lambda: converged(nodes, self.network.now_ms) or self.missing(nodes))
+
+        def obstacle() -> str:
+            apart = converged(nodes, self.network.now_ms) or self.missing(nodes)
+            return apart or unconvicted(nodes, self.two_faced)
+
+        return self._settle(nodes, within, obstacle)
 
     def acknowledged_everywhere(self, *, within: float = CONVERGENCE_SECONDS_MAX) -> float:
         """The same while hostile nodes go on, so that the sets are never at rest."""

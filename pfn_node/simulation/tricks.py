@@ -135,7 +135,10 @@ class Withhold(Trick):
 
 
 class Equivocate(Trick):
-    """Tells two halves of its neighbours two stories at one place: about a release, and about whom it pins."""
+    """Tells two halves of its neighbours two stories at one place: about a release, and about whom it pins.
+
+    It is convicted as soon as two of them compare what they heard.
+    """
 
     def act(self, node: Hostile) -> None:
         seq = node.now_ms
@@ -155,7 +158,9 @@ class GrindIds(Trick):
 
     def act(self, node: Hostile) -> None:
         seq = node.now_ms
-        signed = [announce(node.key, MESH, version_statement("ground", f"{n}"), 0, seq + n) for n in range(self.tries)]
+        epoch = node.mesh.status().last[0]
+        releases = [version_statement(f"ground-{seq}-{n}") for n in range(self.tries)]
+        signed = [announce(node.key, MESH, one, epoch, seq + n) for n, one in enumerate(releases)]
         signed.sort(key=lambda one: one.id)
         closest = min(range(self.tries - 1), key=lambda n: _distance(signed[n].id, signed[n + 1].id))
         for victim in node.victims()[:3]:

@@ -5,7 +5,8 @@ table of its kind, marked with whether the author is admitted; and what follows 
 concluded at once. The machine decides what is in the set; nothing here judges that.
 
 An announcement that leaves the set while its bytes are held here stays as *evidence*, outside the set: it is neither
-relayed nor restored, but what it saw still counts for those bytes.
+relayed nor restored, but what it saw still counts for those bytes. Not if its author was convicted: then everything of
+it goes at once, and bytes that rested on its word alone are no longer served.
 """
 
 import time
@@ -15,14 +16,17 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store import claims
+from pfn_node.store.activity import record_activity
 from pfn_node.store.facts import get_fact, own_id, set_fact
 from pfn_node.store.peers import peer_from
 from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_node.store.rows import Peer
 from pfn_node.store.standpoint import pinned_by_pinned
+from pfn_protocol.acceptance import KIND_OF_DOMAIN
 from pfn_protocol.announcement_fields import decode
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind
+from pfn_protocol.announcements import AcceptedAnnouncement, Conviction, Kind
 from pfn_protocol.encoding import unpack
+from pfn_protocol.equivocation import convict
 from pfn_protocol.limits import announcement_bytes_max
 
 IN_SET: Final = "set"
@@ -31,6 +35,10 @@ EVIDENCE: Final = "evidence"
 
 # Candidates for a download: three are tried, and the mesh room asks them first which of them have it.
 HOLDERS_MAX: Final = 32
+# A slot with fewer announcements has no other one.
+_SLOT_MIN: Final = 2
+# Releases that a sentence about many names.
+NAMED_MAX: Final = 5
 # Rows that `restore` reads at a time, so that a million announcements never lie in memory at once.
 _RESTORE_PAGE: Final = 500
 _OWN_LAST: Final = "own_last"
@@ -63,7 +71,15 @@ def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted
     if announcement.author == own_id(db):
         _remember_own(db, announcement)
     claims.add(db, announcement, admitted, at)
+    if admitted and announcement.kind is Kind.CONVICTION:
+        _disbelieve(db, announcement.author, at)
     return True
+
+
+def keep_conviction(db: sqlite_utils.Database, one: bytes, other: bytes, at: int) -> None:
+    """Keep the conviction that two announcements make which are kept; nothing else of their author is, from now on."""
+    rows = select(db, "SELECT id, raw, author, kind FROM announcements WHERE id IN (?, ?)", (one, other))
+    keep(db, convict(*(_announcement_from(db, row) for row in rows)), True, at)
 
 
 def drop(db: sqlite_utils.Database, ids: Iterable[bytes]) -> None:
@@ -72,10 +88,13 @@ def drop(db: sqlite_utils.Database, ids: Iterable[bytes]) -> None:
         row = _head(db, announcement_id)
         if row is None:
             continue
-        if row["kind"] == Kind.VERSION and _retain(db, announcement_id, row):
+        others = _same_bytes(db, announcement_id, row) if row["kind"] == Kind.VERSION else []
+        if row["kind"] == Kind.VERSION and not others and _retain(db, announcement_id, row):
             continue
         change(db, "DELETE FROM announcements WHERE id = ?", (announcement_id,))
         _withdraw(db, announcement_id, row)
+        for other, place, received_at in others:
+            claims.add(db, other, place == IN_SET, received_at)
 
 
 def change_admission(db: sqlite_utils.Database, admitted_ids: Iterable[bytes], parked_ids: Iterable[bytes]) -> None:
@@ -107,7 +126,7 @@ def restore(db: sqlite_utils.Database) -> Iterator[tuple[AcceptedAnnouncement, b
         rows = select(
             db,
             """
-            SELECT rowid, id, raw, author, place FROM announcements
+            SELECT rowid, id, raw, author, kind, place FROM announcements
             WHERE rowid > ? AND place <> 'evidence' ORDER BY rowid LIMIT ?
             """,
             (after, _RESTORE_PAGE),
@@ -115,7 +134,7 @@ def restore(db: sqlite_utils.Database) -> Iterator[tuple[AcceptedAnnouncement, b
         if not rows:
             return
         for row in rows:
-            yield _announcement_from(row), row["place"] == IN_SET
+            yield _announcement_from(db, row), row["place"] == IN_SET
         after = rows[-1]["rowid"]
 
 
@@ -129,6 +148,12 @@ def own_last(db: sqlite_utils.Database, author: bytes) -> tuple[int, int]:
     ).fetchone()
     last = (0, 0) if row is None else (int(row[0]), int(row[1]))
     return max(last, _remembered_own(db)) if author == own_id(db) else last
+
+
+def convictions(db: sqlite_utils.Database) -> dict[bytes, tuple[bytes, bytes]]:
+    """Return the nodes in the set that were proved to have told two stories, each with the ids of the two."""
+    rows = select(db, "SELECT node_id, first, second FROM convictions WHERE admitted ORDER BY node_id")
+    return {row["node_id"]: (row["first"], row["second"]) for row in rows}
 
 
 def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: int | None = None) -> list[Peer]:
@@ -177,6 +202,25 @@ def _head(db: sqlite_utils.Database, announcement_id: bytes) -> Row | None:
     return select_one(db, "SELECT author, kind, subject, place FROM announcements WHERE id = ?", (announcement_id,))
 
 
+def _same_bytes(
+    db: sqlite_utils.Database, announcement_id: bytes, row: Row
+) -> list[tuple[AcceptedAnnouncement, str, int]]:
+    """What else stands in a version slot and says the same as the one that goes: what was seen stands on it."""
+    slot = select(
+        db,
+        """
+        SELECT id, raw, author, kind, place, received_at FROM announcements
+        WHERE author = ? AND subject = ? AND kind = 'version' AND place <> 'evidence'
+        """,
+        (row["author"], row["subject"]),
+    )
+    if len(slot) < _SLOT_MIN:
+        return []
+    told = [(_announcement_from(db, one), one["place"], one["received_at"]) for one in slot]
+    content = next((one.content for one, _, _ in told if one.id == announcement_id), b"")
+    return [each for each in told if each[0].id != announcement_id and each[0].content == content]
+
+
 def _move(db: sqlite_utils.Database, announcement_id: bytes, row: Row, admitted: bool) -> None:
     if row["kind"] == Kind.VERSION:
         _retain_bytes_held(db, announcement_id)
@@ -188,6 +232,8 @@ def _move(db: sqlite_utils.Database, announcement_id: bytes, row: Row, admitted:
     affected = claims.affected(db, announcement_id, row)
     change(db, claims.ADMIT[row["kind"]], (admitted, announcement_id))
     claims.conclude(db, row, affected)
+    if admitted and row["kind"] == Kind.CONVICTION:
+        _disbelieve(db, row["author"], int(time.time()))
 
 
 def _retain(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> bool:
@@ -236,9 +282,42 @@ def _remembered_own(db: sqlite_utils.Database) -> tuple[int, int]:
     return int(epoch), int(seq)
 
 
-def _announcement_from(row: Row) -> AcceptedAnnouncement:
+_HELD_ON_ITS_WORD: Final = """
+    SELECT r.source_id, r.plugin_id, r.version FROM releases AS r JOIN observations AS o
+      ON o.source_id = r.source_id AND o.plugin_id = r.plugin_id AND o.version = r.version AND o.sha256 = r.sha256
+    WHERE o.observer = ? AND r.backed AND r.mirrored ORDER BY r.source_id, r.plugin_id, r.version
+"""
+_IS_BACKED: Final = "SELECT 1 FROM releases WHERE source_id = ? AND plugin_id = ? AND version = ? AND backed"
+
+
+def _disbelieve(db: sqlite_utils.Database, author: bytes, at: int) -> None:
+    """Withdraw everything that a convicted node said, and tell of the bytes that rested on its word alone."""
+    held = [tuple(row.values()) for row in select(db, _HELD_ON_ITS_WORD, (author,))]
+    rows = select(
+        db,
+        "SELECT id, author, kind, subject, place FROM announcements WHERE author = ? AND kind <> 'conviction'",
+        (author,),
+    )
+    for row in rows:
+        change(db, "DELETE FROM announcements WHERE id = ?", (row["id"],))
+        _withdraw(db, row["id"], row)
+    lost = [" ".join(release[1:]) for release in held if value(db, _IS_BACKED, release) is None]
+    if lost:
+        named = ", ".join(lost[:NAMED_MAX]) + (", ..." if len(lost) > NAMED_MAX else "")
+        sentence = (
+            f"{len(lost)} releases rested on the word of a convicted node alone and are no longer served: {named}"
+        )
+        record_activity(db, "security", sentence, at=at)
+
+
+def _announcement_from(db: sqlite_utils.Database, row: Row) -> AcceptedAnnouncement:
     """Read an announcement that was accepted before it was stored: nothing is checked again."""
+    if row["kind"] == Kind.CONVICTION:
+        proof = select_one(db, "SELECT told, first, second FROM convictions WHERE node_id = ?", (row["author"],))
+        assert proof is not None, "what an announcement says is kept with it"
+        statement = Conviction((proof["first"], proof["second"]), proof["told"])
+        return AcceptedAnnouncement(row["id"], row["raw"], row["author"], 0, 0, statement)
     envelope: Any = unpack(row["raw"], announcement_bytes_max)
     _, domain, author, body, _ = envelope
-    epoch, seq, statement = decode(Kind(domain.split("/")[1]), unpack(body, announcement_bytes_max))
-    return AcceptedAnnouncement(row["id"], row["raw"], author, epoch, seq, statement)
+    epoch, seq, said = decode(KIND_OF_DOMAIN[domain], unpack(body, announcement_bytes_max))
+    return AcceptedAnnouncement(row["id"], row["raw"], author, epoch, seq, said)

@@ -16,6 +16,7 @@ from pfn_node.store.rows import Observation
 from pfn_node.store.standpoint import has_standing, pins_of, reached_over
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
+    Conviction,
     Kind,
     MirrorStatement,
     NodeStatement,
@@ -30,12 +31,14 @@ ADMIT: Final = {
     Kind.SOURCE: "UPDATE attestations SET admitted = ? WHERE announcement_id = ?",
     Kind.VERSION: "UPDATE observations SET admitted = ? WHERE announcement_id = ?",
     Kind.MIRROR: "UPDATE mirror_claims SET admitted = ? WHERE announcement_id = ?",
+    Kind.CONVICTION: "UPDATE convictions SET admitted = ? WHERE announcement_id = ?",
 }
 DELETE: Final = {
     Kind.NODE: "DELETE FROM node_claims WHERE announcement_id = ?",
     Kind.SOURCE: "DELETE FROM attestations WHERE announcement_id = ?",
     Kind.VERSION: "DELETE FROM observations WHERE announcement_id = ?",
     Kind.MIRROR: "DELETE FROM mirror_claims WHERE announcement_id = ?",
+    Kind.CONVICTION: "DELETE FROM convictions WHERE announcement_id = ?",
 }
 
 
@@ -50,6 +53,8 @@ def add(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted:
             _keep_version(db, announcement, version, admitted, at)
         case MirrorStatement() as mirror:
             _keep_mirror(db, announcement, mirror, admitted)
+        case Conviction() as conviction:
+            _keep_conviction(db, announcement, conviction, admitted)
         case _:
             assert_never(announcement.statement)
 
@@ -63,7 +68,7 @@ def affected(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> lis
             return [(row["subject"], discovery.standing(db, row["subject"]))]
         case Kind.VERSION:
             return [tuple(row["subject"].rsplit("/", 2))]
-        case Kind.MIRROR:
+        case Kind.MIRROR | Kind.CONVICTION:
             return []
 
 
@@ -78,8 +83,8 @@ def conclude(db: sqlite_utils.Database, row: Row, affected: list[Any]) -> None:
         case Kind.VERSION:
             for source_id, plugin_id, version in affected:
                 releases.refresh_version(db, source_id, plugin_id, version)
-        case Kind.MIRROR:
-            pass  # who mirrors what is counted where it is shown
+        case Kind.MIRROR | Kind.CONVICTION:
+            pass  # who mirrors what is counted where it is shown; what rested on a convicted node has gone by itself
 
 
 _WORD_OF_NODE: Final = "SELECT pins, admitted, departed FROM node_claims WHERE node_id = ?"
@@ -240,4 +245,17 @@ def _keep_mirror(
             admitted,
             (announcement.seq + mirror_lifetime_ms) // 1000,
         ),
+    )
+
+
+def _keep_conviction(
+    db: sqlite_utils.Database, announcement: AcceptedAnnouncement, statement: Conviction, admitted: bool
+) -> None:
+    change(
+        db,
+        """
+        INSERT OR REPLACE INTO convictions (node_id, announcement_id, told, first, second, admitted)
+        VALUES (?, ?, ?, ?, ?, ?)
+        """,
+        (announcement.author, announcement.id, statement.told, *statement.announcements, admitted),
     )

@@ -49,7 +49,9 @@ def store_observation(
             observed_at = CASE WHEN 0 IN (observed_at, excluded.observed_at) THEN max(observed_at, excluded.observed_at)
                                ELSE min(observed_at, excluded.observed_at) END,
             announcement_id = coalesce(excluded.announcement_id, announcement_id),
-            epoch = max(epoch, excluded.epoch), seq = max(seq, excluded.seq), admitted = excluded.admitted
+            epoch = CASE WHEN excluded.announcement_id IS NULL THEN epoch ELSE excluded.epoch END,
+            seq = CASE WHEN excluded.announcement_id IS NULL THEN seq ELSE excluded.seq END,
+            admitted = excluded.admitted
         WHERE (excluded.epoch, excluded.seq) >= (epoch, seq) OR excluded.announcement_id IS NULL
         """,
         {

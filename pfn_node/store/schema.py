@@ -14,6 +14,7 @@ from typing import Final
 import sqlite_utils
 from sqlite_utils import Migrations
 
+from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE
 
 migrations: Final = Migrations("node")
@@ -363,38 +364,6 @@ _CATALOGUE_TABLES: Final = (
     """,
 )
 
-# No foreign key ties an entry to its key: the log outlives what it tells of.
-_AUDIT_AND_SESSIONS: Final = (
-    """
-    CREATE TABLE audit (
-        seq INTEGER PRIMARY KEY,
-        at INTEGER NOT NULL,
-        actor TEXT NOT NULL,
-        address TEXT,
-        action TEXT NOT NULL,
-        target TEXT,
-        outcome TEXT NOT NULL CHECK (outcome IN ('done', 'refused', 'failed', 'cancelled')),
-        details TEXT NOT NULL,
-        previous BLOB NOT NULL,
-        hash BLOB NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit
-    BEGIN SELECT RAISE(ABORT, 'entries of the audit log are never changed'); END
-    """,
-    """
-    CREATE TABLE sessions (
-        token_hash BLOB PRIMARY KEY,
-        key_id TEXT NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
-        created INTEGER NOT NULL,
-        expires INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID
-    """,
-    "CREATE INDEX sessions_by_key ON sessions (key_id, created)",
-    "CREATE INDEX sessions_by_expiry ON sessions (expires)",
-)
-
 
 @migrations()
 def m001_first_tables(db: sqlite_utils.Database) -> None:
@@ -413,7 +382,7 @@ def m002_oracle_of_attestations(db: sqlite_utils.Database) -> None:
 @migrations()
 def m003_audit_and_sessions(db: sqlite_utils.Database) -> None:
     """What was done with keys and by whom; sessions of the web interface, each bound to a key."""
-    for statement in _AUDIT_AND_SESSIONS:
+    for statement in AUDIT_AND_SESSIONS:
         db.execute(statement)
 
 
@@ -422,3 +391,14 @@ def m004_assurance(db: sqlite_utils.Database) -> None:
     """Heads, origins that were bound, levels that are kept to, and digests that are looked at again."""
     for statement in ASSURANCE:
         db.execute(statement)
+
+
+@migrations()
+def m005_convictions(db: sqlite_utils.Database) -> None:
+    """Who was proved to have told two stories, and by what; a version slot's other announcement is looked for."""
+    db.execute(
+        "CREATE TABLE convictions (node_id BLOB PRIMARY KEY, announcement_id BLOB NOT NULL, told TEXT NOT NULL, "
+        "first BLOB NOT NULL, second BLOB NOT NULL, admitted INTEGER NOT NULL) STRICT"
+    )
+    db.execute("CREATE INDEX convictions_by_announcement ON convictions (announcement_id)")
+    db.execute("CREATE INDEX versions_by_slot ON announcements (author, subject) WHERE kind = 'version'")

@@ -340,6 +340,11 @@ class PeerRow(Answer):
     announcements_sent: int
     announcements_received: int
     differences_found: int
+    announced: int | None
+    held: int
+    incomplete: bool
+    convicted: bool
+    proof: list[str]
 
 
 class Peers(Answer):

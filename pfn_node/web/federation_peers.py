@@ -39,7 +39,7 @@ async def list_peers(services: Services) -> Peers:
 
 def _row(peer: object) -> PeerRow:
     fields = {name: getattr(peer, name) for name in PeerRow.model_fields}
-    return PeerRow(**fields | {name: list(fields[name]) for name in ("trusted_via", "links")})
+    return PeerRow(**fields | {name: list(fields[name]) for name in ("trusted_via", "links", "proof")})
 
 
 def node_view(services: Services) -> NodeView:

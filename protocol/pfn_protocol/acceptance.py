@@ -4,9 +4,12 @@ Whatever is kept, shown or relayed has passed `accept`; the type proves it. Each
 is not decided here is whether the author is admitted (registry.py) and whose word backs bytes (backing.py).
 """
 
+from typing import Final
+
 from pfn_protocol.announcement_fields import decode, encode
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind, Statement
+from pfn_protocol.announcements import SIGNED_KINDS, AcceptedAnnouncement, Kind, SignedKind, Statement
 from pfn_protocol.encoding import open_envelope, seal
+from pfn_protocol.equivocation import convict, is_equivocation, looks_like_conviction, stories
 from pfn_protocol.errors import Parked, Refusal, Severity
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.limits import (
@@ -18,13 +21,15 @@ from pfn_protocol.limits import (
     source_lifetime_ms,
 )
 
-_KIND_OF_DOMAIN = {f"pfn/{kind}/1": kind for kind in Kind}
-_DOMAINS = tuple(_KIND_OF_DOMAIN)
+# What each domain of an announcement is about.
+KIND_OF_DOMAIN: Final[dict[str, SignedKind]] = {f"pfn/{kind}/1": kind for kind in SIGNED_KINDS}
+_DOMAINS = tuple(KIND_OF_DOMAIN)
 _LIFETIMES_MS = {
     Kind.NODE: node_lifetime_ms,
     Kind.SOURCE: source_lifetime_ms,
     Kind.VERSION: None,
     Kind.MIRROR: mirror_lifetime_ms,
+    Kind.CONVICTION: None,
 }
 
 
@@ -51,8 +56,19 @@ def accept(raw: bytes, *, mesh: str, now_ms: int) -> AcceptedAnnouncement:
 
 def verified(raw: bytes, mesh: str) -> AcceptedAnnouncement:
     """The part of `accept` that takes long, and follows from the bytes alone; raise `Refusal`."""
+    return _verified_conviction(raw, mesh) if looks_like_conviction(raw) else _verified_envelope(raw, mesh)
+
+
+def _verified_conviction(raw: bytes, mesh: str) -> AcceptedAnnouncement:
+    one, other = (_verified_envelope(story, mesh) for story in stories(raw))
+    if one.id > other.id or not is_equivocation(one, other):  # R37, R38
+        raise Refusal("R38", "these two announcements, in this order, do not prove that their author told two stories")
+    return convict(one, other)
+
+
+def _verified_envelope(raw: bytes, mesh: str) -> AcceptedAnnouncement:
     envelope = open_envelope(raw, mesh=mesh, domain=_DOMAINS, bytes_max=announcement_bytes_max)  # R20, R40
-    epoch, seq, statement = decode(_KIND_OF_DOMAIN[envelope.domain], envelope.value)
+    epoch, seq, statement = decode(KIND_OF_DOMAIN[envelope.domain], envelope.value)
     return AcceptedAnnouncement(envelope.id, raw, envelope.author, epoch, seq, statement)
 
 

@@ -13,6 +13,7 @@ from pfn_protocol.announcements import (
     Kind,
     MirrorStatement,
     NodeStatement,
+    SignedKind,
     SourceStatement,
     Statement,
     VersionStatement,
@@ -83,7 +84,7 @@ def encode(statement: Statement, epoch: int, seq: int) -> Value:
     return (epoch, seq, *fields)
 
 
-def decode(kind: Kind, value: Value) -> tuple[int, int, Statement]:
+def decode(kind: SignedKind, value: Value) -> tuple[int, int, Statement]:
     """Return (epoch, seq, statement) of a body; raise `Refusal` (R22-R28, and the rules of names)."""
     match kind:
         case Kind.NODE:

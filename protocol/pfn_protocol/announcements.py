@@ -9,7 +9,7 @@ Every statement has an author (the node that signs it), a kind, a subject and a 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final, Literal
 
 
 class Kind(StrEnum):
@@ -19,6 +19,11 @@ class Kind(StrEnum):
     SOURCE = "source"
     VERSION = "version"
     MIRROR = "mirror"
+    CONVICTION = "conviction"  # the one kind that nobody signs: it consists of two announcements of its author
+
+
+SignedKind = Literal[Kind.NODE, Kind.SOURCE, Kind.VERSION, Kind.MIRROR]
+SIGNED_KINDS: Final[tuple[SignedKind, ...]] = (Kind.NODE, Kind.SOURCE, Kind.VERSION, Kind.MIRROR)
 
 
 class EvidenceForm(StrEnum):
@@ -50,7 +55,7 @@ class Evidence:
 class NodeStatement:
     """I am here: my address, whom I pin, whom I sponsor, and a summary of what I have announced."""
 
-    kind: ClassVar[Kind] = Kind.NODE
+    kind: ClassVar[SignedKind] = Kind.NODE
     url: str  # "" means: I have none, I poll
     software: str
     features: tuple[str, ...]
@@ -69,7 +74,7 @@ class NodeStatement:
 class SourceStatement:
     """I know this publisher, and this is how my last verification of it went."""
 
-    kind: ClassVar[Kind] = Kind.SOURCE
+    kind: ClassVar[SignedKind] = Kind.SOURCE
     source_id: str
     instance_url: str
     username: str
@@ -89,7 +94,7 @@ class SourceStatement:
 class VersionStatement:
     """I saw this release at the publisher."""
 
-    kind: ClassVar[Kind] = Kind.VERSION
+    kind: ClassVar[SignedKind] = Kind.VERSION
     source_id: str
     plugin_id: str
     version: str
@@ -112,7 +117,7 @@ class VersionStatement:
 class MirrorStatement:
     """I hold and serve this many artifacts of a source."""
 
-    kind: ClassVar[Kind] = Kind.MIRROR
+    kind: ClassVar[SignedKind] = Kind.MIRROR
     source_id: str
     count: int
     digest: bytes  # 32 bytes: the set digest of the artifacts' sha256
@@ -126,15 +131,41 @@ Statement = NodeStatement | SourceStatement | VersionStatement | MirrorStatement
 
 
 @dataclass(frozen=True, slots=True)
+class Conviction:
+    """These two announcements of the author cannot both come from one honest run (equivocation.py)."""
+
+    kind: ClassVar[Kind] = Kind.CONVICTION
+    announcements: tuple[bytes, bytes]  # their ids, ascending
+    told: str  # what they are about, for people: the kind and the subject of their slot
+
+    @property
+    def subject(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptedAnnouncement:
-    """An announcement that passed `acceptance.accept`. Nothing else is ever kept or relayed."""
+    """An announcement that passed `acceptance.accept`. Nothing else is ever kept or relayed.
+
+    A conviction passes through the same door, travels and is kept like the others; it has no place in any order.
+    """
 
     id: bytes  # 32 bytes
     raw: bytes  # the envelope as received; relayed verbatim
     author: bytes  # 32 bytes: the node's public key
     epoch: int
     seq: int  # milliseconds since 1970, at least
-    statement: Statement
+    statement: Statement | Conviction
+
+    @property
+    def content(self) -> bytes:
+        """Of a version: the sha256 that it states."""
+        return self.statement.sha256 if isinstance(self.statement, VersionStatement) else b""
+
+    @property
+    def replaces(self) -> bytes:
+        """Of a version: the id of the earlier announcement that it says it changes."""
+        return self.statement.replaces if isinstance(self.statement, VersionStatement) else b""
 
     @property
     def kind(self) -> Kind:

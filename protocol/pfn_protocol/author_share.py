@@ -1,14 +1,15 @@
 """One author's share of the set: its slots, the cap on them, and their digest.
 
 Over the cap the slots with the smallest rank stay, so that two nodes that heard of them in different orders hold the
-same ones. The slot of the node announcement is exempt: without it nobody would know the author's pins.
+same ones. The slot of the node announcement is exempt: without it nobody would know the author's pins. Of a convicted
+author the share is its conviction, and nothing else, whatever the cap.
 """
 
 from bisect import bisect_left, insort
 
 from pfn_protocol.announcements import Kind
 from pfn_protocol.set_digest import SetDigest
-from pfn_protocol.slots import Entry, Ruling, Slot, slot_rank
+from pfn_protocol.slots import Entry, Slot, slot_rank
 
 SlotKey = tuple[Kind, str]
 # Caps other than its own at which a neighbour may ask for an author: there are two in all, so this is generous.
@@ -16,12 +17,13 @@ _capped_max = 4
 
 
 class AuthorShare:
-    """The slots of one admitted author, at most `cap` and its node announcement."""
+    """The slots of one admitted author, at most `cap` and its node announcement; or its conviction."""
 
     def __init__(self, author: bytes, cap: int) -> None:
         self.author = author
         self.cap = cap
         self.sum = SetDigest()
+        self.conviction: Entry | None = None
         self._slots: dict[SlotKey, Slot] = {}
         self._ranked: list[tuple[bytes, SlotKey]] = []  # every slot but the node's, smallest rank first
         self._summaries: dict[int, tuple[int, bytes]] = {}  # by cap; forgotten at every change
@@ -30,30 +32,36 @@ class AuthorShare:
         """The slot, if anything stands in it."""
         return self._slots.get((kind, subject))
 
-    def offer(self, entry: Entry) -> tuple[Ruling | None, list[Entry]]:
-        """Take an announcement in if it stands and has a place; None for a ruling means: over the cap.
+    def contradicted_by(self, entry: Entry) -> Entry | None:
+        """What stands here that together with this one proves the author guilty."""
+        slot = self._slots.get((entry.kind, entry.subject))
+        return slot.contradicted_by(entry) if slot else None
 
-        Returns also what left the set for it.
-        """
+    def offer(self, entry: Entry) -> tuple[bool, list[Entry]]:
+        """Take an announcement in if it stands and has a place. Returns whether it did, and what left for it."""
+        if self.conviction is not None:
+            return False, []
+        if entry.kind is Kind.CONVICTION:
+            return True, self._convict(entry)
         key = (entry.kind, entry.subject)
         slot = self._slots.get(key)
         if slot is None:
             rank = slot_rank(entry.author, entry.kind, entry.subject)
             if entry.kind is not Kind.NODE:
                 if len(self._ranked) >= self.cap and rank > self._ranked[-1][0]:
-                    return None, []
+                    return False, []
                 insort(self._ranked, (rank, key))
-            self._slots[key] = Slot(entry, rank=rank)
+            self._slots[key] = Slot(entry, entry, rank)
             self._count(entry, 1)
-            return Ruling.STANDS, self.trim()
+            return True, self.trim()
         before = slot.entries
-        ruling = slot.offer(entry)
+        stands = slot.offer(entry)
         gone = [one for one in before if one not in slot.entries]
         for one in gone:
             self._count(one, -1)
-        if entry in slot.entries:
+        if stands:
             self._count(entry, 1)
-        return ruling, gone
+        return stands, gone
 
     def trim(self) -> list[Entry]:
         """Put out the slots over the cap; returns what stood in them."""
@@ -70,6 +78,8 @@ class AuthorShare:
 
     def entries(self, cap: int | None = None) -> list[Entry]:
         """What is in the set at a cap (its own by default): the node announcement, then by the rank of the slots."""
+        if self.conviction is not None:
+            return [self.conviction]
         own = self._slots.get((Kind.NODE, ""))
         keys = [key for _, key in self._ranked[: self.cap if cap is None else cap]]
         found = [] if own is None else list(own.entries)
@@ -91,6 +101,15 @@ class AuthorShare:
     def sum_at(self, cap: int) -> SetDigest:
         """The sum of what is in the set at this cap; not to be changed by the caller."""
         return self.sum if cap >= len(self._ranked) else SetDigest(entry.id for entry in self.entries(cap))
+
+    def _convict(self, conviction: Entry) -> list[Entry]:
+        gone = self.entries()
+        self._slots.clear()
+        self._ranked.clear()
+        self.sum = SetDigest()
+        self.conviction = conviction
+        self._count(conviction, 1)
+        return gone
 
     def _remove_slot(self, key: SlotKey) -> None:
         slot = self._slots.pop(key)

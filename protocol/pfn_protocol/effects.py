@@ -20,6 +20,17 @@ class KeepAnnouncement:
 
 
 @record
+class KeepConviction:
+    """Make a conviction (`equivocation.convict`) of two announcements that are kept, and store it durably, in the set.
+
+    It comes before they are dropped, and all of it belongs into one transaction: so the proof is never lost.
+    """
+
+    one: bytes  # the ids of the two
+    other: bytes
+
+
+@record
 class DropAnnouncements:
     """These left the set for good (replaced, expired, over a cap): their rows may go."""
 
@@ -101,6 +112,7 @@ class DecodeCells:
 
 Effect = (
     KeepAnnouncement
+    | KeepConviction
     | DropAnnouncements
     | ChangeAdmission
     | RememberPeer

@@ -102,6 +102,15 @@ class Gossip:
         if link.waiting_token is not None:
             self._outgoing.add(SendAnswer(link.waiting_token, _NOTHING))
 
+    def part_with(self, peer: bytes, announcement_id: bytes, now_ms: int) -> None:
+        """Tell this neighbour one thing before the link to it is closed."""
+        link = self._links[peer]
+        if link.url:
+            self._outgoing.request(peer, link.url, GossipRequest((), (), None, 0), now_ms, (announcement_id,))
+        elif link.waiting_token is not None:
+            self._outgoing.add(SendAnswer(link.waiting_token, _NOTHING, (announcement_id,)))
+            link.waiting_token = None
+
     def leave_out(self, peer: bytes, left_out: Iterable[bytes]) -> None:
         """The operator's word changed about whom to hear of."""
         self._links[peer].left_out = tuple(left_out)

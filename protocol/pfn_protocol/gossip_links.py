@@ -53,9 +53,13 @@ class GossipLink:
         if self.ids:
             self.ids.pop(announcement_id, None)
 
-    def put_body(self, announcement_id: bytes) -> None:
-        """Reconciliation has what does not fit, here as in the other queues."""
-        if len(self.bodies) < outbox_ids_max:
+    def put_body(self, announcement_id: bytes, *, first: bool = False) -> None:
+        """Reconciliation has what does not fit, here as in the other queues. `first`: before all that waits."""
+        if first:
+            if len(self.bodies) >= outbox_ids_max:
+                self.bodies.popitem()
+            self.bodies = {announcement_id: None, **self.bodies}
+        elif len(self.bodies) < outbox_ids_max:
             self.bodies[announcement_id] = None
 
     def put_offer(self, announcement_id: bytes) -> None:

@@ -3,7 +3,7 @@
 Everything received passes `acceptance.accept`, whoever sent it; what is kept is kept before anybody is told. What a
 node's own key signed is not judged here but handed back (own_announcements.py). Early announcements wait in memory
 until their time has come. An author that says more than its rate is not refused: what comes faster is not taken from
-a push, and is found by reconciliation.
+a push, and is found by reconciliation. Who is found to have told two stories is convicted at once.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from hashlib import sha256
 from typing import Protocol
 
 from pfn_protocol.acceptance import accept
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind
-from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepAnnouncement, RaiseAlert
+from pfn_protocol.announcements import AcceptedAnnouncement, Conviction, Kind
+from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepAnnouncement, KeepConviction, RaiseAlert
+from pfn_protocol.equivocation import topic_of
 from pfn_protocol.errors import Parked, Refusal, Severity
 from pfn_protocol.identity import did_key, short_did
 from pfn_protocol.limits import (
-    alerts_remembered_max,
     author_burst_max,
     author_rate_per_second,
     author_rates_max,
@@ -29,6 +29,9 @@ from pfn_protocol.limits import (
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.slots import Entry, entry_of
+
+# What the graph of pins follows from.
+_DECIDE_ADMISSION = (Kind.NODE, Kind.CONVICTION)
 
 
 class Accept(Protocol):
@@ -42,6 +45,9 @@ class Taken:
     """What came of a handful of announcements."""
 
     fresh: list[Entry] = field(default_factory=list)  # new in the set: to be told
+    made: list[Entry] = field(default_factory=list)  # convictions made here: to be told to everybody
+    convicted: list[bytes] = field(default_factory=list)  # authors that were proved guilty
+    counted: list[bytes] = field(default_factory=list)  # authors that stated how much they have announced
     delivered: dict[bytes, bool] = field(default_factory=dict)  # every valid one, and whether it came into the set
     own: list[AcceptedAnnouncement] = field(default_factory=list)  # signed with this node's key
     addresses: list[tuple[bytes, str]] = field(default_factory=list)  # of nodes that announced themselves
@@ -62,7 +68,6 @@ class Intake:
         self._seen: dict[bytes, bytes] = {}  # SHA-256 of the envelope -> id: the same bytes are verified once
         self._future: dict[bytes, AcceptedAnnouncement] = {}
         self._rates: dict[bytes, tuple[float, int]] = {}  # author -> what is left of the burst, and when that was
-        self._alerted: dict[bytes, None] = {}
 
     @property
     def waiting(self) -> int:
@@ -109,9 +114,13 @@ class Intake:
         outcome = self._registry.offer(entry_of(announcement))
         if outcome.verdict in (Verdict.IN_SET, Verdict.PARKED):
             self._outgoing.add(KeepAnnouncement(announcement, outcome.verdict is Verdict.IN_SET))
+        elif outcome.verdict is Verdict.CONTRADICTS:
+            self._outgoing.add(KeepAnnouncement(announcement, admitted=False))
+            self._outgoing.add(KeepConviction(outcome.contradicted, announcement.id))
+            self._drop([announcement.id])
         self._drop(outcome.dropped)
-        if outcome.contradiction:
-            self._alert_contradiction(announcement)
+        if outcome.entry is not None and outcome.entry.kind is Kind.CONVICTION:
+            self._alert_conviction(announcement)
         return outcome
 
     def _accept(self, raw: bytes, now_ms: int, taken: Taken) -> AcceptedAnnouncement | None:
@@ -156,33 +165,39 @@ class Intake:
         taken.delivered.update({one.id: not self._registry.knows(one.id) for one in own})
         others = [one for one in accepted if one.author != self._registry.me]
         graph_changed = False
-        for announcement in [one for one in others if one.kind is Kind.NODE]:
+        for announcement in [one for one in others if one.kind in _DECIDE_ADMISSION]:
             graph_changed = self._judge(announcement, now_ms, taken, pushed=pushed) or graph_changed
         if graph_changed:
             taken.widened = self.note_change(self._registry.readmit()) or taken.widened
-        for announcement in [one for one in others if one.kind is not Kind.NODE]:
-            self._judge(announcement, now_ms, taken, pushed=pushed)
+        graph_changed = False
+        for announcement in [one for one in others if one.kind not in _DECIDE_ADMISSION]:
+            graph_changed = self._judge(announcement, now_ms, taken, pushed=pushed) or graph_changed
+        if graph_changed:
+            self.note_change(self._registry.readmit())
 
     def _judge(self, announcement: AcceptedAnnouncement, now_ms: int, taken: Taken, *, pushed: bool) -> bool:
         """Returns whether it changed whom its author pins or sponsors."""
         if self._registry.knows(announcement.id):
             taken.delivered[announcement.id] = False
             return False
-        if pushed and not self._within_rate(announcement.author, now_ms):
+        is_conviction = announcement.kind is Kind.CONVICTION
+        if pushed and not is_conviction and not self._within_rate(announcement.author, now_ms):
             return False
         outcome = self.keep(announcement)
         taken.delivered[announcement.id] = outcome.verdict is Verdict.IN_SET
-        if outcome.verdict is Verdict.IN_SET:
-            entry = self._registry.find(announcement.id)
-            assert entry is not None, "the registry holds what it says it holds"
-            taken.fresh.append(entry)
+        entry = outcome.entry
+        if entry is not None:
+            (taken.fresh if entry.id == announcement.id else taken.made).append(entry)
             self._note_node(entry, taken)
+            if entry.kind is Kind.CONVICTION:
+                taken.convicted.append(entry.author)
         return outcome.graph_changed
 
     @staticmethod
     def _note_node(entry: Entry, taken: Taken) -> None:
         if entry.node is None:
             return
+        taken.counted.append(entry.author)
         if entry.node.left:
             taken.left.append(entry.author)
         elif entry.node.url:
@@ -197,16 +212,18 @@ class Intake:
         self._rates[author] = (left - 1 if allowed else left, now_ms)
         return allowed
 
-    def _alert_contradiction(self, announcement: AcceptedAnnouncement) -> None:
-        if announcement.author in self._alerted:
-            return
-        if len(self._alerted) >= alerts_remembered_max:
-            del self._alerted[next(iter(self._alerted))]
-        self._alerted[announcement.author] = None
+    def _alert_conviction(self, announcement: AcceptedAnnouncement) -> None:
+        """`announcement` is the conviction, or what led to it. An author is convicted once."""
+        statement = announcement.statement
+        told = statement.told if isinstance(statement, Conviction) else topic_of(announcement)
         author = short_did(did_key(announcement.author))
-        what = f"{announcement.kind} {announcement.subject}".strip()
-        sentence = f"node {author} told two stories about {what}; the earlier one stays here"
-        self._outgoing.add(RaiseAlert("contradiction", sentence))
+        sentence = f"node {author} told two stories about {told}: it is convicted, and its word counts for nothing"
+        if announcement.author == self._registry.me:
+            sentence = (
+                f"this node's own key told two stories about {told}, so another process speaks with it: it is "
+                "convicted for good, and this node stays silent; it needs a new key"
+            )
+        self._outgoing.add(RaiseAlert("convicted", sentence))
 
     def _drop(self, ids: Iterable[bytes]) -> None:
         unique = tuple(dict.fromkeys(ids))

@@ -10,11 +10,21 @@ from random import Random
 from pfn_protocol.address_groups import address_group
 from pfn_protocol.addresses import Source, with_address
 from pfn_protocol.effects import ForgetPeer
-from pfn_protocol.limits import left_out_max, peers_known_max, peers_per_group_max, peers_unlinked_max, view_sample_max
-from pfn_protocol.messages import PeerAddress
+from pfn_protocol.limits import (
+    left_out_max,
+    link_faults_max,
+    peers_known_max,
+    peers_per_group_max,
+    peers_unlinked_max,
+    view_sample_max,
+)
+from pfn_protocol.messages import PeerAddress, RefusedAnswer
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.peer import LinkState, LinkView, Peer
 
+# The rules of SPEC.md that a refused request is told.
+RULE_NOT_LISTENED_TO = "R86"
+RULE_NOT_LINKED = "R96"
 # The chance in the delay before the next dial, as a part of the delay.
 _jitter = 0.25
 
@@ -30,6 +40,7 @@ class KnownPeers:
         self._peers: dict[bytes, Peer] = {}
         self.find: Callable[[bytes], Peer | None] = self._peers.get  # asked with every message
         self._blocked: dict[bytes, None] = {}
+        self._convicted: dict[bytes, None] = {}
         self._linked: dict[bytes, Peer] = {}
         self._linking: dict[bytes, Peer] = {}
         self._joined: dict[bytes, Peer] = {}
@@ -41,6 +52,28 @@ class KnownPeers:
     def blocked(self) -> tuple[bytes, ...]:
         """Whom the operator does not listen to, as many as a message can name."""
         return tuple(sorted(self._blocked))[:left_out_max]
+
+    def refuses(self, node_id: bytes) -> bool:
+        """Whether there is no link with it: by the operator's word, or because it was proved guilty."""
+        return node_id in self._blocked or node_id in self._convicted
+
+    def heard(self, peer: Peer, now_ms: int) -> None:
+        """It asked or answered: it is alive."""
+        peer.last_heard_ms = now_ms
+        peer.failing_since_ms = None
+        if peer.linked:
+            peer.failures = 0
+
+    def count_faults(self, peer: Peer, faults: int) -> bool:
+        """It sent announcements that break rules. Returns whether that is too many."""
+        peer.faults += faults
+        return peer.faults > link_faults_max
+
+    def refusal(self, node_id: bytes, now_ms: int) -> RefusedAnswer:
+        """What a node without a link is told."""
+        if self.refuses(node_id):
+            return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
+        return RefusedAnswer(RULE_NOT_LINKED, "there is no link between us; ask for one first", now_ms)
 
     def last_heard_ms(self, node_id: bytes) -> int | None:
         """When a node last asked or answered here."""
@@ -63,7 +96,7 @@ class KnownPeers:
             LinkView(
                 peer.node_id,
                 peer.url,
-                LinkState.BLOCKED.value if peer.node_id in self._blocked else peer.state.value,
+                LinkState.BLOCKED.value if self.refuses(peer.node_id) else peer.state.value,
                 role_of(peer.node_id),
                 peer.outbound,
                 peer.round_trip_ms,
@@ -184,7 +217,7 @@ class KnownPeers:
                 del self._hearsay_at[peer.place]
 
     def _is_dialable(self, peer: Peer) -> bool:
-        return peer.is_unlinked and bool(peer.url) and peer.node_id not in self._blocked
+        return peer.is_unlinked and bool(peer.url) and not self.refuses(peer.node_id)
 
     def _with_jitter(self, delay_ms: int) -> int:
         return delay_ms + int(delay_ms * _jitter * self._rng.random())

@@ -29,8 +29,15 @@ domain_chars_max: Final = 32
 
 # One announcement fits a few network packets; a million of them fit a small disk (4 GB).
 announcement_bytes_max: Final = 4_096
-# An incarnation comes about by a clock that was set back; nobody has four thousand million of them.
-epoch_max: Final = 2**32 - 1
+# Two announcements of one author that prove that it contradicted itself, and the list around them (R38).
+conviction_overhead_bytes: Final = 8
+conviction_bytes_max: Final = 2 * announcement_bytes_max + conviction_overhead_bytes
+# An epoch is one run of one process: the second in which it began, and chance, so that no two runs share one. Seconds
+# of 32 bits last until 2106; of two runs that began in one second, or from one backup, 1 in 2,097,152 shares an epoch.
+epoch_random_bits: Final = 21
+epoch_max: Final = 2 ** (32 + epoch_random_bits) - 1
+# Versions that a run remembers having announced, never to contradict itself; ten times its cap. Then an epoch begins.
+own_versions_remembered_max: Final = 50_000
 # 2020-01-01: nothing was announced before this software existed, so an older seq is a broken clock.
 seq_min_ms: Final = 1_577_836_800_000
 # The year 2514: a time in seconds beyond it was written in milliseconds by mistake.
@@ -276,14 +283,16 @@ ids_pages_max: Final = 8
 round_fetches_max: Final = 4_096
 # Bodies in one answer to fetch or snapshot; ids and the envelope come on top of it.
 page_bytes_max: Final = 1_024_000
+# How long after a node announcement what it counts may still be on its way: a status, the wait after it, and a round.
+completeness_wait_ms: Final = 20_000
+# What an author says that it has costs it nothing; so it does not make others compare sets more often than this.
+incomplete_looks_ms_min: Final = 600_000
 # What was asked for over one link is not asked for over another for so long; who is slow shall not keep it from others.
 fetch_shared_ms_max: Final = 3_000
 # A round that takes longer ends; what is left is found by the next one, perhaps with another neighbour.
 round_ms_max: Final = 600_000
 # How long the answer to one request of a round is waited for: an engine says within some ten seconds that none came.
 round_answer_ms_max: Final = 60_000
-# Authors that were said to have been contradicting themselves; each is alerted once.
-alerts_remembered_max: Final = 1_024
 
 # --- Sketches (SPEC.md, chapter 8) ----------------------------------------------------------------------------------
 

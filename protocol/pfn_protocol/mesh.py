@@ -12,6 +12,7 @@ from typing import assert_never
 from pfn_protocol import events, messages
 from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.clock_check import ClockCheck
+from pfn_protocol.completeness import Completeness
 from pfn_protocol.effects import Effect, SendAnswer
 from pfn_protocol.gossip import Gossip
 from pfn_protocol.identity import PrivateKey
@@ -83,11 +84,13 @@ class Mesh:
             self._registry,
             self._intake,
             self._outgoing,
+            rng,
             last=restored.last,
             expects_peers=bool(restored.peers or self._pins),
             now_ms=now_ms,
             announce=announce,
         )
+        self.completeness = Completeness(self._registry)
         self._links = Links(self._peers, gossip, self._reconciliation, self._own)
         self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
@@ -97,6 +100,7 @@ class Mesh:
             said = self._registry.node_statement(view.peer)
             if said is not None and not said.left:
                 self._peers.learn(view.peer, said.url, announced=True)
+        self._links.parted(self._registry.convicted, (), now_ms)
         self._sponsoring.remove((*self._pins, *restored.blocked))
         self._only_gossip = False  # whether the event that is handled concerns nothing but the gossip
         self._due_ms: int | None = now_ms  # when anything but the gossip has something to do
@@ -168,7 +172,8 @@ class Mesh:
             case events.ComparisonWanted():
                 self._gossip.tell_status(event.peer, now_ms)
             case events.ShutdownRequested():
-                self._on_shutdown_requested(now_ms)
+                self._stopped = True
+                self._links.stop(now_ms)
             case _:
                 assert_never(event)
         if not self._stopped:
@@ -189,8 +194,10 @@ class Mesh:
             self._on_relations_changed(now_ms)
         if self._intake.waiting:
             self._on_taken(self._intake.take_due(now_ms), None, now_ms, pulled=False)
-        for peer_id in self._peers.end_links(now_ms):
-            self._links.closed(peer_id, now_ms)
+        if self.completeness.settle(now_ms):
+            self._peers.compare_anew(now_ms)
+            self._on_admission_widened(now_ms)
+        self._links.end_due(now_ms)
         own = self._own.settle(now_ms, links_pending=self._peers.is_linking)
         if own:
             self._gossip.tell(own, None, now_ms)
@@ -204,6 +211,7 @@ class Mesh:
             self._intake.next_due_ms,
             self._sponsoring.next_expiry_ms,
             self._own.wake_at,
+            self.completeness.wake_at,
             self._peers.wake_at,
             self._reconciliation.wake_at,
         )
@@ -215,11 +223,12 @@ class Mesh:
             self._on_link_requested(event, event.message, now_ms)
             return
         peer = self._peers.find(event.peer)
-        if peer is not None and peer.state is LinkState.LINKING and not self._stopped:
+        may_link = not (self._stopped or self._peers.refuses(event.peer))
+        if may_link and peer is not None and peer.state is LinkState.LINKING:
             self._peers.implied_link(peer, now_ms)
             self._links.opened(peer, now_ms)
         if self._stopped or peer is None or not peer.linked:
-            self._answer(event.token, self._refusal(event.peer, now_ms))
+            self._answer(event.token, self._peers.refusal(event.peer, now_ms))
             return
         self._peers.heard(peer, now_ms)
         match event.message:
@@ -255,17 +264,12 @@ class Mesh:
 
     def _on_gossip_received(self, peer: Peer, token: int, request: messages.GossipRequest, now_ms: int) -> None:
         if request.push and not self._take_in(peer, request.push, now_ms):
-            self._answer(token, self._refusal(peer.node_id, now_ms))
+            self._answer(token, self._peers.refusal(peer.node_id, now_ms))
             return
         self._gossip.answer(peer.node_id, token, request, now_ms)
         self._only_gossip = not request.push and request.status is None and not self._peers.has_changed
         if request.status is not None:
             self._reconciliation.heard_status(peer.node_id, request.status, now_ms)
-
-    def _refusal(self, peer_id: bytes, now_ms: int) -> messages.RefusedAnswer:
-        if peer_id in self._peers.blocked:
-            return messages.RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
-        return messages.RefusedAnswer(RULE_NOT_LINKED, "there is no link between us; ask for one first", now_ms)
 
     def _answer(self, token: int, message: messages.Answer, bodies: tuple[bytes, ...] = ()) -> None:
         self._outgoing.add(SendAnswer(token, message, bodies))
@@ -385,8 +389,10 @@ class Mesh:
                 self._links.shun(peer, now_ms)
         if taken.fresh or returned:
             self._gossip.tell(taken.fresh + returned, peer.node_id if peer else None, now_ms, pulled=pulled)
-        for node_id in taken.left:
-            self._links.left(node_id, now_ms)
+        if taken.made:
+            self._gossip.tell(taken.made, None, now_ms)
+        self.completeness.heard(taken.counted, now_ms)
+        self._links.parted(taken.convicted, taken.left, now_ms)
         if taken.widened:
             self._on_admission_widened(now_ms)
 
@@ -413,15 +419,9 @@ class Mesh:
 
     def _on_clock_set_back(self, now_ms: int) -> None:
         """What was planned lies too far ahead: links are made anew, as after a restart (R135)."""
-        for peer_id in self._peers.clock_set_back(now_ms):
-            self._links.closed(peer_id, now_ms)
+        self._links.clock_set_back(now_ms)
         self._own.clock_set_back(now_ms)
-
-    def _on_shutdown_requested(self, now_ms: int) -> None:
-        self._stopped = True
-        self._peers.stop()
-        self._gossip.stop()
-        self._reconciliation.stop(now_ms)
+        self.completeness.clock_set_back(now_ms)
 
 
 __all__ = ["LinkView", "Mesh", "MeshOptions", "MeshStatus", "Restored"]

@@ -4,7 +4,7 @@ from pfn_protocol.encoding import Value
 from pfn_protocol.errors import Refusal
 from pfn_protocol.fields import FieldReader
 from pfn_protocol.limits import (
-    announcement_bytes_max,
+    conviction_bytes_max,
     digest_bytes,
     fetch_ids_max,
     key_bytes,
@@ -61,7 +61,7 @@ def read_status(reader: FieldReader) -> SetStatus | None:
 
 
 def read_bodies(reader: FieldReader, field: str, items_max: int, bytes_max: int) -> tuple[bytes, ...]:
-    bodies = reader.byte_strings(field, items_max, announcement_bytes_max)
+    bodies = reader.byte_strings(field, items_max, conviction_bytes_max)
     if sum(len(body) for body in bodies) > bytes_max:  # R78
         raise Refusal("R78", f"the announcements in {field} have more than {bytes_max} bytes together")
     return bodies

@@ -1,14 +1,17 @@
 """What this node says itself: its place in its own order, and how it never contradicts itself.
 
-Every own announcement gets (epoch, seq) with seq = max(last + 1, now), is kept, and only then told. A last seq that
-lies far ahead of the clock comes from a wrong clock; then a new epoch begins, or one minute of it would mute the node
-for a year.
+Every own announcement gets (epoch, seq) with seq = max(last + 1, now), is kept, and only then told. An epoch is one run
+of one process: every start begins one, above all that is known of the node's own, made of the time and of chance, so
+that no two runs share one. Within it the node remembers what it said of versions, and says of every change that it is
+one. So it never contradicts itself where that would prove it guilty (equivocation.py), whatever backup it came back
+from, whoever else has its key, and whatever the clock says. A last seq that lies far ahead of the clock comes from a
+wrong clock; then a new epoch begins too, or one minute of it would mute the node for a year.
 
 A node whose data came back from a backup has forgotten what it said since. So before its first announcement after a
-start it reads its own slots back from a few neighbours, for some seconds at most, and goes on from the greatest place
-found; what it had lost it keeps again. Without neighbours it goes on at once, and reads back at the first link. Once
-that is done, an own announcement newer than its last, and made after the start, can only come from another node with
-the same key: then this one stops announcing and calls the operator.
+start it reads its own slots back from a few neighbours, for some seconds at most; what it had lost it keeps again, and
+if that stands in a greater epoch, a still greater one begins. Without neighbours it goes on at once, and reads back at
+the first link. Once that is done, an own announcement newer than its last, and made after the start, can only come from
+another node with the same key: then this one stops announcing and calls the operator. So does one that was convicted.
 
 The node announcement is this module's own: at the start, when pins or sponsored nodes change (told once a second at
 most), and every few hours.
@@ -16,6 +19,7 @@ most), and every few hours.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from random import Random
 
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import (
@@ -28,13 +32,16 @@ from pfn_protocol.announcements import (
     VersionStatement,
 )
 from pfn_protocol.effects import RaiseAlert
+from pfn_protocol.equivocation import new_epoch
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Intake
 from pfn_protocol.limits import (
     clock_behind_ms_max,
+    epoch_random_bits,
     node_change_wait_ms,
     node_renewal_ms,
+    own_versions_remembered_max,
     pins_max,
     read_back_ms_max,
     read_back_pages_max,
@@ -63,6 +70,14 @@ class MeshOptions:
     status_every_ms: int | None = status_interval_ms  # None: sets are compared only when that is wanted
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What was announced of a version in this epoch."""
+
+    first: bytes  # the id of the first announcement
+    sha256: bytes | None  # of all of them; None once they differed
+
+
 class OwnAnnouncements:
     """The own voice of a node."""
 
@@ -75,6 +90,7 @@ class OwnAnnouncements:
         registry: Registry,
         intake: Intake,
         outgoing: Outgoing,
+        rng: Random,
         *,
         last: tuple[int, int],
         expects_peers: bool,
@@ -89,9 +105,16 @@ class OwnAnnouncements:
         self._registry = registry
         self._intake = intake
         self._outgoing = outgoing
+        self._rng = rng
         self._started_ms = now_ms
-        self._last = _within_clock(last, now_ms)
+        self._last = last
+        self._said: dict[str, _Said] = {}  # of versions, in this epoch
+        self._begin_epoch(now_ms)
         self._muted = False
+        if self.is_muted:
+            self._alert(
+                "convicted", "this node's own key is convicted of two stories: it stays silent, and needs a new key"
+            )
         self._node_due_ms: int | None = now_ms
         self._waiting: dict[tuple[Kind, str], OwnStatement] = {}
         self._overflowed = False
@@ -111,8 +134,8 @@ class OwnAnnouncements:
 
     @property
     def is_muted(self) -> bool:
-        """Whether another node speaks with this key, so that this one must not."""
-        return self._muted
+        """Whether another node speaks with this key, or its key is convicted, so that this one must not speak."""
+        return self._muted or self._registry.is_convicted(self._registry.me)
 
     def say(self, statement: OwnStatement, now_ms: int) -> list[Entry]:
         """Announce a statement, or queue it until the own order is known. Returns what is to be told."""
@@ -160,7 +183,7 @@ class OwnAnnouncements:
     @property
     def wake_at(self) -> int | None:
         """When `settle` has something to do next."""
-        if self._muted:
+        if self.is_muted:
             return None
         return self._node_due_ms if self._ready_by_ms is None else self._ready_by_ms
 
@@ -199,8 +222,9 @@ class OwnAnnouncements:
             if place > self._last:
                 if self._read_back_over and announcement.seq > self._started_ms:
                     self._mute()
-                self._last = _within_clock(place, now_ms)
-            kept = self._kept(self._intake.keep(announcement), announcement.id)
+                self._last = place
+                self._begin_epoch(now_ms)
+            kept = self._kept(self._intake.keep(announcement))
             if kept and announcement.kind is Kind.NODE:
                 self.relations_changed(now_ms)  # it stands above what was said since the start, and is out of date
             told += kept
@@ -226,10 +250,19 @@ class OwnAnnouncements:
 
     # Speaking.
 
+    def _begin_epoch(self, now_ms: int) -> None:
+        """From now on what was said before proves nothing together with what will be said (R29)."""
+        known, last_seq = self._last
+        epoch = new_epoch(known, now_ms, self._rng.getrandbits(epoch_random_bits))
+        self._last = (epoch, last_seq if _within_clock(last_seq, now_ms) else 0)
+        self._said.clear()
+
     def _announce(self, statement: Statement, now_ms: int) -> list[Entry]:
-        if self._muted:
+        if self.is_muted:
             return []
-        epoch, last_seq = _within_clock(self._last, now_ms)
+        if not _within_clock(self._last[1], now_ms) or len(self._said) >= own_versions_remembered_max:
+            self._begin_epoch(now_ms)
+        epoch, last_seq = self._last
         seq = max(last_seq + 1, now_ms)
         try:
             announcement = self._sign(self._key, self._mesh, self._naming_first(statement), epoch, seq)
@@ -239,34 +272,45 @@ class OwnAnnouncements:
             )
             return []
         self._last = (epoch, seq)
+        self._remember(announcement)
         outcome = self._intake.keep(announcement)
         if outcome.verdict is Verdict.NOT_TAKEN and not self._over_cap:
             self._over_cap = True
             self._alert(
                 "too-many-announcements", "this node announces more than one node may; others do not hear of the rest"
             )
-        return self._kept(outcome, announcement.id)
+        return self._kept(outcome)
 
-    def _kept(self, outcome: Outcome, announcement_id: bytes) -> list[Entry]:
+    def _kept(self, outcome: Outcome) -> list[Entry]:
         if outcome.graph_changed:
             self._intake.note_change(self._registry.readmit())
-        entry = self._registry.find(announcement_id)
-        return [] if entry is None or outcome.verdict is not Verdict.IN_SET else [entry]
+        return [] if outcome.entry is None else [outcome.entry]
 
     def _naming_first(self, statement: Statement) -> Statement:
-        """A version is write-once: other bytes than announced before name the announcement that they replace (R30)."""
+        """A version is write-once: other bytes than announced before name the announcement that they replace (R30).
+
+        What this epoch said decides whether it would prove something; what the set has of before is named all the same.
+        """
         if not isinstance(statement, VersionStatement):
             return statement
+        said = self._said.get(statement.subject)
+        if said is not None and said.sha256 != statement.sha256:
+            return replace(statement, replaces=said.first)
         slot = self._registry.slot(self._registry.me, statement.kind, statement.subject)
-        if slot is None:
-            return statement
-        replaces = slot.winner.replaces
-        if statement.sha256 != slot.winner.content and not replaces:
-            replaces = slot.winner.id
-        return replace(statement, replaces=replaces)
+        changes = slot is not None and any(one.content != statement.sha256 for one in slot.entries)
+        return replace(statement, replaces=slot.first.id if slot is not None and changes else b"")
+
+    def _remember(self, announcement: AcceptedAnnouncement) -> None:
+        if announcement.kind is not Kind.VERSION:
+            return
+        said = self._said.get(announcement.subject)
+        if said is None:
+            self._said[announcement.subject] = _Said(announcement.id, announcement.content)
+        elif said.sha256 != announcement.content:
+            self._said[announcement.subject] = _Said(said.first, None)
 
     def _node_statement(self) -> NodeStatement:
-        count, root = self._registry.announced_by_me()
+        count, root = self._registry.beside_node(self._registry.me)
         pins, sponsored = self._relations()
         return NodeStatement(
             url=self._options.url,
@@ -282,7 +326,6 @@ class OwnAnnouncements:
         self._outgoing.add(RaiseAlert(kind, sentence))
 
 
-def _within_clock(last: tuple[int, int], now_ms: int) -> tuple[int, int]:
-    """The place to go on from: in a new epoch if the old seq lies so far ahead that it must come from a wrong clock."""
-    epoch, seq = last
-    return (epoch + 1, 0) if seq > now_ms + clock_behind_ms_max else (epoch, seq)
+def _within_clock(seq: int, now_ms: int) -> bool:
+    """Whether it does not lie so far ahead that it must come from a wrong clock."""
+    return seq <= now_ms + clock_behind_ms_max

@@ -1,13 +1,16 @@
 """Announcements of authors that are not admitted (yet): kept aside, bounded, outside the set.
 
-One per slot, the newest; a few per author, a few thousand in all. When all places are taken the one that has waited
-longest goes. Nothing is lost by that: when an author is admitted, reconciliation brings what is missing.
+One per slot, the newest; a few per author, a few thousand in all; of a convicted author the conviction. When all places
+are taken the one that has waited longest goes. Nothing is lost by that: when an author is admitted, reconciliation
+brings what is missing.
 """
 
 from pfn_protocol.announcements import Kind, NodeStatement
 from pfn_protocol.author_share import SlotKey
 from pfn_protocol.limits import parked_max, parked_per_author_max
 from pfn_protocol.slots import Entry
+
+_CONVICTION = (Kind.CONVICTION, "")
 
 
 class Parking:
@@ -26,6 +29,10 @@ class Parking:
     def park(self, entry: Entry) -> tuple[bool, list[Entry]]:
         """Keep an entry aside. Returns whether it was, and what went for it."""
         of_author = self._by_author.get(entry.author, {})
+        if _CONVICTION in of_author:
+            return False, []
+        if entry.kind is Kind.CONVICTION:
+            return True, self._convict(entry)
         former = of_author.get((entry.kind, entry.subject))
         gone: list[Entry] = []
         if former is not None:
@@ -43,6 +50,16 @@ class Parking:
         self._by_id[entry.id] = entry
         self._by_author.setdefault(entry.author, {})[entry.kind, entry.subject] = entry
         return True, gone
+
+    def _convict(self, conviction: Entry) -> list[Entry]:
+        """Nothing else of this author is of any use."""
+        gone = self.take(conviction.author)
+        if len(self) >= parked_max:
+            gone.append(next(iter(self._by_id.values())))
+            self.remove(gone[-1])
+        self._by_id[conviction.id] = conviction
+        self._by_author[conviction.author] = {_CONVICTION: conviction}
+        return gone
 
     def find(self, announcement_id: bytes) -> Entry | None:
         """The entry with this id, if it is parked."""

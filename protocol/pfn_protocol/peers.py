@@ -21,7 +21,7 @@ from random import Random
 
 from pfn_protocol.addresses import address_after
 from pfn_protocol.effects import RememberPeer
-from pfn_protocol.known_peers import KnownPeers
+from pfn_protocol.known_peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, KnownPeers
 from pfn_protocol.limits import (
     anchors_max,
     back_off_seconds_max,
@@ -33,7 +33,6 @@ from pfn_protocol.limits import (
     dials_of_hearsay_max,
     large_mesh_nodes,
     link_failures_max,
-    link_faults_max,
     link_full_back_off_seconds,
     links_fill_ms,
     links_max,
@@ -52,10 +51,6 @@ from pfn_protocol.link_secrets import LinkSecrets
 from pfn_protocol.messages import CellsRequest, FetchRequest, LinkAnswer, LinkRequest, RefusedAnswer
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.peer import LinkState, LinkView, Peer
-
-# The rules of SPEC.md that a refused request is told.
-RULE_NOT_LISTENED_TO = "R86"
-RULE_NOT_LINKED = "R96"
 
 
 class Peers(KnownPeers):
@@ -108,12 +103,15 @@ class Peers(KnownPeers):
                 self._ask_for_link(peer, now_ms)
         return [peer.node_id for peer in ended]
 
-    def heard(self, peer: Peer, now_ms: int) -> None:
-        """It asked or answered: it is alive."""
-        peer.last_heard_ms = now_ms
-        peer.failing_since_ms = None
-        if peer.linked:
-            peer.failures = 0
+    def convict(self, node_id: bytes, now_ms: int) -> bool:
+        """It was proved guilty: there is no link with it from now on. Returns whether one ended by it."""
+        self._convicted[node_id] = None
+        self.has_changed = True
+        peer = self._peers.get(node_id)
+        ends = peer is not None and peer.linked
+        if peer is not None and ends:
+            self.close(peer, now_ms)
+        return ends
 
     def answered(self, peer: Peer, in_flight: InFlight, now_ms: int) -> None:
         """It answered at its URL, so the address is more than hearsay."""
@@ -135,7 +133,7 @@ class Peers(KnownPeers):
     def asked_for_link(self, node_id: bytes, request: LinkRequest, now_ms: int) -> LinkAnswer | RefusedAnswer:
         """Another node asks for a link; `is_linked` says afterwards whether there is one."""
         peer = self._peers.get(node_id)
-        if node_id == self._me or node_id in self._blocked or (peer and now_ms < peer.shunned_until_ms):
+        if node_id == self._me or self.refuses(node_id) or (peer and now_ms < peer.shunned_until_ms):
             return RefusedAnswer(RULE_NOT_LISTENED_TO, "this node does not listen to you", now_ms)
         is_wanted = peer is not None and (peer.linked or peer.pinned or peer.joined)
         if self._stopped or not (is_wanted or self._has_room(request)):
@@ -158,7 +156,7 @@ class Peers(KnownPeers):
         """A node that was asked for a link answered. Returns whether there is one now."""
         for address in answer.view:
             self.learn(address.node_id, address.url)
-        if peer.node_id in self._blocked:
+        if self.refuses(peer.node_id):
             self.close(peer, now_ms)
             return False
         if answer.accepted and peer.linked:  # it asked meanwhile, or heard our request first, or we asked anew
@@ -200,11 +198,6 @@ class Peers(KnownPeers):
         self.close(peer, now_ms)
         return True
 
-    def count_faults(self, peer: Peer, faults: int) -> bool:
-        """It sent announcements that break rules. Returns whether that is too many."""
-        peer.faults += faults
-        return peer.faults > link_faults_max
-
     def close(self, peer: Peer, now_ms: int, *, shun: bool = False) -> None:
         """The link is over; it is tried again soon, or after a while if the peer broke the rules."""
         self._set_state(peer, LinkState.KNOWN)
@@ -242,6 +235,11 @@ class Peers(KnownPeers):
         self._shuffle_ms = None  # `dial` begins as after a start
         self.has_changed = True
         return [peer.node_id for peer in linked]
+
+    def compare_anew(self, now_ms: int) -> None:
+        """Compare sets with others than until now."""
+        self._compare_ms = now_ms
+        self.has_changed = True
 
     def stop(self) -> None:
         """Take no links any more; whoever stops the machine no longer calls `dial`."""

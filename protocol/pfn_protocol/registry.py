@@ -1,7 +1,8 @@
 """The set that nodes reconcile.
 
 For each admitted author (admission.py) the winner of each slot that has not expired, and the first of a replaced
-version (slots.py), at most as many slots as the author may fill (author_share.py). The outcome depends on what was
+version (slots.py), at most as many slots as the author may fill (author_share.py); of an author that was proved guilty
+of two stories only the conviction (equivocation.py). The outcome depends on what was
 heard, never on the order of hearing, so two nodes with the same pins and the same news hold the same set, and its
 digest says so.
 
@@ -19,11 +20,17 @@ from pfn_protocol.admission import admitted_authors, trusted_via
 from pfn_protocol.announcements import Kind, NodeStatement
 from pfn_protocol.author_share import AuthorShare
 from pfn_protocol.changes import ChangeLog
-from pfn_protocol.limits import admitted_authors_max, sketch_id_bytes, slots_sponsored_max
+from pfn_protocol.equivocation import conviction_id
+from pfn_protocol.limits import (
+    admitted_authors_max,
+    conviction_overhead_bytes,
+    sketch_id_bytes,
+    slots_sponsored_max,
+)
 from pfn_protocol.messages import AuthorSummary
 from pfn_protocol.parking import Parking
 from pfn_protocol.set_digest import SetDigest
-from pfn_protocol.slots import Entry, Ruling, Slot
+from pfn_protocol.slots import Entry, Slot
 from pfn_protocol.sorted_ids import SortedIds
 
 
@@ -34,7 +41,7 @@ class Verdict(Enum):
     PARKED = "its author is not admitted; it is kept aside"
     KNOWN = "it was here already"
     NOT_TAKEN = "superseded, over a cap, or without a place to wait"
-    CONTRADICTS = "it contradicts one that stands, and is not taken"
+    CONTRADICTS = "with one that stood it proves its author guilty; the conviction is in the set now"
 
 
 # Expiries of what has left the set meanwhile may wait, up to as many again as there are others, and these.
@@ -47,7 +54,8 @@ class Outcome:
 
     verdict: Verdict
     dropped: tuple[bytes, ...] = ()  # ids that left the set, or the parking, for it
-    contradiction: bool = False  # its author told two stories in one slot
+    entry: Entry | None = None  # what came into the set: this announcement, or the conviction that it led to
+    contradicted: bytes = b""  # the id of the announcement that proves it guilty together with the offered one
     graph_changed: bool = False  # pins or sponsored nodes changed: `readmit` is due
 
 
@@ -140,11 +148,16 @@ class Registry:
         share = self._shares.get(author)
         return share.summary(cap) if share else (0, SetDigest().digest())
 
-    def announced_by_me(self) -> tuple[int, bytes]:
-        """How many announcements of this node are in the set beside its node announcement, and their digest."""
-        share = self._shares.get(self.me)
+    def latest(self, author: bytes) -> tuple[int, int]:
+        """The greatest place of what the author has in the set."""
+        share = self._shares.get(author)
+        return max((entry.place for entry in share.entries()), default=(0, 0)) if share else (0, 0)
+
+    def beside_node(self, author: bytes) -> tuple[int, bytes]:
+        """How many announcements of the author are in the set beside its node announcement, and their digest."""
+        share = self._shares.get(author)
         total = share.sum.copy() if share else SetDigest()
-        node = self.node_entry(self.me)
+        node = self.node_entry(author)
         if node is not None:
             total.remove(node.id)
         return total.count, total.digest()
@@ -181,6 +194,16 @@ class Registry:
         slot = self.slot(author, Kind.NODE, "")
         return slot.winner if slot else None
 
+    def is_convicted(self, author: bytes) -> bool:
+        """Whether the set holds a proof that the author told two stories."""
+        share = self._shares.get(author)
+        return share is not None and share.conviction is not None
+
+    @property
+    def convicted(self) -> tuple[bytes, ...]:
+        """The admitted authors that were proved guilty, sorted."""
+        return tuple(sorted(author for author in self._shares if self.is_convicted(author)))
+
     def trusted_via(self, author: bytes) -> list[bytes]:
         """The nodes reachable over pins that themselves pin this author."""
         return trusted_via(author, self._caps, self.node_statement)
@@ -197,13 +220,25 @@ class Registry:
             if parked:
                 self._await_expiry(entry)
             return Outcome(Verdict.PARKED if parked else Verdict.NOT_TAKEN, tuple(one.id for one in gone))
-        ruling, gone = self._offer_to_share(entry)
-        dropped = tuple(one.id for one in gone)
-        graph_changed = entry.kind is Kind.NODE and _relations(former) != _relations(self.node_statement(entry.author))
-        if ruling in (Ruling.CONTRADICTS, Ruling.CORRECTS):
-            verdict = Verdict.CONTRADICTS if ruling is Ruling.CONTRADICTS else Verdict.IN_SET
-            return Outcome(verdict, dropped, True, graph_changed)
-        return Outcome(Verdict.IN_SET if entry.id in self._by_id else Verdict.NOT_TAKEN, dropped, False, graph_changed)
+        share = self._shares.get(entry.author)
+        stood = share.contradicted_by(entry) if share else None
+        if stood is not None:
+            size = entry.size + stood.size + conviction_overhead_bytes
+            entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size, None)
+        _, gone = self._offer_to_share(entry)
+        came_in = entry.id in self._by_id
+        follows_from = (Kind.NODE, Kind.CONVICTION)
+        graph_changed = entry.kind in follows_from and _relations(former) != _relations(
+            self.node_statement(entry.author)
+        )
+        verdict = Verdict.NOT_TAKEN if not came_in else Verdict.IN_SET if stood is None else Verdict.CONTRADICTS
+        return Outcome(
+            verdict,
+            tuple(one.id for one in gone),
+            entry if came_in else None,
+            stood.id if stood else b"",
+            graph_changed,
+        )
 
     def set_policy(self, pins: Iterable[bytes], sponsored: Iterable[bytes]) -> AdmissionChange:
         """This node pins and sponsors these from now on."""
@@ -264,19 +299,19 @@ class Registry:
                 graph_changed = graph_changed or entry.kind is Kind.NODE
         return tuple(expired), graph_changed
 
-    def _offer_to_share(self, entry: Entry) -> tuple[Ruling | None, list[Entry]]:
+    def _offer_to_share(self, entry: Entry) -> tuple[bool, list[Entry]]:
         share = self._shares.get(entry.author)
         if share is None:
             share = self._shares[entry.author] = AuthorShare(entry.author, self._caps[entry.author])
-        ruling, gone = share.offer(entry)
-        if ruling in (Ruling.STANDS, Ruling.CORRECTS):
+        stands, gone = share.offer(entry)
+        if stands:
             self._by_id[entry.id] = entry
             self._by_short_id[entry.id[:sketch_id_bytes]] = entry.id
             self._total.add(entry.id)
             self.changes.note(entry.id, entry.author, came=True)
             self._await_expiry(entry)
         self._leave(gone)
-        return ruling, gone
+        return stands, gone
 
     def _leave(self, entries: Iterable[Entry]) -> list[bytes]:
         gone = [(entry.id, entry.author) for entry in entries]

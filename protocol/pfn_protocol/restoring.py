@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
-from pfn_protocol.effects import ChangeAdmission, DropAnnouncements
+from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepConviction
 from pfn_protocol.messages import PeerAddress
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
@@ -40,11 +40,18 @@ def restore(
     own = _own_node(registry, living)
     registry.set_policy(registry.pins, own.sponsored if own else ())
     for entry in _nodes_from_the_pins_outwards(registry, living):
-        registry.offer(entry)
+        _offer(registry, outgoing, entry)
     for entry in sorted(living.values(), key=lambda entry: registry.cap(entry.author) == 0):
-        registry.offer(entry)
+        _offer(registry, outgoing, entry)
     _report(registry, outgoing, was_admitted)
     return own
+
+
+def _offer(registry: Registry, outgoing: Outgoing, entry: Entry) -> None:
+    """What was kept is no reason to judge again; but two stories may have been kept before anybody compared them."""
+    contradicted = registry.offer(entry).contradicted
+    if contradicted:
+        outgoing.add(KeepConviction(contradicted, entry.id))
 
 
 def _own_node(registry: Registry, entries: dict[bytes, Entry]) -> NodeStatement | None:

@@ -7,6 +7,7 @@ miss in a row, or the loss of the parent, makes the link that had the body a bra
 from collections.abc import Container, Iterable, Mapping
 from random import Random
 
+from pfn_protocol.announcements import Kind
 from pfn_protocol.gossip_links import GossipLink
 from pfn_protocol.limits import (
     arrivals_remembered_max,
@@ -152,7 +153,7 @@ class Tree:
             if link.url and late:
                 link.put_offer(announcement_id)
             else:
-                link.put_body(announcement_id)
+                link.put_body(announcement_id, first=entry.kind is Kind.CONVICTION)
             self.touched[peer] = None
         if waits:
             self._let_ids_wait(now_ms)

@@ -8,7 +8,7 @@ not come out of its own encoding again.
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -27,11 +27,12 @@ from pfn_node.sources.publisher_answers import (
     parse_plugin_data,
     parse_proof,
 )
-from pfn_protocol.acceptance import accept
+from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.announcement_fields import encode
-from pfn_protocol.announcements import Statement
+from pfn_protocol.announcements import Conviction, Statement
 from pfn_protocol.answer_fields import ANSWER_PATHS, encode_answer
 from pfn_protocol.encoding import Value, open_envelope, pack, seal, unpack
+from pfn_protocol.equivocation import convict, stories
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, did_key, parse_did_key, parse_public_key, public_key_pem
 from pfn_protocol.json_text import raw_member
@@ -100,6 +101,9 @@ def _signed(domain: str, mesh: str, key: PrivateKey, bodies: tuple[Value, ...]) 
 def _announcement(raw: bytes) -> None:
     taken = accept(raw, mesh=MESH, now_ms=NOW_MS)
     statement = taken.statement
+    if isinstance(statement, Conviction):
+        assert convict(*(accept(story, mesh=MESH, now_ms=NOW_MS) for story in stories(raw))).raw == raw
+        return
     opened = open_envelope(raw, mesh=MESH, domain=f"pfn/{statement.kind}/1", bytes_max=len(raw))
     assert pack(encode(statement, taken.epoch, taken.seq)) == opened.body, "it says something else when it is told on"
 
@@ -109,6 +113,11 @@ def _announcements() -> Iterator[Decoder]:
     for kind, statement in statements.items():
         bodies = (encode(statement, 0, NOW_MS), encode(statement, 1, NOW_MS + 500_000))
         yield Decoder(f"{kind} announcement", _signed(f"pfn/{kind}/1", MESH, ALICE, bodies), _announcement, weight=2)
+    told = [
+        announce(ALICE, MESH, replace(VERSION, sha256=bytes([digest]) * 32), 7, NOW_MS + digest) for digest in (1, 2)
+    ]
+    raws = (convict(*told).raw, *(one.raw for one in told))
+    yield Decoder("conviction", lambda rng: mutated_bytes(rng, raws[0], raws), _announcement, weight=2)
 
 
 def _request(path: str, raw: bytes) -> None:

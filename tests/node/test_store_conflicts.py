@@ -4,8 +4,13 @@ import pytest
 
 from pfn_node.store import activity, announcements, catalogue, facts, peers, releases
 from pfn_node.store.rows import Release
+from pfn_protocol.acceptance import announce
+from pfn_protocol.announcements import AcceptedAnnouncement, Conviction
+from pfn_protocol.encoding import pack
+from pfn_protocol.equivocation import convict, conviction_id
 from pfn_protocol.identity import did_key
 from tests.node.store_world import (
+    MESH,
     NOW,
     Publisher,
     World,
@@ -105,6 +110,124 @@ def test_an_observer_that_replaces_its_version_is_in_conflict_with_itself() -> N
 
     release = world.release()
     assert (release.sha256, release.conflict) == (digest("first"), True)
+
+
+def test_when_the_later_of_two_announcements_of_the_same_bytes_goes_the_observation_stays() -> None:
+    world = World()
+    world.add_source(BILBO)
+    world.pin("alice")
+    first = world.saw("alice", bytes_of="first")
+    again = world.saw("alice", bytes_of="first", replaces=first)
+
+    world.saw("alice", bytes_of="second", replaces=first)
+    announcements.drop(world.db, [again])
+
+    release = world.release()
+    assert (release.sha256, release.conflict) == (digest("first"), True)
+    assert announcements.bodies(world.db, [first, again]).keys() == {first}
+
+    announcements.drop(world.db, [first])
+    assert (world.release().sha256, world.release().conflict) == (digest("second"), False)
+
+
+def test_bytes_that_are_held_still_rest_on_the_announcement_that_stays() -> None:
+    world = World()
+    world.add_source(BILBO)
+    world.pin("alice")
+    first = world.saw("alice", bytes_of="first")
+    releases.mark_mirrored(world.db, digest("first"), True, at=NOW)
+    again = world.saw("alice", bytes_of="first", replaces=first)
+
+    announcements.drop(world.db, [again])
+    releases.mark_mirrored(world.db, digest("first"), False, at=NOW)
+
+    assert world.release().backed
+
+
+# --- Convictions --------------------------------------------------------------------------------------------------
+
+
+def convicted(world: World, name: str, *, admitted: bool = True) -> AcceptedAnnouncement:
+    """The node is caught with two stories that concern nothing else here."""
+    told = [announce(key(name), MESH, node_statement(url=url), 7, NOW * 1000) for url in ("", "https://two.example")]
+    conviction = convict(*told)
+    announcements.keep(world.db, conviction, admitted, NOW)
+    return conviction
+
+
+def test_bytes_that_rested_on_the_word_of_a_convicted_pin_alone_are_no_longer_served_and_that_is_told() -> None:
+    world = World()
+    world.add_source(BILBO)
+    world.pin("alice")
+    world.pin("carol")
+    for number in range(7):
+        world.saw("alice", f"{number}.0.0", f"alone {number}")
+        releases.mark_mirrored(world.db, digest(f"alone {number}"), True, at=NOW)
+    gone = world.saw("alice", "8.0.0", "left the set")
+    releases.mark_mirrored(world.db, digest("left the set"), True, at=NOW)
+    announcements.drop(world.db, [gone])
+    for name in ("alice", "carol"):
+        world.saw(name, "9.0.0", "together")
+    releases.mark_mirrored(world.db, digest("together"), True, at=NOW)
+    assert all(world.release(version).backed for version in ("0.0.0", "8.0.0", "9.0.0"))
+
+    convicted(world, "alice")
+
+    assert catalogue.get_release(world.db, BILBO.source_id, "hello", "0.0.0") is None
+    assert catalogue.get_release(world.db, BILBO.source_id, "hello", "8.0.0") is None
+    assert world.release("9.0.0").backed
+    (message,) = security_messages(world)
+    assert message.startswith("8 releases rested on the word of a convicted node alone") and message.endswith("...")
+
+
+def test_a_conviction_counts_once_its_author_is_admitted_and_is_restored_with_its_proof() -> None:
+    world = World()
+    world.add_source(BILBO)
+    world.pin("alice")
+    world.saw("alice")
+
+    conviction = convicted(world, "alice", admitted=False)
+    assert world.release().backed and announcements.convictions(world.db) == {}
+    announcements.change_admission(world.db, [conviction.id], [])
+
+    assert isinstance(conviction.statement, Conviction)
+    assert announcements.convictions(world.db) == {key("alice").public: conviction.statement.announcements}
+    assert list(announcements.restore(world.db)) == [(conviction, True)]
+    assert announcements.own_last(world.db, key("alice").public) == (0, 0)
+    announcements.drop(world.db, [conviction.id])
+    assert announcements.convictions(world.db) == {}
+
+
+def test_the_proof_is_made_of_what_is_kept_and_nothing_else_of_its_author_is() -> None:
+    world = World()
+    world.add_source(BILBO)
+    one, other = world.saw("alice", bytes_of="one"), world.saw("alice", bytes_of="other")
+    raws = announcements.bodies(world.db, [one, other])
+
+    announcements.keep_conviction(world.db, one, other, NOW)
+    announcements.drop(world.db, [one, other])
+
+    ((conviction, _),) = announcements.restore(world.db)
+    assert conviction.id == conviction_id(key("alice").public)
+    assert conviction.raw == pack((raws[min(one, other)], raws[max(one, other)]))
+    assert not security_messages(world)
+
+
+def test_what_this_node_saw_itself_it_saw_even_if_its_own_key_is_convicted() -> None:
+    world = World()
+    world.add_source(BILBO)
+    world.fetch()
+
+    announcements.keep(
+        world.db,
+        convict(
+            *(announce(world.me, MESH, node_statement(url=url), 7, NOW * 1000) for url in ("", "https://two.example"))
+        ),
+        True,
+        NOW,
+    )
+
+    assert world.release().backed_by == "self"
 
 
 # --- What is shown ------------------------------------------------------------------------------------------------

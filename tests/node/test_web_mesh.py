@@ -46,6 +46,11 @@ def a_peer(url: str | None = PEER_URL) -> PeerView:
         announcements_sent=4,
         announcements_received=5,
         differences_found=6,
+        announced=9,
+        held=2,
+        incomplete=True,
+        convicted=True,
+        proof=("aa", "bb"),
     )
 
 
@@ -58,6 +63,8 @@ async def test_peers_are_listed_with_the_node_itself(node: WebNode) -> None:
     assert peer["node_id"] == PEER and peer["trusted_via"] == [did_key(NODE.public)]
     assert (peer["links"], peer["outbound"], peer["differences_found"]) == (["eager"], True, 6)
     assert (peer["announcements_sent"], peer["announcements_received"]) == (4, 5)
+    assert (peer["announced"], peer["held"], peer["incomplete"]) == (9, 2, True)
+    assert (peer["convicted"], peer["proof"]) == (True, ["aa", "bb"])
 
 
 @pytest.mark.parametrize(

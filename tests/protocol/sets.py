@@ -66,5 +66,5 @@ def filled(entries: Sequence[Entry], pins: Iterable[PrivateKey] = (BOB,)) -> Reg
     return registry
 
 
-def changed(key: PrivateKey, content: str, seq: int, replaces: bytes = b"") -> Entry:
-    return entry(key, replace(version_statement("a", content=content), replaces=replaces), seq)
+def changed(key: PrivateKey, content: str, seq: int, replaces: bytes = b"", epoch: int = 0) -> Entry:
+    return entry(key, replace(version_statement("a", content=content), replaces=replaces), seq, epoch)

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from pfn_node.simulation.world import MESH, START_MS, key_of, version_statement
-from pfn_protocol.acceptance import announce
+from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
     MirrorStatement,
@@ -28,8 +28,10 @@ from pfn_protocol.effects import (
     DropAnnouncements,
     Effect,
     KeepAnnouncement,
+    KeepConviction,
     SendRequest,
 )
+from pfn_protocol.equivocation import convict
 from pfn_protocol.events import (
     AnswerReceived,
     CellsDecoded,
@@ -102,13 +104,13 @@ TINY_LIMITS = {
     "gossip_links.gossip_push_max": 2,
     "gossip_links.offered_ids_max": 2,
     "gossip_links.outbox_ids_max": 3,
-    "intake.alerts_remembered_max": 1,
     "intake.author_burst_max": 5,
     "intake.author_rates_max": 3,
     "intake.future_max": 3,
     "intake.future_per_author_max": 2,
     "intake.seen_envelopes_max": 4,
     "mesh.slots_pinned_max": 3,
+    "own_announcements.own_versions_remembered_max": 3,
     "own_announcements.read_back_peers_max": 1,
     "own_announcements.statements_waiting_max": 1,
     "pages.authors_page_max": 2,
@@ -121,7 +123,7 @@ TINY_LIMITS = {
     "registry.admitted_authors_max": 5,
     "registry.slots_sponsored_max": 2,
     "peers.dials_of_hearsay_max": 2,
-    "peers.link_faults_max": 3,
+    "known_peers.link_faults_max": 3,
     "peers.links_max": 3,
     "peers.links_wanted_max": 2,
     "known_peers.peers_known_max": 5,
@@ -380,6 +382,10 @@ class Attack:
                     self.work.append(effect)
                 case KeepAnnouncement():
                     self.kept[effect.announcement.id] = (effect.announcement, effect.admitted)
+                case KeepConviction():
+                    conviction = convict(self.kept[effect.one][0], self.kept[effect.other][0])
+                    assert accept(conviction.raw, mesh=MESH, now_ms=self.now_ms) == conviction
+                    self.kept[conviction.id] = (conviction, True)
                 case DropAnnouncements():
                     for one in effect.ids:
                         del self.kept[one]

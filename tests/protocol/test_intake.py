@@ -8,7 +8,8 @@ from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import MESH, START_MS, key_of, version_statement
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement, Statement
-from pfn_protocol.effects import DropAnnouncements, KeepAnnouncement, RaiseAlert
+from pfn_protocol.effects import DropAnnouncements, KeepAnnouncement, KeepConviction, RaiseAlert
+from pfn_protocol.equivocation import convict, conviction_id
 from pfn_protocol.errors import Severity
 from pfn_protocol.events import RequestReceived
 from pfn_protocol.identity import PrivateKey
@@ -172,19 +173,46 @@ def test_only_so_many_rates_are_remembered(monkeypatch: pytest.MonkeyPatch) -> N
         assert door.take(said(key, version_statement(f"plugin-{len(door.registry)}")), pushed=True).fresh
 
 
-def test_a_contradiction_is_told_once_per_author(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.intake.alerts_remembered_max", 1)
-    door = Door(BOB, CAROL)
+def test_two_stories_convict_their_author_once_and_only_the_conviction_is_kept() -> None:
+    door = Door(BOB)
+    one, other = said(), said(statement=version_statement("hello", content="changed"), seq=START_MS + 1)
+    door.take(one, said(statement=version_statement("another")))
+    door.outgoing.drain()
 
-    def contradict(key: PrivateKey, slug: str) -> list[str]:
-        door.take(said(key, version_statement(slug)))
-        door.take(said(key, version_statement(slug, content="changed"), START_MS + 1))
-        return door.alerts()
+    taken = door.take(other)
 
-    assert len(contradict(BOB, "one")) == 1
-    assert len(contradict(BOB, "two")) == 0
-    assert "version dev@pub.test/one/1.0" in contradict(CAROL, "one")[0]
-    assert len(contradict(BOB, "three")) == 1
+    assert taken.convicted == [BOB.public] and taken.delivered == {other.id: False}
+    assert [entry.id for entry in taken.made] == [conviction_id(BOB.public)] and not taken.fresh
+    aside, kept, told, dropped, alert = door.outgoing.drain()
+    assert aside == KeepAnnouncement(other, admitted=False) and kept == KeepConviction(one.id, other.id)
+    assert told == DropAnnouncements((other.id,))
+    assert isinstance(dropped, DropAnnouncements) and one.id in dropped.ids and len(dropped.ids) == 2
+    assert isinstance(alert, RaiseAlert) and "version dev@pub.test/hello/1.0" in alert.sentence
+    assert not door.take(said(statement=version_statement("later"))).fresh
+    assert not door.alerts()
+
+
+def test_a_conviction_that_others_made_is_taken_whatever_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.intake.author_burst_max", 1)
+    door = Door(BOB)
+    conviction = convict(said(), said(statement=version_statement("hello", content="changed"), seq=START_MS + 1))
+    door.take(said(), pushed=True)
+
+    taken = door.take(conviction, pushed=True)
+
+    assert [entry.id for entry in taken.fresh] == [conviction.id] and taken.convicted == [BOB.public]
+    assert door.registry.unsorted_ids() == (conviction.id,)
+    assert not door.take(conviction, pushed=True).fresh
+
+
+def test_whom_only_a_convicted_node_pinned_is_not_admitted_any_more() -> None:
+    door = Door(BOB)
+    door.take(said(statement=node_statement("", (CAROL,))), said(CAROL))
+
+    door.take(said(statement=node_statement("", ())))
+
+    assert door.registry.unsorted_ids() == (conviction_id(BOB.public),)
+    assert not door.registry.cap(CAROL.public)
 
 
 # --- Restoring ------------------------------------------------------------------------------------------------------

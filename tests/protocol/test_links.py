@@ -161,7 +161,7 @@ def test_a_node_that_says_that_it_leaves_is_forgotten() -> None:
     network.elapse(seconds=10)
     assert alice.is_linked(carol)
     farewell = announce(
-        carol.key, MESH, NodeStatement("", "test/1", (), (), (), 0, bytes(32), left=True), 0, network.now_ms
+        carol.key, MESH, NodeStatement("", "test/1", (), (), (), 0, bytes(32), left=True), carol.last[0], network.now_ms
     )
     carol.crash()
 

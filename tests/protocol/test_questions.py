@@ -97,7 +97,7 @@ def test_an_answer_of_the_wrong_kind_counts_as_a_failure() -> None:
 def test_too_many_faulty_announcements_end_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network()
     alice, bob = linked_pair(network)
-    monkeypatch.setattr("pfn_protocol.peers.link_faults_max", 3)
+    monkeypatch.setattr("pfn_protocol.known_peers.link_faults_max", 3)
 
     for number in range(3):
         ask(alice, bob.id, GossipRequest((b"rubbish %d" % number,), (), None, 0))

@@ -359,12 +359,12 @@ def test_authors_are_listed_page_by_page_even_those_that_said_nothing() -> None:
 
 def test_count_and_root_of_the_own_announcements_leave_the_node_announcement_out() -> None:
     registry = Registry(ALICE.public)
-    assert registry.announced_by_me() == (0, SetDigest().digest())
+    assert registry.beside_node(ALICE.public) == (0, SetDigest().digest())
     version = entry(ALICE, version_statement("a"))
     registry.offer(version)
     registry.offer(entry(ALICE, node_statement()))
 
-    assert registry.announced_by_me() == (1, SetDigest([version.id]).digest())
+    assert registry.beside_node(ALICE.public) == (1, SetDigest([version.id]).digest())
 
 
 def test_an_author_nobody_knows_has_an_empty_share() -> None:

@@ -1,4 +1,4 @@
-"""One slot: the greatest place wins, versions are write-once, and contradictions end the same way in every order."""
+"""One slot: place alone decides, in every order of arrival; of a version the first and the winner stand."""
 
 from itertools import permutations
 
@@ -23,16 +23,6 @@ def test_the_greatest_place_wins_whatever_the_order_of_arrival() -> None:
         assert everything(filled(order)) == [new_epoch.id]
 
 
-def test_of_two_announcements_of_one_place_the_smaller_id_stays_and_the_contradiction_is_told() -> None:
-    one, other = entry(BOB, version_statement("a", content="x")), entry(BOB, version_statement("a", content="y"))
-    small, great = sorted((one, other), key=lambda each: each.id)
-    registry = filled([great])
-
-    assert registry.offer(small) == Outcome(Verdict.IN_SET, (great.id,), True)
-    assert registry.offer(great) == Outcome(Verdict.CONTRADICTS, (), True)
-    assert everything(registry) == [small.id]
-
-
 def test_a_known_announcement_changes_nothing() -> None:
     one = entry(BOB, version_statement("a"))
     registry = filled([one])
@@ -40,81 +30,33 @@ def test_a_known_announcement_changes_nothing() -> None:
     assert registry.offer(one) == Outcome(Verdict.KNOWN)
 
 
-def test_a_version_is_write_once_the_earlier_one_stays_whichever_came_first() -> None:
-    early, late = changed(BOB, "x", START_MS), changed(BOB, "y", START_MS + 1)
-
-    for order in permutations((early, late)):
-        assert everything(filled(order)) == [early.id]
-
-
-def test_a_version_that_names_the_first_replaces_it_and_both_stay() -> None:
+def test_of_a_version_the_first_and_the_winner_stand_and_what_lies_between_does_not() -> None:
     first = changed(BOB, "x", START_MS)
     second = changed(BOB, "y", START_MS + 1, first.id)
     third = changed(BOB, "z", START_MS + 2, first.id)
+    again = changed(BOB, "x", START_MS + 3, first.id)
 
-    for order in permutations((first, second, third)):
-        assert everything(filled(order)) == sorted((first.id, third.id))
-
-
-def test_the_same_bytes_announced_again_take_the_place_of_the_earlier_announcement() -> None:
-    early, late = changed(BOB, "x", START_MS), changed(BOB, "x", START_MS + 1)
-
-    for order in permutations((early, late)):
-        assert everything(filled(order)) == [late.id]
+    for order in permutations((first, second, third, again)):
+        assert everything(filled(order)) == sorted((first.id, again.id))
 
 
-def test_a_replacement_may_name_a_first_that_was_announced_twice() -> None:
-    early, again = changed(BOB, "x", START_MS), changed(BOB, "x", START_MS + 1)
-    replacing = changed(BOB, "y", START_MS + 2, again.id)
+def test_what_a_change_says_that_it_replaces_need_not_be_here() -> None:
+    only = changed(BOB, "y", START_MS, bytes(32))
 
-    for order in permutations((early, again, replacing)):
-        registry = filled(order)
-        registry.offer(replacing)  # reconciliation brings it again where it came too early
-        assert everything(registry) == sorted((again.id, replacing.id))
+    assert everything(filled([only])) == [only.id]
 
 
-def test_a_first_repeated_after_its_replacement_contradicts() -> None:
-    first = changed(BOB, "x", START_MS)
-    replacing = changed(BOB, "y", START_MS + 1, first.id)
-    registry = filled([first, replacing])
+def test_across_epochs_place_alone_decides_whatever_was_said() -> None:
+    stories = [changed(BOB, content, START_MS - number, epoch=number) for number, content in enumerate("xyxz")]
 
-    assert registry.offer(changed(BOB, "x", START_MS + 2)).verdict is Verdict.CONTRADICTS
-    assert everything(registry) == sorted((first.id, replacing.id))
+    for order in permutations(stories):
+        assert everything(filled(order)) == sorted((stories[0].id, stories[-1].id))
 
 
-def test_after_a_contradiction_repeating_the_same_bytes_changes_nothing() -> None:
-    early, other, again = changed(BOB, "x", START_MS), changed(BOB, "y", START_MS + 1), changed(BOB, "x", START_MS + 2)
-    registry = filled([early, other])
+def test_the_order_in_which_a_version_and_its_changes_come_decides_what_leaves_the_set() -> None:
+    first, second, third = (changed(BOB, "x", START_MS + number, b"\1" * 32) for number in range(3))
+    registry = filled([second])
 
-    assert registry.offer(again).verdict is Verdict.NOT_TAKEN
-    assert everything(registry) == [early.id]
-
-
-def test_an_earlier_contradiction_puts_out_a_replaced_pair_but_a_later_one_does_not() -> None:
-    first = changed(BOB, "x", START_MS + 10)
-    replacing = changed(BOB, "y", START_MS + 20, first.id)
-    between = changed(BOB, "z", START_MS + 15)
-    before = changed(BOB, "w", START_MS + 5)
-    registry = filled([first, replacing])
-
-    assert registry.offer(between).verdict is Verdict.CONTRADICTS
-    outcome = registry.offer(before)
-
-    assert outcome == Outcome(Verdict.IN_SET, (first.id, replacing.id), True)
-    assert everything(registry) == [before.id]
-
-
-def test_of_two_replacements_of_one_place_the_smaller_stays_with_its_own_first() -> None:
-    first = changed(BOB, "x", START_MS)
-    naming = [changed(BOB, f"{number}", START_MS + 9, first.id) for number in range(2)]
-    stranger_first = [changed(BOB, f"{number}", START_MS + 9, bytes([number]) * 32) for number in range(20)]
-    great = max(naming, key=lambda one: one.id)
-    registry = filled([first, great])
-
-    registry.offer(min(naming, key=lambda one: one.id))
-    assert first.id in registry
-
-    smallest = min(stranger_first, key=lambda one: one.id)
-    assert smallest.id < min(one.id for one in naming)
-    registry.offer(smallest)
-    assert everything(registry) == [smallest.id]
+    assert registry.offer(third) == Outcome(Verdict.IN_SET, (), third)
+    assert registry.offer(first) == Outcome(Verdict.IN_SET, (second.id,), first)
+    assert registry.offer(second) == Outcome(Verdict.NOT_TAKEN)

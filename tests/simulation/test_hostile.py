@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pfn_node.simulation.hostile import Trick
+from pfn_node.simulation.invariants import unconvicted
 from pfn_node.simulation.story import Story
 from pfn_node.simulation.tricks import (
     Eclipse,
@@ -18,6 +19,11 @@ from pfn_node.simulation.tricks import (
     Sybil,
     Withhold,
 )
+from pfn_node.simulation.world import MESH, START_MS, version_statement
+from pfn_protocol.acceptance import accept
+from pfn_protocol.equivocation import conviction_id
+from pfn_protocol.message_fields import seal_request
+from pfn_protocol.messages import GossipRequest
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -112,3 +118,39 @@ def test_a_gang_shows_its_victim_nobody_but_itself() -> None:
     assert sum(one.id in known for one in gang) >= 8
     story.says(others[0], "hello")
     story.all_know("hello", within=60)
+
+
+def test_who_told_two_stories_is_convicted_at_all_honest_nodes_after_the_healing() -> None:
+    story = Story(seed=4)
+    nodes = story.mesh("alice", "bob", "carol", "dave", "eve")
+    mallory = story.intruder("mallory", joins=nodes[:4], pinned_by=nodes[:1])
+    story.passes(seconds=15)
+    story.part(*nodes[:2])
+    for number, node in enumerate((nodes[0], nodes[4])):
+        raw = mallory.sign(version_statement("two-faced", content=f"{number}"), START_MS)
+        message, nonce = GossipRequest((raw,), (), None, 0), bytes([number]) * 16
+        sealed = seal_request(mallory.key, mesh=MESH, to=node.id, message=message, now_ms=mallory.now_ms, nonce16=nonce)
+        assert mallory.knock(node, "gossip", sealed)
+
+    story.silence()
+    story.heal()
+    story.all_agree()
+
+    assert story.two_faced == {mallory.id}
+    assert all(node.holds(conviction_id(mallory.id)) for node in nodes)
+
+
+def test_that_somebody_told_two_stories_and_is_not_convicted_is_found() -> None:
+    story = Story()
+    alice, bob = story.mesh("alice", "bob")
+    mallory = story.intruder("mallory", joins=[alice, bob], pinned_by=[alice])
+    story.passes(seconds=15)
+    for node, content in ((alice, "x"), (bob, "y")):
+        raw = mallory.sign(version_statement("a", content=content), story.network.now_ms)
+        told = accept(raw, mesh=MESH, now_ms=story.network.now_ms)
+        node.kept[told.id] = (told, True)
+
+    story.silence()
+
+    assert story.two_faced == {mallory.id}
+    assert "does not know that" in unconvicted([alice, bob], story.two_faced)

@@ -103,7 +103,7 @@ def test_honest_nodes_that_are_wronged(story: Story) -> None:
     bob = story.honest[1]
     refusal = SendAnswer(99_998, RefusedAnswer("R86", "this node does not listen to you", 0))
     asks = RequestReceived(99_998, bob.id, GossipRequest((), (), None, 0))
-    accused = RaiseAlert("contradiction", f"node {short_did(did_key(bob.id))} told two stories about it")
+    accused = RaiseAlert("convicted", f"node {short_did(did_key(bob.id))} told two stories about it")
 
     assert "does not listen to bob, which is honest" in looked_at(story, [refusal], asks)
     assert "accuses bob, which is honest" in looked_at(story, [accused])

@@ -151,7 +151,7 @@ def test_a_clock_that_was_an_hour_ahead_does_not_mute_its_node_once_it_is_right_
     story.says(alice, "at-the-right-time")
 
     story.all_know("at-the-right-time", within=30)
-    assert alice.last[0] == epoch + 1
+    assert alice.last[0] > epoch
     assert not bob.has_seen("from-the-future")
 
 
@@ -176,16 +176,18 @@ def test_a_node_that_finds_what_it_said_of_itself_above_what_it_says_now_says_it
     alice, bob, carol = story.mesh("alice", "bob", "carol")
     backup = story.back_up(alice)
     story.part(carol)
+    story.crash(alice)
     story.set_clock(alice, seconds=3_600)
+    story.restart(alice)
     story.says(alice, "makes-the-clock-count")
     story.set_clock(alice, seconds=0)
     story.passes(seconds=30)
-    assert node_word(bob, alice).epoch == 1
+    later = node_word(bob, alice).epoch
     story.crash(bob)
     story.faults(Faults())
     story.restore(alice, backup)
     story.passes(seconds=30)
-    assert node_word(carol, alice).epoch == 0
+    assert node_word(carol, alice).epoch < later
 
     restarted_ms = story.network.now_ms
     story.restart(bob)
@@ -193,7 +195,7 @@ def test_a_node_that_finds_what_it_said_of_itself_above_what_it_says_now_says_it
     story.all_agree(within=60)
     story.passes(seconds=10)
     said = node_word(carol, alice)
-    assert said.epoch == 1 and said.seq >= restarted_ms
+    assert said.epoch > later and said.seq >= restarted_ms
 
 
 def test_a_clock_that_is_set_back_before_the_first_announcement_does_not_delay_it() -> None:

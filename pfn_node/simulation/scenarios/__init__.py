@@ -11,6 +11,7 @@ from pfn_node.simulation.scenarios import (
     slow_publisher,
     sybil_flood,
     thirty_percent_die,
+    two_stories,
 )
 from pfn_node.simulation.stage import Scenario
 
@@ -23,6 +24,7 @@ _MODULES: tuple[ModuleType, ...] = (
     slow_publisher,
     sybil_flood,
     thirty_percent_die,
+    two_stories,
 )
 
 # By name, as `pfn simulate NAME` takes it.

@@ -7,6 +7,7 @@ from pfn_protocol import names, publisher, versions
 from pfn_protocol.acceptance import accept
 from pfn_protocol.backing import Relation, Sighting, judge
 from pfn_protocol.encoding import check_mesh_name, open_envelope, unpack
+from pfn_protocol.equivocation import new_epoch
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, check_public_key, did_key, parse_did_key, parse_public_key
 from pfn_protocol.json_text import stringify
@@ -143,6 +144,7 @@ _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "value": lambda case: plain_value(unpack(_input(case), case["bytes_max"])),
     "envelope": _envelope,
     "announcement": _announcement,
+    "epoch": lambda case: new_epoch(case["known"], case["now"], case["chance"]),
     "stringify": lambda case: stringify([(name, value) for name, value in case["members"]]).decode(),
     "metadata": lambda case: publisher.metadata_from_author_data(case["entry"]).decode(),
     "raw-member": lambda case: publisher.raw_member(case["text"], case["member"]),

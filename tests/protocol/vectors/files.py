@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from tests.protocol.vectors import (
     announcement_cases,
     backing_cases,
+    conviction_cases,
     encoding_cases,
     message_cases,
     name_cases,
@@ -17,6 +18,7 @@ from tests.protocol.vectors.case import Case
 _FILES: dict[str, Callable[[], Iterable[Case]]] = {
     "encoding.json": encoding_cases.cases,
     "announcements.json": announcement_cases.cases,
+    "convictions.json": conviction_cases.cases,
     "publishers.json": publisher_cases.cases,
     "names.json": name_cases.cases,
     "messages.json": message_cases.cases,

@@ -121,7 +121,7 @@ def _refused_contents() -> Iterator[Case]:
         ("1,025 ids", "gossip", ((), many, None, 0, (), False), "R77"),
         ("513 announcements", "gossip", ((b"\x01",) * 513, (), None, 0, (), False), "R77"),
         ("an announcement of no bytes", "gossip", ((b"",), (), None, 0, (), False), "R77"),
-        ("an announcement of 4,097 bytes", "gossip", ((b"\x01" * 4_097,), (), None, 0, (), False), "R77"),
+        ("a conviction of 8,201 bytes", "gossip", ((b"\x01" * 8_201,), (), None, 0, (), False), "R77"),
         ("announcements over 256 KiB", "gossip", (whole, (), None, 0, (), False), "R78"),
         ("257 ids at once", "gossip", ((), (), None, 0, many[:257], False), "R77"),
         ("a graft that is a number", "gossip", ((), (), None, 0, (), 1), "R77"),

@@ -1,0 +1,99 @@
+"""Whole engines and a node that told two stories: the proof is kept and passed on, and nothing rests on its word."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+from trio.testing import MockClock
+
+from pfn_node.store import activity, announcements
+from pfn_protocol.acceptance import accept, announce
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind, VersionStatement
+from pfn_protocol.equivocation import conviction_id
+from pfn_protocol.identity import did_key
+from pfn_protocol.message_fields import seal_request
+from pfn_protocol.messages import GossipRequest
+from tests.network.mesh_network import Network, Node, eventually, network, now
+
+ZIP = b"the bytes of a plugin " * 100
+MESH = "main"
+
+
+def held(node: Node) -> list[AcceptedAnnouncement]:
+    return node.database.read_now(lambda db: [one for one, admitted in announcements.restore(db) if admitted])
+
+
+def another_story(liar: Node, hearer: Node) -> AcceptedAnnouncement:
+    """Of what the node said about its release the opposite, later in the same run."""
+    told = next(one for one in held(hearer) if one.author == liar.id and one.kind is Kind.VERSION)
+    assert isinstance(told.statement, VersionStatement)
+    return announce(liar.key, MESH, replace(told.statement, sha256=bytes(32)), told.epoch, told.seq + 1)
+
+
+async def push(sender: Node, to: Node, announcement: AcceptedAnnouncement) -> None:
+    message = GossipRequest((announcement.raw,), (), None, 0)
+    raw = seal_request(
+        sender.key, mesh=MESH, to=to.id, message=message, now_ms=int(now() * 1000), nonce16=b"a nonce of ours!"
+    )
+    await to.engine.handle("gossip", raw)
+
+
+def alerts(node: Node) -> list[str]:
+    found, _ = node.database.read_now(lambda db: activity.activities(db, type="security"))
+    return [one.message for one in found]
+
+
+def is_convicted(node: Node, author: Node) -> bool:
+    return any(peer.convicted and peer.node_id == did_key(author.id) for peer in node.engine.peers())
+
+
+async def convicted(net: Network) -> tuple[Node, Node, Node, list[bytes]]:
+    """A node that two others pin is caught; what it had published was mirrored by one of them."""
+    a = await net.add("a")
+    b = await net.add("b", join=("a",))
+    c = await net.add("c", join=("a", "b"))
+    sha256 = await a.publish(ZIP)
+    await eventually(lambda: b.release() and c.release())
+    assert await b.engine.fetch_artifact(sha256, len(ZIP), "alice@plugins.example", cache=False)
+    assert (release := b.release()) is not None and release.backed and release.mirrored
+    other = another_story(a, c)
+    first = next(one for one in held(c) if (one.author, one.subject) == (a.id, other.subject))
+
+    await push(a, c, other)
+    await eventually(lambda: is_convicted(b, a) and is_convicted(c, a))
+    return a, b, c, sorted((first.id, other.id))
+
+
+async def test_who_told_two_stories_is_convicted_at_all_nodes_and_shown(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with network(tmp_path) as net:
+        a, b, c, proof = await convicted(net)
+
+        for node in (b, c):
+            (peer,) = [one for one in node.engine.peers() if one.node_id == did_key(a.id)]
+            assert peer.proof == tuple(one.hex() for one in proof)
+            assert peer.pinned and peer.state == "blocked" and not peer.links
+            (conviction,) = [one for one in held(node) if one.author == a.id]
+            assert conviction.id == conviction_id(a.id)
+            assert accept(conviction.raw, mesh=MESH, now_ms=int(now() * 1000)) == conviction
+            assert any("told two stories about version alice@plugins.example/hello/1.0" in one for one in alerts(node))
+        assert any("1 releases rested on the word of a convicted node alone" in one for one in alerts(b))
+        assert b.release() is None
+        await eventually(lambda: a.engine.status()["muted"])
+        assert any("it needs a new key" in one for one in alerts(a))
+
+
+async def test_a_conviction_outlives_a_restart_and_reaches_who_comes_later(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with network(tmp_path) as net:
+        a, b, _, _ = await convicted(net)
+        await b.stop()
+        await b.start(net.nursery)
+        d = await net.add("d", join=("b",))
+        await eventually(lambda: any(one.id == conviction_id(a.id) for one in held(d)))
+
+        assert is_convicted(b, a) and is_convicted(d, a)
+        await trio.sleep(120)
+        assert not any(peer.links for peer in b.engine.peers() if peer.node_id == did_key(a.id))
