@@ -209,6 +209,24 @@ def test_an_own_announcement_from_the_future_moves_the_order_into_a_new_epoch() 
     assert bob.has_seen("hello")
 
 
+def test_an_own_announcement_from_the_future_comes_back_when_its_time_has_come() -> None:
+    network = Network()
+    alice, bob = linked_pair(network)
+    bob.crash()
+    bob.start()
+    future = announce(bob.key, MESH, version_statement("future"), bob.last[0], network.now_ms + 1_200_000)
+    network.elapse_until(lambda: alice.is_linked(bob), seconds=5)
+
+    push(alice, bob, future.raw)
+    push(bob, alice, future.raw)
+    network.elapse(seconds=20)
+    assert not bob.has_seen("future")
+    network.elapse(seconds=700)
+
+    assert bob.has_seen("future")
+    assert not bob.alerts
+
+
 def test_a_node_without_a_url_announces_no_mirrors() -> None:
     network = Network()
     hub, leaf = network.node("hub"), network.node("leaf", polls=True)
