@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conformance.hostile_publisher import HONEST_SLUG, HOSTILE_SLUG, Listing, Publisher, register
+from tests.conformance.hostile_publisher import HONEST_SLUG, HOSTILE_SLUG, Listing, Publisher
 from tests.conformance.node_process import Node
 
 StartNode = Callable[..., Node]
@@ -35,10 +35,9 @@ def node(start_node: StartNode) -> Node:
 
 
 @pytest.fixture
-def publisher(node: Node) -> Iterator[Publisher]:
-    """A publisher that is registered there, with an honest plugin; a case makes it hostile."""
+def publisher() -> Iterator[Publisher]:
+    """A publisher with an honest plugin; a case makes it hostile, and registers it then."""
     with Publisher() as publisher:
-        register(node, publisher)
         yield publisher
 
 

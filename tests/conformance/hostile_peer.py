@@ -75,10 +75,12 @@ class Peer:
         } | changes
         return seal_request(key, message=message, **fields)
 
-    def sealed_content(self, path: str, content: Value, *, to: bytes | None = None, domain: str = "") -> bytes:
+    def sealed_content(
+        self, path: str, content: Value, *, nonce: bytes | None = None, domain: str = "pfn/request/1"
+    ) -> bytes:
         """A request that is signed well, whatever its content is."""
-        body: Value = (path, to or self.to, now_ms(), secrets.token_bytes(16), content)
-        return seal(self.key, domain or "pfn/request/1", MESH, body).raw
+        body: Value = (path, self.to, now_ms(), nonce or secrets.token_bytes(16), content)
+        return seal(self.key, domain, MESH, body).raw
 
     def post(self, path: str, raw: bytes, content_type: str = MESSAGE_TYPE) -> wire.Answer:
         """Any bytes to /node/v1/<path>."""

@@ -1,7 +1,6 @@
 """A publisher: honest until a case replaces an answer, an entry of its list, or the bytes of a zip."""
 
 import hashlib
-import json
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pfn_protocol.identity import PrivateKey, public_key_pem
 from pfn_protocol.publisher import metadata_message
 from tests.conformance.hostile_server import Asked, HostileServer, Script, answer, as_json
 from tests.conformance.node_process import READS_WORDS, Node, b64
+from tests.conformance.wire import Answer
 from tests.node.zip_forge import Forged, forge
 
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
@@ -71,6 +71,7 @@ class Publisher(HostileServer):
     author: str = "mallory"
     listings: list[Listing] = field(default_factory=lambda: [Listing(HONEST_SLUG)])
     answers: dict[str, Script] = field(default_factory=dict)
+    is_registered: bool = False  # at the node of the group
     assets: dict[str, object] | None = None  # assetInfo of federation-info; None = its own address
 
     def __enter__(self) -> Self:
@@ -135,27 +136,39 @@ class Publisher(HostileServer):
         return [answer(404, "{}")]
 
 
-def register(node: Node, publisher: Publisher, **changes: object) -> None:
-    """Register the publisher at the node."""
-    body = {
-        "instance_url": publisher.url,
-        "username": publisher.author,
-        "public_key": public_key_pem(publisher.key.public),
-        **changes,
-    }
+def register(node: Node, publisher: Publisher, key: PrivateKey | None = None) -> None:
+    """Register the publisher, once, with its own key or another one. The node begins to ask it at once."""
+    if publisher.is_registered:
+        return
+    public_key = public_key_pem((key or publisher.key).public)
+    body = {"instance_url": publisher.url, "username": publisher.author, "public_key": public_key}
     added = node.post("add-source", body)
     assert added.status == 200, added.body
+    publisher.is_registered = True
+
+
+def allow_unsigned(node: Node, publisher: Publisher) -> None:
+    """Register it, and take what it does not sign as well."""
+    register(node, publisher)
+    assert node.post("update-source", {"sourceId": publisher.source, "allow_unsigned": True}).status == 200
 
 
 def verify(node: Node, publisher: Publisher) -> dict[str, Any]:
-    """Have the node verify it now; answers what it says of it."""
+    """Register it, and have the node verify it now; answers what it says of it."""
+    register(node, publisher)
     said: dict[str, Any] = node.post("verify-source", {"sourceId": publisher.source}).json
     return said
 
 
+def try_to_subscribe(node: Node, publisher: Publisher) -> Answer:
+    """Register it, and ask the node to mirror it."""
+    register(node, publisher)
+    return node.post("subscribe", {"sourceId": publisher.source})
+
+
 def subscribe(node: Node, publisher: Publisher) -> dict[str, Any]:
-    """Let the node mirror it; answers its syncResult."""
-    answered = node.post("subscribe", {"sourceId": publisher.source})
+    """Register it, and let the node mirror it; answers its syncResult."""
+    answered = try_to_subscribe(node, publisher)
     assert answered.status == 200, answered.body
     result: dict[str, Any] = answered.json["syncResult"]
     return result
@@ -182,7 +195,3 @@ def assert_only_the_honest_one_is_held(
     assert (honest.status, honest.body) == (200, publisher.zip_of(HONEST_SLUG))
     assert node.download(publisher.source, slug).status in (400, 404, 422, 502)
     assert node.artifact(digest(hostile or publisher.zip_of(slug))).status == 404
-
-
-def dump(value: object) -> bytes:
-    return json.dumps(value).encode()

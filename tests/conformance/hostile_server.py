@@ -68,15 +68,16 @@ def _nothing_here(asked: Asked) -> Iterable[bytes]:
 
 @dataclass
 class HostileServer:
-    """Listens on loopback; `script` says what is answered. Use it as a context manager."""
+    """`script` says what is answered. Use it as a context manager."""
 
     script: Script = _nothing_here
+    listens: tuple[str, int] = ("127.0.0.1", 0)
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0  # how often anybody connected, whether or not anything was asked
     broken: list[BaseException] = field(default_factory=list)  # what went wrong in a script itself
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(self.listens)
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []

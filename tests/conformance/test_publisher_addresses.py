@@ -1,6 +1,7 @@
 """A hostile publisher, or a careless operator, names addresses that the node must not dial."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -109,6 +110,19 @@ def test_what_is_no_asset_info_does_no_harm(node: Node, publisher: Publisher, as
 # --- A node that dials public addresses only ------------------------------------------------------------------------
 
 
+@pytest.fixture
+def victims() -> Iterator[list[HostileServer]]:
+    """What nobody may connect to; on the port of https too, where the machine allows that."""
+    with ExitStack() as open_now:
+        victims = [open_now.enter_context(HostileServer())]
+        try:
+            victims.append(open_now.enter_context(HostileServer(listens=("", 443))))
+        except PermissionError:
+            pass  # then the other port has to show it
+        yield victims
+        assert [victim.connections for victim in victims] == [0] * len(victims)
+
+
 @pytest.fixture(scope="module")
 def strict(start_node: StartNode) -> Node:
     """A node as it stands on the internet."""
@@ -141,24 +155,24 @@ HOSTS = {
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_a_node_on_the_internet_does_not_dial(strict: Node, victim: HostileServer, name: str) -> None:
+def test_a_node_on_the_internet_does_not_dial(strict: Node, victims: list[HostileServer], name: str) -> None:
     """Named as a publisher, by somebody with a key: refused at once, or never reached."""
-    for port in ("", f":{victim.port}"):
-        url = f"{HOSTS[name]}{port}"
+    for victim in victims:
+        url = f"{HOSTS[name]}:{victim.port}"
         key = b64(new_key().public)
         added = strict.post("add-source", {"instance_url": url, "username": "inside", "public_key": key})
         if added.status == 200:
             said = strict.post("verify-source", {"sourceId": added.json["source_id"]}).json
             assert said["success"] is False
-            assert not any(digit in said["details"] for digit in ("refused the connection", "timed out"))
 
 
 @pytest.mark.parametrize("name", ["loopback", "a name of loopback", "the metadata service of clouds", "plain http"])
-def test_a_node_on_the_internet_does_not_join(strict: Node, victim: HostileServer, name: str) -> None:
-    answered = strict.post("peers", {"action": "join", "url": f"{HOSTS[name]}:{victim.port}"})
+def test_a_node_on_the_internet_does_not_join(strict: Node, victims: list[HostileServer], name: str) -> None:
+    for victim in victims:
+        answered = strict.post("peers", {"action": "join", "url": f"{HOSTS[name]}:{victim.port}"})
 
-    assert answered.status in (200, 400, 403, 409, 502)
-    assert answered.status != 200 or answered.json["node_id"] is None
+        assert answered.status in (200, 400, 403, 409, 502)
+        assert answered.status != 200 or answered.json["node_id"] is None
 
 
 @pytest.mark.parametrize(
@@ -201,6 +215,7 @@ def test_a_publisher_is_not_registered_under_a_url_with(node: Node, url: str) ->
 def test_a_second_publisher_at_one_host_that_differs_by_its_path_is_a_conflict(
     node: Node, publisher: Publisher
 ) -> None:
+    register(node, publisher)
     body = {
         "instance_url": f"{publisher.url}/other",
         "username": publisher.author,
@@ -211,6 +226,7 @@ def test_a_second_publisher_at_one_host_that_differs_by_its_path_is_a_conflict(
 
 
 def test_a_source_is_not_moved_to_another_host(node: Node, publisher: Publisher) -> None:
+    register(node, publisher)
     with Publisher() as elsewhere:
         moved = node.post("update-source", {"sourceId": publisher.source, "instance_url": elsewhere.url})
 
@@ -219,8 +235,8 @@ def test_a_source_is_not_moved_to_another_host(node: Node, publisher: Publisher)
 
 
 def test_a_registered_source_is_not_registered_again(node: Node, publisher: Publisher) -> None:
+    register(node, publisher)
     body = {"instance_url": publisher.url, "username": publisher.author, "public_key": b64(new_key().public)}
 
     assert node.post("add-source", body).status == 409
-    with Publisher() as fresh:
-        register(node, fresh)
+    assert subscribe(node, publisher)["mirroredCount"] == 1  # the key that was registered first stands

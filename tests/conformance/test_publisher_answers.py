@@ -11,10 +11,12 @@ from tests.conformance.hostile_publisher import (
     HOSTILE_SLUG,
     Listing,
     Publisher,
+    allow_unsigned,
     assert_left_out,
     assert_only_the_honest_one_is_held,
     register,
     subscribe,
+    try_to_subscribe,
     verify,
 )
 from tests.conformance.hostile_server import always, answer, as_json
@@ -43,7 +45,7 @@ Beside = Callable[..., list[Listing]]
 def test_a_list_is_refused_that(node: Node, publisher: Publisher, attack: str, body: bytes) -> None:
     publisher.answers["/author-data"] = always(answer(200, body))
 
-    answered = node.post("subscribe", {"sourceId": publisher.source})
+    answered = try_to_subscribe(node, publisher)
 
     assert answered.status == 502
     assert node.rows(publisher.source) == {}
@@ -157,7 +159,7 @@ def test_markup_in_texts_reaches_no_page_as_markup(node: Node, publisher: Publis
 def test_control_characters_and_line_breaks_in_names_are_not_stored(
     node: Node, publisher: Publisher, beside: Beside
 ) -> None:
-    node.post("update-source", {"sourceId": publisher.source, "allow_unsigned": True})
+    allow_unsigned(node, publisher)
     name = "Tool\x1b[31m\r\nFAKE LOG LINE\x00\x85"
     publisher.listings = beside(edit=lambda entry: {**entry, "name": name, "signature": None})
 
@@ -168,7 +170,7 @@ def test_control_characters_and_line_breaks_in_names_are_not_stored(
 
 
 def test_endless_texts_are_cut(node: Node, publisher: Publisher, beside: Beside) -> None:
-    node.post("update-source", {"sourceId": publisher.source, "allow_unsigned": True})
+    allow_unsigned(node, publisher)
     publisher.listings = beside(
         edit=lambda entry: {
             **entry,
@@ -217,7 +219,7 @@ def test_dependencies_that_a_plugin_names_are_not_fetched(node: Node, publisher:
 
 def test_sql_in_every_text_is_text(node: Node, publisher: Publisher, beside: Beside) -> None:
     evil = "'); DROP TABLE sources; --"
-    node.post("update-source", {"sourceId": publisher.source, "allow_unsigned": True})
+    allow_unsigned(node, publisher)
     publisher.listings = beside(
         edit=lambda entry: {**entry, "signature": None, "name": evil, "short_description": evil, "tags": [evil]}
     )

@@ -5,7 +5,15 @@ from collections.abc import Iterable
 import pytest
 
 from pfn_protocol.identity import public_key_pem
-from tests.conformance.hostile_publisher import HONEST_SLUG, Publisher, new_key, register, subscribe, verify
+from tests.conformance.hostile_publisher import (
+    HONEST_SLUG,
+    Publisher,
+    new_key,
+    register,
+    subscribe,
+    try_to_subscribe,
+    verify,
+)
 from tests.conformance.hostile_server import RESET, Asked, Script, always, answer, as_json, redirect
 from tests.conformance.node_process import Node, b64
 
@@ -14,7 +22,7 @@ def assert_unproved(node: Node, publisher: Publisher) -> None:
     """It is not verified, nothing of it can be subscribed to, and the score stays where it was."""
     said = verify(node, publisher)
     assert (said["success"], said["status"] == "verified") == (False, False)
-    assert node.post("subscribe", {"sourceId": publisher.source}).status in (422, 502)
+    assert try_to_subscribe(node, publisher).status in (422, 502)
     assert node.rows(publisher.source) == {}
     assert node.get("source-status", sourceId=publisher.source).json["verifications"][0]["result"] == "failure"
 
@@ -24,7 +32,7 @@ def signs(publisher: Publisher, message: bytes) -> Script:
 
 
 def test_a_signature_by_another_key_proves_nothing(node: Node, publisher: Publisher) -> None:
-    publisher.key = new_key()  # the node was told of another one
+    register(node, publisher, key=new_key())
 
     assert_unproved(node, publisher)
 
@@ -109,6 +117,8 @@ def test_a_publisher_that_resets_the_connection_is_down_and_not_trusted(node: No
 def test_a_publisher_that_is_refused_everything_says_so_in_200(node: Node, publisher: Publisher) -> None:
     publisher.answers["/verify-ownership"] = always(answer(500, '{"stack": "at /srv/app.js:1"}'))
 
+    register(node, publisher)
+
     answered = node.post("verify-source", {"sourceId": publisher.source})
 
     assert (answered.status, answered.json["success"]) == (200, False)
@@ -178,7 +188,7 @@ def test_a_changed_key_has_to_be_proved_before_anything_is_fetched(node: Node, p
     assert subscribe(node, publisher)["mirroredCount"] == 1
     node.post("update-source", {"sourceId": publisher.source, "public_key": public_key_pem(new_key().public)})
 
-    assert node.post("subscribe", {"sourceId": publisher.source}).status == 422
+    assert try_to_subscribe(node, publisher).status == 422
     assert node.download(publisher.source, HONEST_SLUG).status == 200  # what was mirrored stays
 
 

@@ -13,6 +13,8 @@ from tests.conformance.hostile_publisher import (
     plugin_zip,
     register,
     subscribe,
+    try_to_subscribe,
+    verify,
 )
 from tests.conformance.hostile_server import always, answer, as_json
 from tests.conformance.node_process import Node
@@ -50,7 +52,7 @@ def test_what_is_held_is_not_asked_for_again(node: Node, publisher: Publisher) -
 def test_a_rewritten_version_is_evidence_of_a_conflict_once_it_is_seen(node: Node, publisher: Publisher) -> None:
     """Somebody who does not hold the bytes any more looks again: what it finds is told, and not kept."""
     first = publish(publisher, "1.0")
-    assert node.post("verify-source", {"sourceId": publisher.source}).json["success"]
+    assert verify(node, publisher)["success"]
     with Publisher(key=publisher.key):
         subscribe(node, publisher)
     second = publish(publisher, "1.0", "evil")
@@ -166,7 +168,7 @@ def test_a_redacted_list_under_the_same_etag_does_not_hide_a_release(node: Node,
     """304 to a request without a condition is no answer."""
     publisher.answers["/author-data"] = always(answer(304, "", headers={"ETag": '"x"'}))
 
-    assert node.post("subscribe", {"sourceId": publisher.source}).status == 502
+    assert try_to_subscribe(node, publisher).status == 502
 
 
 def test_a_list_of_another_author_is_taken_as_this_one_s_only_where_its_signatures_hold(
@@ -184,5 +186,5 @@ def test_a_dead_publisher_s_plugins_stay(node: Node, publisher: Publisher) -> No
     subscribe(node, publisher)
     publisher.close()
 
-    assert node.post("subscribe", {"sourceId": publisher.source}).status == 502
+    assert try_to_subscribe(node, publisher).status == 502
     assert node.download(publisher.source, HONEST_SLUG).body == data

@@ -24,6 +24,7 @@ from tests.conformance.hostile_publisher import (
     HOSTILE_SLUG,
     Listing,
     Publisher,
+    allow_unsigned,
     assert_left_out,
     assert_only_the_honest_one_is_held,
     new_key,
@@ -67,7 +68,7 @@ def test_a_metadata_signature_over_another_field_is_refused(
 def test_a_garbage_metadata_signature_is_refused_and_never_counts_as_none(
     node: Node, publisher: Publisher, beside: Beside, kind: str, signature: object
 ) -> None:
-    node.post("update-source", {"sourceId": publisher.source, "allow_unsigned": True})
+    allow_unsigned(node, publisher)
     publisher.listings = beside(edit=lambda entry: entry | {"signature": signature})
 
     assert_only_the_honest_one_is_held(node, publisher, "invalid signature")
@@ -101,7 +102,7 @@ def test_an_unsigned_release_is_left_out(node: Node, publisher: Publisher, besid
 def test_an_unsigned_release_that_the_operator_allows_is_claimed_by_nobody(
     node: Node, publisher: Publisher, beside: Beside
 ) -> None:
-    node.post("update-source", {"sourceId": publisher.source, "allow_unsigned": True})
+    allow_unsigned(node, publisher)
     publisher.listings = beside(edit=lambda entry: {**entry, "signature": None})
 
     assert subscribe(node, publisher)["mirroredCount"] == 2

@@ -19,6 +19,7 @@ from tests.conformance.hostile_publisher import (
     digest,
     register,
     subscribe,
+    try_to_subscribe,
     verify,
 )
 from tests.conformance.hostile_server import RESET, Asked, HostileServer, Script, always, answer, redirect
@@ -225,7 +226,7 @@ def test_a_question_is_never_redirected(node: Node, publisher: Publisher) -> Non
     with Publisher(key=publisher.key, author=publisher.author) as other:
         publisher.answers["/author-data"] = redirect(f"{other.url}/author-data?author={other.author}")
 
-        assert node.post("subscribe", {"sourceId": publisher.source}).status == 502
+        assert try_to_subscribe(node, publisher).status == 502
         assert other.connections == 0
 
 
