@@ -34,7 +34,8 @@ from pfn_protocol.messages import (
 )
 from tests.conformance import wire
 from tests.conformance.hostile_publisher import new_key
-from tests.conformance.hostile_server import Asked, HostileServer, Script, answer
+from tests.conformance.hostile_server import Asked, HostileServer, Script
+from tests.conformance.hostile_server import answer as http_answer
 from tests.conformance.node_process import Node
 
 MESH = "main"
@@ -174,7 +175,7 @@ class ListeningPeer(HostileServer):
     messages: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self.script = self._answer
+        self.script = self.answer
         super().__enter__()
         return self
 
@@ -182,24 +183,24 @@ class ListeningPeer(HostileServer):
         """Its own voice towards a node."""
         return Peer(node, self.key, self.url)
 
-    def _answer(self, asked: Asked) -> Iterable[bytes]:
+    def answer(self, asked: Asked) -> Iterable[bytes]:
         name = asked.path.removeprefix(NODE_PREFIX)
         if name == "info":
             info = {"node_id": did_key(self.key.public), "url": self.url, "mesh": MESH, "software": "hostile 1"}
-            return [answer(200, json.dumps(info))]
+            return [http_answer(200, json.dumps(info))]
         if name.startswith("artifacts/"):
             return self._artifact(asked, name.removeprefix("artifacts/"))
         received = open_request(asked.body, mesh=MESH, path=name, me=self.key.public, now_ms=now_ms())
         self.messages.append(received.message)
         sealed = seal_answer(self.key, mesh=MESH, nonce=received.nonce, message=self.answer_to(received.message))
-        return [answer(200, sealed, MESSAGE_TYPE)]
+        return [http_answer(200, sealed, MESSAGE_TYPE)]
 
     def _artifact(self, asked: Asked, sha256: str) -> Iterable[bytes]:
         held = self.holds.get(sha256)
         if callable(held):
             found: Iterable[bytes] = held(asked)
             return found
-        return [answer(404, "{}")] if held is None else [answer(200, held, "application/zip")]
+        return [http_answer(404, "{}")] if held is None else [http_answer(200, held, "application/zip")]
 
     def answer_to(self, message: Request) -> Answer:
         match message:

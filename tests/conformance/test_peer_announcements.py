@@ -124,7 +124,7 @@ def test_an_announcement_that_was_pushed_often_is_told_once(node: Node, reader: 
         careless.push(*[version.raw] * 50)
 
     assert reader.gets(version.id) == [True]
-    assert len(node.rows(version.value[2])) == 1  # type: ignore[index]
+    assert len(node.rows(str(version.value[2]))) == 1  # type: ignore[index]
 
 
 def test_replayed_announcements_of_another_node_say_what_they_said(node: Node, reader: Peer, careless: Peer) -> None:
