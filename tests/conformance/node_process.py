@@ -91,11 +91,11 @@ class Node:
         """One request."""
         return ask(self.host, self.port, method, target, headers=headers, body=body)
 
-    def get(self, call: str, *, key: str = "", headers: Mapping[str, str] | None = None, **query: object) -> Answer:
+    def get(self, call: str, *, key: str = "", headers: Mapping[str, str] | None = None, **query: Any) -> Answer:
         """GET /federation/<call>; without a key unless one is given."""
         return self.ask("GET", _target(call, query), headers={**bearer(key), **(headers or {})})
 
-    def head(self, call: str, **query: object) -> Answer:
+    def head(self, call: str, **query: Any) -> Answer:
         return self.ask("HEAD", _target(call, query))
 
     def post(self, call: str, body: object, *, key: str | None = None) -> Answer:
