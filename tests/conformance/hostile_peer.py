@@ -55,9 +55,10 @@ class Peer:
     key: PrivateKey = field(default_factory=new_key)
     url: str = ""
     last_seq: int = 0
+    to: bytes = b""  # the node's key; asked for if it is not given
 
     def __post_init__(self) -> None:
-        self.to = self.node.id
+        self.to = self.to or self.node.id
 
     @property
     def id(self) -> str:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 # A case that waits longer than this has found a wait without an end. Subscribing may take 55 s.
 SECONDS_MAX = 60.0
@@ -72,6 +72,17 @@ def read_to_end(connection: socket.socket) -> bytes:
     except ConnectionError:
         pass
     return bytes(received)
+
+
+def read(stream: BinaryIO) -> Answer:
+    """One answer with a length, from a connection that stays open."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        line = stream.readline()
+        assert line, "the connection was closed"
+        head += line
+    length = parse(head, bodiless=True).headers["content-length"]
+    return parse(head + stream.read(int(length)))
 
 
 def parse(raw: bytes, *, bodiless: bool = False) -> Answer:
