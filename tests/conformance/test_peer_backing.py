@@ -118,7 +118,8 @@ def test_a_pinned_node_that_turns_does_not_outweigh_what_was_seen_here(
     report(liar, publisher, MALWARE)
 
     assert_no_malware(node, publisher)
-    assert node.rows(publisher.source)[HONEST_SLUG]["disputed_by"] == [liar.id]
+    row = node.rows(publisher.source)[HONEST_SLUG]
+    assert (row["backed_by"], row["conflict"], row["disputed_by"]) == ("self", False, [liar.id])
 
 
 def test_what_is_seen_here_takes_the_place_of_what_a_pinned_node_said(

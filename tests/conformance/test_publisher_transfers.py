@@ -1,6 +1,7 @@
 """A hostile publisher sends too much, too little, too slowly, or something else than it says."""
 
 import gzip
+import secrets
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from tests.conformance.hostile_publisher import (
     assert_left_out,
     assert_only_the_honest_one_is_held,
     digest,
+    plugin_zip,
     register,
     subscribe,
     try_to_subscribe,
@@ -52,6 +54,12 @@ def endless(asked: Asked) -> Iterator[bytes]:
     yield chunk(ZIP_HEAD)
     for _ in range(100_000):
         yield chunk(CHUNK)
+
+
+def too_large(publisher: Publisher) -> Script:
+    """An honest zip, but for its size; and chunks do not say beforehand how many there will be."""
+    publisher.listings[1].zip = data = plugin_zip(HOSTILE_SLUG, "1.0", secrets.token_hex(BYTES_MAX // 2 + 100))
+    return lambda asked: [raw("Transfer-Encoding: chunked") + chunk(data) + b"0\r\n\r\n"]
 
 
 def beyond_its_length(asked: Asked) -> Iterator[bytes]:
@@ -142,7 +150,8 @@ def partial(publisher: Publisher) -> Script:
 
 ATTACKS: dict[str, Callable[[Publisher], Script]] = {
     "never ends": lambda publisher: endless,
-    "is one byte over the cap": lambda publisher: beyond_its_length,
+    "is a good zip over the cap": too_large,
+    "says that it is one byte over the cap": lambda publisher: beyond_its_length,
     "ends before its length": cut,
     "ends without a last chunk": cut_chunks,
     "has two lengths": two_lengths,
