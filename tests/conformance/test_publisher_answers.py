@@ -14,6 +14,8 @@ from tests.conformance.hostile_publisher import (
     allow_unsigned,
     assert_left_out,
     assert_only_the_honest_one_is_held,
+    digest,
+    plugin_zip,
     register,
     subscribe,
     try_to_subscribe,
@@ -70,17 +72,17 @@ def test_a_list_is_refused_that(node: Node, publisher: Publisher, attack: str, b
     ],
     ids=lambda value: value if value.startswith(("climbs", "is ", "has ", "breaks")) else "",
 )
-def test_a_plugin_is_left_out_whose_slug(
-    node: Node, publisher: Publisher, beside: Beside, attack: str, slug: str
-) -> None:
-    publisher.listings = beside(edit=lambda entry: entry | {"slug": slug})
+def test_a_plugin_is_left_out_whose_slug(node: Node, publisher: Publisher, attack: str, slug: str) -> None:
+    """All else is right: it is signed, and its zip is a good one."""
+    data = plugin_zip(HOSTILE_SLUG, "1.0", publisher.key.public.hex())
+    publisher.listings += [Listing(slug, zip=data)]
 
     result = subscribe(node, publisher)
 
     assert (result["mirroredCount"], len(result["skipped"])) == (1, 1), result
     assert set(node.rows(publisher.source)) == {HONEST_SLUG}
+    assert node.artifact(digest(data)).status == 404
     assert not any(path.endswith("passwd") for path in publisher.paths())
-    assert node.get("sources").status == 200
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,12 @@ def test_a_plugin_is_left_out_whose_slug(
 def test_a_plugin_is_left_out_whose_version(
     node: Node, publisher: Publisher, beside: Beside, attack: str, version: object
 ) -> None:
-    publisher.listings = beside(edit=lambda entry: entry | {"version": version})
+    """Signed as far as it is text, and the zip says the same."""
+    if isinstance(version, str):
+        data = plugin_zip(HOSTILE_SLUG, version, publisher.key.public.hex())
+        publisher.listings = beside(version=version, zip=data)
+    else:
+        publisher.listings = beside(edit=lambda entry: entry | {"version": version})
 
     assert_only_the_honest_one_is_held(node, publisher, "")
 
