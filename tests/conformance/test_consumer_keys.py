@@ -1,10 +1,14 @@
 """Hostile clients: keys that are made up, ended, or of the wrong scope."""
 
+import zlib
+from secrets import choice
+
 import pytest
 
 from tests.conformance.hostile_publisher import Publisher, register
 from tests.conformance.node_process import Node, bearer
 
+BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 WRONG: dict[str, str] = {
     "a word": "secret",
     "an unknown id": "fadmin_AAAAAAAA_" + "A" * 49,
@@ -34,6 +38,18 @@ def test_a_key_with_another_key_s_id_opens_nothing(node: Node) -> None:
     mixed = "_".join([*other.split("_")[:2], node.key.split("_")[2]])
 
     assert node.get("keys", key=mixed).status == 401
+
+
+def test_a_guessed_secret_under_a_true_id_opens_nothing(node: Node) -> None:
+    """Its checksum is right, as scanners for secrets read it: only the secret itself is wrong."""
+    name = node.make_key()["id"]
+    secret = "".join(choice(BASE62) for _ in range(43))
+    number, checksum = zlib.crc32(f"{name}_{secret}".encode()), ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        checksum = BASE62[digit] + checksum
+
+    assert node.get("keys", key=f"fadmin_{name}_{secret}{checksum}").status == 401
 
 
 def test_a_key_in_the_query_or_the_body_opens_nothing(node: Node) -> None:
