@@ -15,10 +15,12 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNode]:
     """Starts nodes that end with the group."""
     started: list[Node] = []
 
-    def start(*flags: str, private: bool = True, **settings: str) -> Node:
+    def start(*flags: str, private: bool = True, makes_keys: bool = True, **settings: str) -> Node:
         """`private`: whether it dials loopback; `settings` are environment variables."""
         allowing = ("--allow-private-networks",) if private else ()
         node = Node(tmp_path_factory.mktemp("node") / "data", (*allowing, *flags), settings)
+        if not makes_keys:
+            node.master_key = ""
         started.append(node)
         node.start()
         return node

@@ -34,7 +34,7 @@ class Node:
     folder: Path
     flags: tuple[str, ...] = ("--allow-private-networks",)
     settings: Mapping[str, str] = field(default_factory=dict)  # environment
-    master_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    master_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # "" = it has none
     url: str = ""
     key: str = ""
     process: "subprocess.Popen[bytes] | None" = None
@@ -50,7 +50,9 @@ class Node:
     def start(self) -> None:
         """Start it, again at the same address if it ran before, and wait until it answers."""
         command = [*COMMAND, "serve", "--data", str(self.folder), "--port", str(self.port), *self.flags]
-        environment = {**os.environ, "PFN_MASTER_KEY": self.master_key, **self.settings}
+        inherited = {name: text for name, text in os.environ.items() if not name.startswith("PFN_")}
+        master_key = {"PFN_MASTER_KEY": self.master_key} if self.master_key else {}
+        environment = inherited | master_key | dict(self.settings)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -60,7 +62,7 @@ class Node:
         line = self.process.stdout.readline().decode()
         assert line.startswith(READY_PREFIX), f"{line!r}\n{self.log.read_text(errors='replace')[-2000:]}"
         self.url = line.removeprefix(READY_PREFIX).strip()
-        if not self.key:
+        if self.master_key and not self.key:
             made = self.post("create-admin-key", {"description": "conformance"}, key=self.master_key)
             self.key = made.json["key"]
 

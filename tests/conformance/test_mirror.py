@@ -167,20 +167,31 @@ def test_true_bytes_under_a_false_type_are_served_as_what_they_are(stage: Stage)
     assert "set-cookie" not in served.headers
 
 
-def test_a_mirror_that_dribbles_is_overtaken(stage: Stage) -> None:
+@pytest.fixture
+def humble(stage: Stage) -> Iterator[ListeningPeer]:
+    """An honest mirror that nobody pins: the liar, which is pinned, is asked before it."""
+    with ListeningPeer() as humble:
+        mirror = humble.speaks_to(stage.node).linked()
+        mirror.push(mirror.hello().raw, mirror.announce(mirror_statement(stage.source)).raw)
+        yield humble
+        stage.node.post("peers", {"action": "block", "node_id": mirror.id})
+
+
+def test_a_mirror_that_dribbles_is_overtaken(stage: Stage, humble: ListeningPeer) -> None:
     def script(asked: Asked) -> Iterator[bytes]:
         yield raw(f"Content-Length: {len(stage.zip)}")
         while not stage.liar.closing.wait(0.05):
             yield b"P"
 
     stage.liar.holds[stage.sha256] = script
-    stage.honest.holds[stage.sha256] = stage.zip
+    humble.holds[stage.sha256] = stage.zip
     started = monotonic()
 
     served = stage.node.download(stage.source, SLUG)
 
     assert (served.status, served.body) == (200, stage.zip)
     assert monotonic() - started < SECONDS_MAX - 2
+    assert any("artifacts" in path for path in stage.liar.paths())
 
 
 def test_a_mirror_that_never_says_what_it_has_is_not_waited_for(stage: Stage) -> None:
@@ -266,20 +277,18 @@ def test_a_liar_is_shown_to_the_operator(stage: Stage) -> None:
     assert told, "no line about the liar among the activities"
 
 
-def test_a_liar_is_asked_last_from_then_on(stage: Stage) -> None:
+def test_a_liar_is_asked_last_from_then_on(stage: Stage, humble: ListeningPeer) -> None:
     stage.liar.holds[stage.sha256] = plugin_zip(SLUG, "1.0", secrets.token_hex(2000))
     stage.node.download(stage.source, SLUG)
     asked = sum("artifacts" in path for path in stage.liar.paths())
+    assert asked == 1
     data = plugin_zip(SLUG, "2.0", secrets.token_hex(2000))
     said = stage.honest.speaks_to(stage.node)
-    said.last_seq = now_ms()
-    said.push(
-        said.announce(version_statement(stage.source, SLUG, bytes.fromhex(digest(data)), len(data), version="2.0")).raw
-    )
-    stage.honest.holds[digest(data)] = data
+    news = version_statement(stage.source, SLUG, bytes.fromhex(digest(data)), len(data), version="2.0")
+    said.push(said.announce(news).raw)
     assert stage.liar.claims is not None
     stage.liar.claims.add(digest(data))
-    stage.liar.holds[digest(data)] = data
+    stage.liar.holds[digest(data)] = humble.holds[digest(data)] = data
 
     assert stage.node.download(stage.source, SLUG, "2.0").body == data
 

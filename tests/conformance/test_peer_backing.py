@@ -14,6 +14,7 @@ from tests.conformance.conftest import StartNode
 from tests.conformance.hostile_peer import ListeningPeer, Peer, source_statement, version_statement
 from tests.conformance.hostile_publisher import (
     HONEST_SLUG,
+    Listing,
     Publisher,
     digest,
     new_key,
@@ -378,3 +379,25 @@ def test_a_source_that_a_stranger_registered_is_taken_over_by_the_operator(node:
         register(node, publisher)
 
         assert subscribe(node, publisher)["mirroredCount"] == 1
+
+
+def test_bytes_that_went_are_not_replaced_by_others(start_node: StartNode) -> None:
+    """Read through for anybody, put out of the cache, and rewritten by the publisher meanwhile: 1.0 stays 1.0."""
+    forgetful = start_node(PFN_CACHE_BYTES_MAX="3000")
+    peer = Peer(forgetful).linked()
+    first, other, evil = (
+        plugin_zip(slug, "1.0", secrets.token_hex(1000)) for slug in (HONEST_SLUG, "other", HONEST_SLUG)
+    )
+    with Publisher(listings=[Listing(HONEST_SLUG, zip=first), Listing("other", zip=other)]) as publisher:
+        report(peer, publisher, first)
+        known = version_statement(publisher.source, "other", bytes.fromhex(digest(other)), len(other))
+        peer.push(peer.announce(known).raw)
+        assert forgetful.download(publisher.source, HONEST_SLUG).body == first
+        assert forgetful.download(publisher.source, "other").body == other
+        assert forgetful.artifact(digest(first)).status == 404
+        publisher.listings[0].zip = evil
+
+        assert forgetful.download(publisher.source, HONEST_SLUG).status == 502
+
+        assert forgetful.artifact(digest(evil)).status == 404
+        assert forgetful.rows(publisher.source)[HONEST_SLUG]["sha256"] == digest(first)
