@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import gossip, ingest, mesh, mirror, reconcile
+from tests.benchmarks import gossip, ingest, mesh, mirror, origin, reconcile
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "ingest": ingest.run,
     "mesh": mesh.run,
     "mirror": mirror.run,
+    "origin": origin.run,
     "reconcile": reconcile.run,
 }
 
@@ -23,13 +24,14 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them")
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
-    parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), and processes of mesh ({mesh.NODES})")
+    parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), mesh ({mesh.NODES}), origin")
     parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
     parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
     arguments = parser.parse_args()
     sizes = {
         "gossip": (arguments.nodes or gossip.NODES, arguments.seeds),
         "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
+        "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))

@@ -6,7 +6,7 @@ import pytest
 
 from pfn_protocol import publisher
 from pfn_protocol.errors import Refusal, Severity
-from pfn_protocol.limits import metadata_bytes_max
+from pfn_protocol.limits import head_lifetime_seconds_max, metadata_bytes_max
 from tests.protocol.vectors.case import ALICE, BOB, CAROL, NOW_MS
 from tests.protocol.vectors.publisher_cases import HEAD, ORIGIN, RELEASE
 
@@ -76,3 +76,10 @@ def test_a_stolen_identity_signature_is_hostile() -> None:
 def test_a_head_counts_until_it_expires() -> None:
     assert publisher.head_is_fresh(HEAD, NOW_MS)
     assert not publisher.head_is_fresh(replace(HEAD, expires_s=NOW_MS // 1_000), NOW_MS)
+
+
+def test_a_head_that_promises_more_than_two_weeks_does_not_count() -> None:
+    longest = NOW_MS // 1_000 + head_lifetime_seconds_max
+
+    assert publisher.head_is_fresh(replace(HEAD, expires_s=longest), NOW_MS)
+    assert not publisher.head_is_fresh(replace(HEAD, expires_s=longest + 1), NOW_MS)
