@@ -149,18 +149,20 @@ def test_a_member_that_is_there_twice_is_read_once_and_checked_as_read(
 
 def test_markup_in_texts_reaches_no_page_as_markup(node: Node, publisher: Publisher) -> None:
     markup = "<script>alert(1)</script><img src=x onerror=alert(1)>"
-    publisher.listings = [Listing(HONEST_SLUG, description=markup)]
+    allow_unsigned(node, publisher)
+    changes = {"name": markup, "short_description": markup, "tags": [markup], "signature": None}
+    publisher.listings = [Listing(HONEST_SLUG, edit=lambda entry: entry | changes)]
     data = publisher.author_data() | {"website": "javascript:alert(1)", "username": markup}
     publisher.answers["/author-data"] = always(as_json(data))
 
-    result = subscribe(node, publisher)
+    assert subscribe(node, publisher)["mirroredCount"] == 1
 
-    assert node.rows(publisher.source)[HONEST_SLUG]["description"] == markup  # as signed, in JSON
+    assert node.rows(publisher.source)[HONEST_SLUG]["name"] == markup  # in JSON text is text
     page = node.ask("GET", "/")
-    assert page.status == 200 and b"<script>alert" not in page.body and b"onerror=alert" not in page.body
+    assert b"&lt;script&gt;alert" in page.body
+    assert b"<script>alert" not in page.body and b"<img src=x" not in page.body
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe-inline" not in policy
-    assert result["mirroredCount"] == 1
 
 
 def test_control_characters_and_line_breaks_in_names_are_not_stored(
