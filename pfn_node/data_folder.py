@@ -74,7 +74,7 @@ def load_or_make_key(path: Path, pem: str | None = None) -> PrivateKey:
     file = path / KEY_FILE
     if file.exists():
         key = _parse(file.read_text(), str(file))
-        if given is not None and given.seed != key.seed:
+        if given is not None and given.public != key.public:
             raise DataFolderError(
                 f"PFN_PRIVATE_KEY is not the key in {file}; unset it, or use a new --data folder for the other node"
             )

@@ -1,18 +1,76 @@
-"""Logs: events with fields, to stderr; coloured lines for people, one JSON object a line for machines."""
+"""Logs: events with fields, to stderr; coloured lines for people, one JSON object a line for machines.
 
+What others wrote stands in them as data: one event is one line, whatever is in it, and a terminal that shows it obeys
+nothing of it. API keys are cut wherever they turn up, for people put them into the wrong places.
+"""
+
+import json
 import logging
+import re
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
+
+_KEY = re.compile(r"(fadmin_[0-9A-Za-z]{8}_)[0-9A-Za-z]{8,}")
+
+
+def without_keys(text: str) -> str:
+    """The text with the secret part of every API key in it cut away."""
+    return _KEY.sub(r"\1***", text)
+
+
+def escaped(text: str) -> str:
+    """The text in one line, with everything that is not printable (control characters, bidi, line ends) written out."""
+    return "".join(character if character.isprintable() else f"\\u{{{ord(character):x}}}" for character in text)
+
+
+def _clean(logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The last step but one: keys cut, in every field."""
+    for field, value in event.items():
+        if isinstance(value, str):
+            event[field] = without_keys(value)
+        elif not isinstance(value, int | float | None):
+            event[field] = without_keys(str(value))
+    return event
+
+
+def _as_json(logger: object, name: str, event: MutableMapping[str, Any]) -> str:
+    """One line of ASCII: what is not, JSON escapes, and with it bidi and line ends that editors follow."""
+    return json.dumps(event, ensure_ascii=True, default=str)
+
+
+def _for_people(renderer: structlog.dev.ConsoleRenderer) -> structlog.typing.Processor:
+    """Rendered as structlog does, after the values were escaped; a traceback of ours keeps its lines."""
+
+    def render(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        kept = {"exception": event.pop("exception")} if "exception" in event else {}
+        cleaned = {
+            escaped(field): escaped(value) if isinstance(value, str) else value for field, value in event.items()
+        }
+        return str(renderer(logger, name, cleaned | kept))
+
+    return render
+
+
+class _Forwarding(logging.Handler):
+    """Gives what libraries log to structlog, so that their lines look and are cleaned like ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(record.levelno, record.getMessage(), library=record.name, exc_info=record.exc_info)
 
 
 def configure_logs(*, as_json: bool) -> None:
     """Set up structlog, and let the libraries' own loggers speak through stderr from warnings on."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    if not any(isinstance(handler, _Forwarding) for handler in root.handlers):
+        root.addHandler(_Forwarding())
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+        _as_json
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True)
+        else _for_people(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), repr_native_str=True))
     )
     structlog.configure(
         processors=[
@@ -20,6 +78,7 @@ def configure_logs(*, as_json: bool) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _clean,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

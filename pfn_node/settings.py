@@ -6,6 +6,7 @@ Flags win over the environment (PFN_*), that over the TOML file (--config), that
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,32 @@ from pydantic_settings import (
 )
 
 MASTER_KEY_CHARACTERS_MIN = 32
+# Of 32 random characters, even of hex digits, more are left in all but one of a billion.
+TELLING_CHARACTERS_MIN = 12
+DIFFERENT_CHARACTERS_MIN = 6
+# What stands in examples, compose files and tutorials, and is copied from there.
+_WEAK_WORDS = (
+    "changeme",
+    "changethis",
+    "replaceme",
+    "password",
+    "passwort",
+    "masterkey",
+    "adminkey",
+    "apikey",
+    "supersecret",
+    "topsecret",
+    "secret",
+    "example",
+    "default",
+    "insecure",
+    "letmein",
+    "qwerty",
+    "development",
+    "pfn",
+    "your",
+    "here",
+)
 
 
 class Settings(BaseSettings):
@@ -89,6 +116,24 @@ class Settings(BaseSettings):
 
     body_bytes_max: int = Field(1 * 2**20, gt=0, description="Largest request body of the JSON API.")
     requests_per_minute: int = Field(600, gt=0, description="Requests per minute and address; loopback is exempt.")
+    key_requests_per_minute: int = Field(
+        600, gt=0, description="Requests per minute with one API key, from wherever; loopback is exempt."
+    )
+    auth_failures_per_minute: int = Field(
+        10, gt=0, description="Wrong keys per minute and address; then even a right one waits. Loopback is exempt."
+    )
+    verifications_per_minute: int = Field(
+        60,
+        gt=0,
+        description="Calls per minute and address that make the node check signatures or read whole files "
+        "(verify, releases); loopback is exempt.",
+    )
+    peer_verifications_per_second: int = Field(
+        200, gt=0, description="Announcements per second that one node may push here, unless you joined or pinned it."
+    )
+    node_verifications_per_second: int = Field(
+        2000, gt=0, description="The same of all such nodes together; each costs a signature check."
+    )
     connections_max: int = Field(1000, gt=0, description="Open connections.")
     connections_per_address_max: int = Field(64, gt=0, description="Open connections per address; loopback is exempt.")
 
@@ -106,7 +151,21 @@ class Settings(BaseSettings):
                 f"the master key (PFN_MASTER_KEY) has fewer than {MASTER_KEY_CHARACTERS_MIN} characters; "
                 "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
+        if value is not None and is_weak(value.get_secret_value()):
+            raise ValueError(
+                "the master key (PFN_MASTER_KEY) can be guessed: it is a word of examples or repeats itself; "
+                "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
         return value
+
+
+def is_weak(key: str) -> bool:
+    """Whether little is left of a key without the words of examples, repetitions and runs of neighbours."""
+    text = "".join(character for character in key.casefold() if character.isalnum())
+    for word in _WEAK_WORDS:
+        text = text.replace(word, "")
+    telling = [after for before, after in pairwise(text) if ord(after) - ord(before) not in (-1, 0, 1)]
+    return len(telling) < TELLING_CHARACTERS_MIN or len(set(telling)) < DIFFERENT_CHARACTERS_MIN
 
 
 class SettingsError(Exception):

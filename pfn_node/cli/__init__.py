@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, everything el
 
 import typer
 
-from pfn_node.cli import identity, mesh, publisher, remote, serve, simulate
+from pfn_node.cli import audit, identity, mesh, publisher, remote, serve, simulate, verify
 
 app = typer.Typer(
     name="pfn",
@@ -18,8 +18,9 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(mesh.demo)
 app.command("simulate")(simulate.simulate)
-app.command("verify")(remote.verify)
+app.command("verify")(verify.verify)
 app.command("status")(remote.status)
+app.command("audit")(audit.audit)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(publisher.app, name="publisher")
 app.add_typer(identity.app, name="identity")

@@ -1,4 +1,4 @@
-"""Commands that ask a running node: status, sources, plugins, peers, keys, verify."""
+"""Commands that ask a running node: status, sources, plugins, peers, keys."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +30,7 @@ SYNC_POLL_SECONDS = 0.5
 sources_app = typer.Typer(help="Publishers: list, add, verify, subscribe.", invoke_without_command=True)
 plugins_app = typer.Typer(help="Plugins: search, show, download.", invoke_without_command=True)
 peers_app = typer.Typer(help="The mesh as the node sees it: list, join, pin, block.", invoke_without_command=True)
-keys_app = typer.Typer(help="API keys: list, create, revoke.", invoke_without_command=True)
+keys_app = typer.Typer(help="API keys: list, create, rotate, revoke.", invoke_without_command=True)
 
 SourceId = Annotated[str, typer.Argument(metavar="SOURCE", help="username@host")]
 
@@ -38,19 +38,6 @@ SourceId = Annotated[str, typer.Argument(metavar="SOURCE", help="username@host")
 def status(node: NodeUrl = DEFAULT_NODE, as_json: AsJson = False) -> None:
     """How the node is."""
     show_fields(run_with_client(node, None, lambda client: client.get("health")), as_json)
-
-
-def verify(
-    file: Annotated[Path, typer.Argument(help="A plugin zip.", exists=True, dir_okay=False)],
-    node: NodeUrl = DEFAULT_NODE,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the node what release this file is, and whether it is genuine. Exit code 1 if it is not."""
-    content = file.read_bytes()
-    answer = run_with_client(node, None, lambda client: client.post_bytes("verify", content, "application/zip"))
-    show_fields(answer, as_json)
-    if not answer["valid"]:
-        raise typer.Exit(1)
 
 
 # Sources
@@ -333,6 +320,20 @@ def create_key(
         key_from="--master-key or PFN_MASTER_KEY",
     )
     show_fields(made, as_json)
+
+
+@keys_app.command("rotate")
+def rotate_key(
+    key_id: str,
+    days: Annotated[int, typer.Option(help="Days until the successor expires.", min=1)] = 90,
+    overlap_hours: Annotated[int, typer.Option(help="How long the old key still works.", min=0, max=24)] = 24,
+    node: NodeUrl = DEFAULT_NODE,
+    key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key's successor, which is shown this once; it goes on with the key's subscriptions."""
+    body = {"id": key_id, "expires_in_days": days, "overlap_hours": overlap_hours}
+    show_fields(run_with_client(node, key, lambda client: client.post("rotate-key", body)), as_json)
 
 
 @keys_app.command("revoke")

@@ -1,11 +1,12 @@
 """Who is heard: the checks that a request of another node passes before the machine sees it.
 
-In this order: its size for its path; its envelope (form, signature, recipient, mesh, path, clock); whether this very
-request was here before; whether its sender is blocked; how much the sender asked lately. Senders that this node has
-nothing to do with cost nothing to invent, so all of them share one allowance; a sender that is linked, joined or pinned
-has its own. Announcements that are pushed cost the machine a signature check each, whoever signed them; so strangers
-may push only so many, one by one and together. A request is valid for at most twice the skew, and its nonce is
-remembered for longer than that, so no request is heard twice; the allowances bound how many nonces there can be.
+In this order: its size for its path; whether what it names as its sender may cost a signature check now; its envelope
+(form, signature, recipient, mesh, path, clock); whether this very request was here before; whether its sender is
+blocked; how much the sender asked lately. Senders that this node has nothing to do with cost nothing to invent, so all
+of them share one allowance; a sender that is linked, joined or pinned has its own. Announcements that are pushed cost
+the machine a signature check each, whoever signed them; so strangers may push only so many, one by one and together. A
+request is valid for at most twice the skew, and its nonce is remembered for longer than that, so no request is heard
+twice; the allowances bound how many nonces there can be.
 """
 
 from collections import OrderedDict, deque
@@ -40,9 +41,9 @@ KNOWN_BURST = 500.0
 UNKNOWN_PER_SECOND = 30.0
 UNKNOWN_BURST = 150.0
 ALLOWANCES_MAX = 4096
-# Pushed announcements: a tenth of a processor for one stranger, a third for all of them. What a refused push held is
-# offered by id in the next message, and reconciliation finds it in any case.
-PUSHED_PER_SECOND = 500.0
+# Pushed announcements, each a signature check of 80 us: two hundredths of a processor for one stranger, a sixth for all
+# of them. What a refused push held is offered by id in the next message, and reconciliation finds it in any case.
+PUSHED_PER_SECOND = 200.0
 PUSHED_BURST = 5_000.0
 STRANGERS_PUSHED_PER_SECOND = 2_000.0
 STRANGERS_PUSHED_BURST = 10_000.0
@@ -66,6 +67,8 @@ REQUEST_BYTES_MAX = {
 # R1 and R5: key and signature; R71, R72, R73: signed for another path, node or time.
 NOT_ITS_SENDERS_TO_US_NOW = frozenset({"R1", "R5", "R71", "R72", "R73"})
 
+
+RULE_SIGNATURE = "R5"
 
 # In the place of a rule's number: nothing is wrong with the request, and it may come again.
 BUSY = "busy"
@@ -108,7 +111,7 @@ class Admission:
     """Opens incoming requests.
 
     `is_known` tells known senders from newcomers, `is_trusted` those that the operator joined or pinned; `is_blocked`
-    whom not to hear.
+    whom not to hear. `pushed_per_second` bounds what one other node pushes, `strangers_pushed_per_second` all of them.
     """
 
     def __init__(
@@ -120,6 +123,8 @@ class Admission:
         is_known: Callable[[bytes], bool],
         is_blocked: Callable[[bytes], bool],
         is_trusted: Callable[[bytes], bool] = lambda node_id: False,
+        pushed_per_second: float = PUSHED_PER_SECOND,
+        strangers_pushed_per_second: float = STRANGERS_PUSHED_PER_SECOND,
     ) -> None:
         self._me = me
         self._mesh = mesh
@@ -128,7 +133,11 @@ class Admission:
         self._is_blocked = is_blocked
         self._is_trusted = is_trusted
         self._newcomers = _Allowance(UNKNOWN_PER_SECOND, UNKNOWN_BURST, UNKNOWN_BURST, now_ms())
-        self._pushed = _Allowance(STRANGERS_PUSHED_PER_SECOND, STRANGERS_PUSHED_BURST, STRANGERS_PUSHED_BURST, now_ms())
+        self._pushed_per_second = pushed_per_second
+        self._pushed = _Allowance(strangers_pushed_per_second, STRANGERS_PUSHED_BURST, STRANGERS_PUSHED_BURST, now_ms())
+        self._forged = _Allowance(
+            strangers_pushed_per_second, strangers_pushed_per_second, strangers_pushed_per_second, now_ms()
+        )
         self._pushed_by: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._allowances: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._heard: set[tuple[bytes, bytes]] = set()
@@ -142,9 +151,13 @@ class Admission:
             raise NotHeard(404, "R71", f"There is no request named {path[:32]!r}.", None)
         if len(raw) > bytes_max:
             raise NotHeard(413, "R78", f"A {path} request has at most {bytes_max} bytes, this has {len(raw)}.", None)
+        claimed = _sender_in(raw)
+        self._check_unproven(claimed, raw, now_ms)
         try:
             received = open_request(raw, mesh=self._mesh, path=path, me=self._me, now_ms=now_ms)
         except Refusal as refusal:
+            if refusal.rule == RULE_SIGNATURE:
+                self._forged_by(claimed).take(now_ms)
             raise NotHeard(_status_of(refusal), refusal.rule, refusal.sentence, _nonce_in(raw)) from refusal
         mark = (received.sender, received.nonce)
         self._check_fresh(mark, now_ms)
@@ -156,6 +169,17 @@ class Admission:
         self._heard.add(mark)
         self._heard_order.append((now_ms + nonce_memory_ms, mark))
         return received
+
+    def _check_unproven(self, claimed: bytes | None, raw: bytes, now_ms: int) -> None:
+        """Before the signature is checked: too much was forged in this sender's name, or in names of its kind."""
+        if claimed is None or self._is_trusted(claimed):
+            return
+        if not self._forged_by(claimed).has(1, now_ms):
+            raise NotHeard(429, BUSY, "Too many requests; wait a little before the next.", _nonce_in(raw))
+
+    def _forged_by(self, claimed: bytes | None) -> _Allowance:
+        """What forged requests in this name are counted against; all names of newcomers share theirs."""
+        return self._forged if claimed is not None and self._is_known(claimed) else self._newcomers
 
     def _check_fresh(self, mark: tuple[bytes, bytes], now_ms: int) -> None:
         """Before the allowance: whoever replays what an honest node sent shall not use up that node's share."""
@@ -172,7 +196,7 @@ class Admission:
 
     def _check_pushed(self, sender: bytes, count: int, nonce: bytes, now_ms: int) -> None:
         allowance = self._pushed_by.pop(sender, None) or _Allowance(
-            PUSHED_PER_SECOND, PUSHED_BURST, PUSHED_BURST, now_ms
+            self._pushed_per_second, PUSHED_BURST, PUSHED_BURST, now_ms
         )
         self._pushed_by[sender] = allowance
         if len(self._pushed_by) > ALLOWANCES_MAX:
@@ -196,6 +220,17 @@ class Admission:
 def _status_of(refusal: Refusal) -> int:
     """Wrongly signed, addressed or timed is 401; anything else that is wrong with it is 400."""
     return 401 if refusal.rule in NOT_ITS_SENDERS_TO_US_NOW else 400
+
+
+def _sender_in(raw: bytes) -> bytes | None:
+    """Who is said to have signed this; nothing of it is verified."""
+    try:
+        match unpack(raw, request_bytes_max):
+            case (_, _, bytes(author), _, _):
+                return author
+    except Refusal:
+        pass
+    return None
 
 
 def _nonce_in(raw: bytes) -> bytes | None:

@@ -189,6 +189,8 @@ class Engine:
                 is_known=self._is_known,
                 is_blocked=self._is_blocked,
                 is_trusted=self._is_trusted,
+                pushed_per_second=self._settings.peer_verifications_per_second,
+                strangers_pushed_per_second=self._settings.node_verifications_per_second,
             ),
             pages=PageLimits(is_pinned=self._is_pinned, now_ms=self._now_ms),
             bodies=self._bodies,
@@ -351,13 +353,8 @@ class Engine:
 
     async def _pin_on_join(self, node_id: bytes, provisional: bool) -> None:
         """`--join` pins, but never against what the operator said about the node in another way."""
-
-        def work(db: sqlite_utils.Database) -> None:
-            known = peer_store.get_peer(db, node_id)
-            if known is None or not (known.pinned or known.unpinned or known.blocked):
-                peer_store.set_peer_policy(db, node_id, pinned=True, provisional=provisional)
-
-        await self._database.write(work)
+        at = int(self._clock())
+        await self._database.write(lambda db: peer_store.pin_on_join(db, node_id, provisional, at))
         await self._apply_opinions()
 
     async def _apply_opinions(self) -> None:
@@ -408,7 +405,7 @@ class Engine:
         """Whether a sender has an allowance of its own."""
         if trio.current_time() >= self._linked_until and self._mesh is not None:
             self._linked_until = trio.current_time() + LINKS_LOOK_SECONDS
-            self._linked = frozenset(link.peer for link in self._mesh.links() if link.state == "linked")
+            self._linked = frozenset(self._mesh.neighbours())
         return node_id in self._opinions or node_id in self._linked
 
     def _is_trusted(self, node_id: bytes) -> bool:

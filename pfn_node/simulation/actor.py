@@ -166,7 +166,9 @@ class Node:
         if self.up and self.is_here:
             assert self._mesh is not None, "who is up was started"
             effects = self._mesh.handle(event, self.network.agenda.now_ms + self.clock_ahead_ms)
-            self.perform(effects)
+            if effects:
+                self.perform(effects)
+            self._set_alarm()
             if self.network.watch is not None:
                 self.network.watch.after(self, event, effects)
 
@@ -241,7 +243,6 @@ class Node:
                 network.carry_answer(self, effect)
             else:
                 self._perform(effect)
-        self._set_alarm()
 
     def _perform(self, effect: Effect) -> None:
         match effect:

@@ -137,7 +137,7 @@ class Plain:
             raise Refusal("R74", "This request was here before.", Severity.HARMLESS)
         if exchange.receiver is None or exchange.receiver.id != exchange.effect.peer:
             raise Refusal("R72", "the request is signed for another node than this one")
-        ahead_ms = exchange.sender.now_ms - exchange.receiver.now_ms
+        ahead_ms = exchange.sender.clock_ahead_ms - exchange.receiver.clock_ahead_ms
         if abs(ahead_ms) > skew_ms_max:
             raise Refusal("R73", "the clocks differ", Severity.HARMLESS)
         return exchange.request  # type: ignore[return-value]

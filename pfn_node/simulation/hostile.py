@@ -89,7 +89,7 @@ class Hostile(Node):
 
     def victims(self) -> list[Node]:
         """The honest nodes that it has a link to."""
-        linked = {view.peer for view in self.mesh.links() if view.state == "linked"}
+        linked = frozenset(self.mesh.neighbours())
         return [one for one in self.honest() if one.id in linked]
 
     def honest(self) -> list[Node]:

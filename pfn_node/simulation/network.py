@@ -235,7 +235,7 @@ class Network:
         """A machine wants a request to be sent."""
         if self.records:
             sender.sent.append(effect)
-        exchange, faults = self._exchange(sender, effect), self.faults
+        exchange, faults = self._exchange(sender, effect), self._faults
         message, receiver = effect.message, exchange.receiver
         if effect.bodies:
             message = with_bodies(message, sender.bodies(effect.bodies))
@@ -257,7 +257,8 @@ class Network:
             self._watch(exchange)
         else:
             self._note((now_ms, _REQUEST, sender.number, receiver.number, size))
-            self._send(exchange, now_ms + exchange.delay_ms + faults.draw_late_ms(self.rng))
+            late_ms = faults.draw_late_ms(self.rng) if faults.reordering else 0
+            self._send(exchange, now_ms + exchange.delay_ms + late_ms)
 
     def _send(self, exchange: Exchange, arrival_ms: int) -> None:
         self._put(arrival_ms, self._arrive, exchange)
@@ -268,7 +269,7 @@ class Network:
         if receiver is None or receiver.url != effect.url:
             receiver = self._at(effect.url)
         exchange = Exchange(next(self._numbers), sender, receiver, effect)
-        least_ms, most_ms = self.faults.delay_ms
+        least_ms, most_ms = self._faults.delay_ms
         # What a pair needs for one way follows from the two.
         mixed = sender.salt * (receiver or sender).salt >> 20
         exchange.delay_ms = least_ms + mixed % (most_ms - least_ms + 1)
@@ -285,12 +286,12 @@ class Network:
         if not receiver.up:
             self._fail_unconnected(exchange)
             return
-        turn = self.agenda.now_ms * EVENTS_PER_MS
+        turn, faults = self.agenda.now_ms * EVENTS_PER_MS, self._faults
         waiting = receiver.next_turn - turn
-        if waiting >= REQUESTS_WAITING_MAX or self._faults.refuses(receiver.name, self.rng):
+        if waiting >= REQUESTS_WAITING_MAX or (faults.full and faults.refuses(receiver.name, self.rng)):
             self._refuse(exchange, receiver, _BUSY, "This node has too many requests to answer; try again later.")
             return
-        receiver.next_turn = max(turn, receiver.next_turn) + 1
+        receiver.next_turn = receiver.next_turn + 1 if waiting > 0 else turn + 1
         if waiting < EVENTS_PER_MS:
             self._hear(exchange, receiver)
         else:
@@ -352,9 +353,10 @@ class Network:
         assert receiver is not None, "only a receiver answers"
         if self.measures.is_open:
             self.measures.sent(size, receiver.bodies(ids) if ids else ())
-        now_ms = self.agenda.now_ms
-        arrival_ms = now_ms + exchange.delay_ms + self._faults.draw_late_ms(self.rng, receiver.name)
-        if arrival_ms >= exchange.deadline_ms or (self.faults.loss and self.rng.random() < self.faults.loss):
+        now_ms, faults = self.agenda.now_ms, self._faults
+        late_ms = faults.draw_late_ms(self.rng, receiver.name) if faults.slow or faults.reordering else 0
+        arrival_ms = now_ms + exchange.delay_ms + late_ms
+        if arrival_ms >= exchange.deadline_ms or (faults.loss and self.rng.random() < faults.loss):
             self._note((now_ms, _LOST, receiver.number, exchange.sender.number, size))
             self._watch(exchange)
             return

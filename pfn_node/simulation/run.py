@@ -10,7 +10,7 @@ The same at every size, so that figures mean one thing:
 4. **Measure.** Living senders say something, one after the other. What push and pull brought when nothing is under way
    any more is `delivery_after_push`; `copies_per_node`, hops and control bytes are of this step, too.
 5. **Compare.** Every living node compares its set once, with one random living neighbour. What is together then is
-   `delivery_after_one_reconciliation`.
+   `delivery_after_one_reconciliation`. It has ended when nothing is lacking any more, or when its time is over.
 6. **Heal.** Nothing is lost any more, the dead start again from what they had kept, and everybody compares with every
    neighbour now and then, until all hold one set with everything in it that was ever said. (Left out above
    `HEALED_NODES_MAX`, where it takes longer than all else.)
@@ -47,7 +47,8 @@ STARTING_MS = 10
 LINKING_SECONDS = 15
 # After the last broadcast: pulls for what was lost, one after the other.
 SETTLING_SECONDS = 20
-COMPARING_SECONDS = 30
+# A comparison that finds something takes some seconds; one whose requests are lost takes more.
+COMPARING_SECONDS = (10, 20)
 # How often sets are compared while the mesh heals, and how long that may take: dials are repeated every five minutes
 # at the rarest; twice that, and a round.
 HEALING_SECONDS = 10
@@ -162,20 +163,23 @@ class Run:
         whole = self.network.pool()
         self._pushed = count_pushed(whole, self._living_numbers)
         self._control_bytes = whole.control_bytes
-        links = self.network.total(sum(node.mesh.status().links for node in self._here))
+        links = self.network.total(sum(len(node.mesh.neighbours()) for node in self._here))
         self._links_mean = part(links, len(self._living))
 
     def _compare(self) -> None:
         self._phase = "compare"
-        up = {node.id: node for node in self._living}
+        up = dict.fromkeys(node.id for node in self._living)
         for node in self._here:
-            neighbours = [view.peer for view in node.mesh.links() if view.state == "linked" and view.peer in up]
+            neighbours = [peer for peer in node.mesh.neighbours() if peer in up]
             if neighbours:
                 dice = Random(f"compare {self.options.seed} {node.number}")
                 node.report(ComparisonWanted(dice.choice(neighbours)))
-        self._elapse(COMPARING_SECONDS)
-        broadcasts = list(self.network.pool().broadcasts.values())
-        self._delivered = count_reached(broadcasts, self._living_numbers)
+        for seconds in COMPARING_SECONDS:
+            self._elapse(seconds)
+            broadcasts = list(self.network.pool().broadcasts.values())
+            self._delivered = count_reached(broadcasts, self._living_numbers)
+            if self._delivered == 1:
+                break
         self.network.measures.close()
 
     def _heal(self) -> None:
@@ -189,9 +193,8 @@ class Run:
             if self._is_healed():
                 break
             for node in nodes:
-                for view in node.mesh.links():
-                    if view.state == "linked":
-                        node.report(ComparisonWanted(view.peer))
+                for peer in node.mesh.neighbours():
+                    node.report(ComparisonWanted(peer))
             self._elapse(HEALING_SECONDS)
         else:
             raise InvariantBroken(f"the nodes do not agree within {HEALED_SECONDS_MAX} s (seed {self.options.seed})")

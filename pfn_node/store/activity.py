@@ -4,6 +4,7 @@ from typing import Final
 
 import sqlite_utils
 
+from pfn_node.logs import without_keys
 from pfn_node.store.queries import Row, change, select, storable, value
 from pfn_node.store.rows import Activity
 
@@ -42,7 +43,7 @@ def record_activity(
             username,
             old_version,
             new_version,
-            storable(message, MESSAGE_CHARACTERS_MAX),
+            without_keys(storable(message, MESSAGE_CHARACTERS_MAX)),
             at,
         ),
     )

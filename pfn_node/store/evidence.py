@@ -9,7 +9,6 @@ None of this says that the key is the publisher's own: that is `Source.key_known
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -100,19 +99,8 @@ def _metadata_digest(observation: Observation) -> bytes | None:
 
 
 def _text_verifies(observation: Observation, signed_text: bytes, signature: bytes, key: bytes) -> bool:
-    """Whether the text is signed, and speaks of this plugin and version: a genuine text of another proves nothing."""
-    if not verify(key, signed_text, signature):
-        return False
-    try:
-        data = json.loads(signed_text)
-    except (ValueError, RecursionError):
-        return False
-    if isinstance(data, list) and len(data) == 1:
-        data = data[0]  # the original publisher signs a list that holds the one description
-    return (
-        isinstance(data, dict)
-        and observation.plugin_id in (data.get("slug"), data.get("id"))
-        and data.get("version") == observation.version
+    return verify(key, signed_text, signature) and publisher.describes(
+        signed_text, observation.plugin_id, observation.version
     )
 
 

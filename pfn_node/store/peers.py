@@ -8,9 +8,10 @@ from typing import Final
 
 import sqlite_utils
 
-from pfn_node.store import discovery, releases
+from pfn_node.store import audit, discovery, releases
 from pfn_node.store.queries import Row, change, select, select_one, value
 from pfn_node.store.rows import Peer
+from pfn_protocol.identity import did_key
 
 # Addresses of nodes without an opinion about them; beyond, those seen longest ago are forgotten.
 PEERS_MAX: Final = 10_000
@@ -76,6 +77,17 @@ def set_peer_policy(
         discovery.reconsider_observer(db, node_id)
         releases.refresh_observer(db, node_id)
     return after
+
+
+def pin_on_join(db: sqlite_utils.Database, node_id: bytes, provisional: bool, at: int) -> bool:
+    """Pin a node that was joined, unless the operator said otherwise of it; return whether it is pinned only now."""
+    known = get_peer(db, node_id)
+    if known is not None and (known.pinned or known.unpinned or known.blocked):
+        return False
+    set_peer_policy(db, node_id, pinned=True, provisional=provisional)
+    facts = {"provisional": provisional}
+    audit.append(db, at=at, actor=audit.SYSTEM, action="pin on join", target=did_key(node_id), details=facts)
+    return True
 
 
 def get_peer(db: sqlite_utils.Database, node_id: bytes) -> Peer | None:

@@ -96,6 +96,14 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    token_hash: bytes
+    key_id: str
+    created: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
     id: int
     type: str  # version_update, source_verification, source_health, federation_event, security

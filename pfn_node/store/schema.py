@@ -361,6 +361,38 @@ _CATALOGUE_TABLES: Final = (
     """,
 )
 
+# No foreign key ties an entry to its key: the log outlives what it tells of.
+_AUDIT_AND_SESSIONS: Final = (
+    """
+    CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        address TEXT,
+        action TEXT NOT NULL,
+        target TEXT,
+        outcome TEXT NOT NULL CHECK (outcome IN ('done', 'refused', 'failed', 'cancelled')),
+        details TEXT NOT NULL,
+        previous BLOB NOT NULL,
+        hash BLOB NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'entries of the audit log are never changed'); END
+    """,
+    """
+    CREATE TABLE sessions (
+        token_hash BLOB PRIMARY KEY,
+        key_id TEXT NOT NULL REFERENCES api_keys (id) ON DELETE CASCADE,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX sessions_by_key ON sessions (key_id, created)",
+    "CREATE INDEX sessions_by_expiry ON sessions (expires)",
+)
+
 
 @migrations()
 def m001_first_tables(db: sqlite_utils.Database) -> None:
@@ -373,4 +405,11 @@ def m001_first_tables(db: sqlite_utils.Database) -> None:
 def m002_oracle_of_attestations(db: sqlite_utils.Database) -> None:
     """What pinned nodes found that a publisher signs for anybody, beside what they say of its key."""
     for statement in _ORACLE_OF_ATTESTATIONS:
+        db.execute(statement)
+
+
+@migrations()
+def m_audit_and_sessions(db: sqlite_utils.Database) -> None:
+    """What was done with keys and by whom; sessions of the web interface, each bound to a key."""
+    for statement in _AUDIT_AND_SESSIONS:
         db.execute(statement)

@@ -46,6 +46,11 @@ def delete_subscription(db: sqlite_utils.Database, source_id: str, subscriber: s
     return change(db, "DELETE FROM subscriptions WHERE source_id = ? AND subscriber = ?", (source_id, subscriber)) == 1
 
 
+def hand_over_subscriptions(db: sqlite_utils.Database, subscriber: str, successor: str) -> int:
+    """Give a key's subscriptions to the one that takes its place, which is new; return how many there are."""
+    return change(db, "UPDATE subscriptions SET subscriber = ? WHERE subscriber = ?", (successor, subscriber))
+
+
 def subscriptions(
     db: sqlite_utils.Database, source_id: str | None = None, subscriber: str | None = None
 ) -> list[Subscription]:

@@ -337,6 +337,13 @@ class Disk(Answer):
     total_bytes: int
 
 
+class AuditHead(Answer):
+    """The end of the audit log. Who notes it can tell later whether the log was cut off or written anew."""
+
+    seq: int
+    hash: str
+
+
 class Health(Answer):
     """How the node is."""
 
@@ -348,6 +355,7 @@ class Health(Answer):
     artifacts: dict[str, int]
     disk: Disk
     mesh: dict[str, Any]
+    audit: AuditHead
 
 
 class Alive(Answer):

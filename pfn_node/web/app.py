@@ -11,6 +11,7 @@ from pfn_node.store import catalogue
 from pfn_node.store.database import StoreError
 from pfn_node.web import (
     document,
+    federation_audit,
     federation_events,
     federation_keys,
     federation_peers,
@@ -22,10 +23,13 @@ from pfn_node.web import (
     metrics,
     pages,
     routes,
+    sessions,
 )
 from pfn_node.web.answers import Alive
+from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
 from pfn_node.web.errors import ApiError
+from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.services import Services
 
 SUBJECTS = (
@@ -35,6 +39,8 @@ SUBJECTS = (
     federation_events.routes,
     federation_peers.routes,
     federation_keys.routes,
+    federation_audit.routes,
+    sessions.routes,
     mesh_api.routes,
 )
 
@@ -69,10 +75,15 @@ def create_app(services: Services) -> SafeQuart:
     app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max  # routes that take more say so
     figures = metrics.Metrics()
     gate.install(app, services, figures)
-    authenticator = Authenticator(services.database, services.settings.master_key, services.now)
+    auditing = Auditing(services.database, services.now)
+    checks = routes.Checks(
+        Authenticator(services.database, auditing, services.settings, services.now),
+        auditing,
+        RateLimit(services.settings.verifications_per_minute),
+    )
     for subject in (*SUBJECTS, probes):
         for operation in subject.operations:
-            routes.install(app, services, authenticator, operation)
+            routes.install(app, services, checks, operation)
     metrics.install(app, services, figures)
     document.add_document(app, federation_peers.VERSION)
     made = document.make_document(app, services.settings)

@@ -6,6 +6,9 @@ characters of checksum, so that secret scanners can tell a real one. Kept are th
 compared in constant time, against a dummy where the id is unknown. Failed attempts are counted per address; past
 the limit even a right key gets 429, and the first refusal of that kind is shown in the activity.
 
+A session (session_tokens.py) stands for the key that it was begun with, wherever a key is taken, for as long as that
+key lives. A request that carries a key is judged by the key alone.
+
 The master key only ever makes API keys. Without one that call is off.
 """
 
@@ -18,13 +21,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pydantic import SecretStr
+import sqlite_utils
 
-from pfn_node.store import registry
+from pfn_node.settings import Settings
+from pfn_node.store import audit, registry, sessions
 from pfn_node.store.database import Database
-from pfn_node.store.rows import ApiKey
+from pfn_node.store.rows import ApiKey, Session
+from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.errors import ApiError, too_many
 from pfn_node.web.rate_limits import RateLimit
+from pfn_node.web.session_tokens import CSRF_HEADER, hash_token, is_csrf_token
 
 Scope = Literal["sources", "subscribe", "read", "peers", "keys", "advisories"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -38,8 +44,8 @@ _KEY = re.compile(
 )
 _UNKNOWN_HASH = hashlib.sha256(b"no key has this secret").digest()
 
-# Enough for typing errors of a person, hopeless for guessing.
-FAILURES_PER_MINUTE = 10
+# Many addresses that try keys shall not push everything else out of the activity.
+ALERTS_PER_MINUTE = 5
 
 # "Last used" is for spotting forgotten keys: an hour is fine enough, and a key in use costs one write an hour.
 LAST_USED_SECONDS = 3600
@@ -101,60 +107,120 @@ def bearer(header: str | None) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-class Authenticator:
-    """Says whose key a request carries. One per app: it counts the failures."""
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request shows of who makes it."""
 
-    def __init__(self, database: Database, master_key: SecretStr | None, now: Callable[[], float]) -> None:
+    authorization: str | None  # the header
+    session: str | None  # the token in the cookie
+    csrf: str | None  # the header that has to go along with it
+    same_origin: bool  # a page of this node makes the request, as the browser says
+    reads: bool  # the request changes nothing
+    bucket: str | None  # under what its address is counted; None = exempt
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request: a key, by itself or through a session."""
+
+    key: ApiKey
+    session: Session | None = None
+
+
+class Authenticator:
+    """Says who makes a request. One per app: it counts the failures, and the calls of each key."""
+
+    def __init__(
+        self,
+        database: Database,
+        auditing: Auditing,
+        settings: Settings,
+        now: Callable[[], float],
+    ) -> None:
+        master_key = settings.master_key
         self._database = database
+        self._auditing = auditing
         self._master_hash = hashlib.sha256(master_key.get_secret_value().encode()).digest() if master_key else None
         self._now = now
-        self._failures = RateLimit(FAILURES_PER_MINUTE)
+        self._failures = RateLimit(settings.auth_failures_per_minute)
+        self._calls = RateLimit(settings.key_requests_per_minute)
+        self._alerts = RateLimit(ALERTS_PER_MINUTE, addresses_max=1)
 
-    async def require(self, header: str | None, scope: Scope | None, address: str | None) -> ApiKey:
-        """The key of the request; raises ApiError 401, 403 (its scopes lack `scope`) or 429."""
-        key = await self._checked(header, address)
-        if scope is not None and scope not in key.scopes:
+    async def require(self, presented: Presented, scope: Scope | None) -> Caller:
+        """The caller; raises ApiError 401, 403 (the key's scopes lack `scope`, or the request is forged) or 429."""
+        caller = await self._identified(presented)
+        presented.facts.actor = caller.key.id
+        if caller.session is not None and not presented.reads:
+            _check_not_forged(presented)
+        if scope is not None and scope not in caller.key.scopes:
             raise ApiError(
                 403,
                 f"This key lacks the scope '{scope}'. Make one that has it with POST /federation/create-admin-key.",
-                details={"needed": scope, "scopes": list(key.scopes)},
+                details={"needed": scope, "scopes": list(caller.key.scopes)},
             )
-        return key
+        return caller
 
-    async def optional(self, header: str | None, address: str | None) -> ApiKey | None:
-        """The key of a request to a call that anybody may make; a bad key counts as none."""
-        if header is None:
+    async def optional(self, presented: Presented) -> Caller | None:
+        """The caller of something that anybody may call; a bad key or session counts as none."""
+        if presented.authorization is None and presented.session is None:
             return None
         try:
-            return await self._checked(header, address)
+            return await self._identified(presented)
         except ApiError:
             return None
 
-    async def require_master(self, header: str | None, address: str | None) -> None:
+    async def require_master(self, presented: Presented) -> None:
         """Raises ApiError unless the request carries the master key: 403 if the node has none, else 401 or 429."""
         if self._master_hash is None:
             raise ApiError(
                 403,
                 "This node makes no keys: it has no master key. Set PFN_MASTER_KEY (32 or more characters), restart.",
             )
-        self._check_attempts(address)
-        token = bearer(header)
+        self._check_attempts(presented.bucket)
+        token = bearer(presented.authorization)
         if token is None:
             raise ApiError(401, "Give the node's master key in the header: Authorization: Bearer ...")
         if not hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._master_hash):
-            await self._count_failure(address)
+            await self._count_failure(presented, token)
             raise ApiError(401, "This is not the node's master key (an API key cannot make others).")
+        presented.facts.actor = audit.MASTER
 
-    async def _checked(self, header: str | None, address: str | None) -> ApiKey:
-        if bearer(header) is None:
+    async def _identified(self, presented: Presented) -> Caller:
+        """The caller by the header if there is one, else by the cookie."""
+        if presented.authorization is None and presented.session is not None:
+            caller = self._of_session(presented.session)
+        else:
+            caller = await self._of_header(presented)
+        wait = self._calls.take(caller.key.id, self._now()) if presented.bucket else 0.0
+        if wait:
+            raise too_many(f"More than {self._calls.per_minute} requests a minute came with this key.", wait)
+        await self._note_use(caller.key)
+        return caller
+
+    def _of_session(self, token: str) -> Caller:
+        now = self._now()
+
+        def find(db: sqlite_utils.Database) -> Caller | None:
+            session = sessions.find_session(db, hash_token(token))
+            found = registry.find_key(db, session.key_id) if session else None
+            return Caller(found[0], session) if found else None
+
+        caller = self._database.read_now(find)
+        if caller is None or caller.session is None or now >= caller.session.expires or not is_live(caller.key, now):
+            raise ApiError(401, "This session has ended, or the key that it was begun with has. Sign in again.")
+        return caller
+
+    async def _of_header(self, presented: Presented) -> Caller:
+        token = bearer(presented.authorization)
+        if token is None:
             raise ApiError(401, "Give an API key in the header: Authorization: Bearer fadmin_...")
-        self._check_attempts(address)
-        key = self._look_up(bearer(header) or "")
+        self._check_attempts(presented.bucket)
+        key = self._look_up(token)
         if key is None:
-            await self._count_failure(address)
+            await self._count_failure(presented, token)
             raise ApiError(401, "This API key is not valid here: it is unknown, or it has expired or been revoked.")
-        await self._note_use(key)
-        return key
+        return Caller(key)
 
     def _look_up(self, token: str) -> ApiKey | None:
         parsed = parse_key(token)
@@ -167,17 +233,20 @@ class Authenticator:
             return None
         return key if is_live(key, self._now()) else None
 
-    def _check_attempts(self, address: str | None) -> None:
-        wait = self._failures.wait(address, self._now()) if address else 0.0
+    def _check_attempts(self, bucket: str | None) -> None:
+        wait = self._failures.wait(bucket, self._now()) if bucket else 0.0
         if wait:
             raise too_many("Too many wrong keys came from this address; wait before trying again.", wait)
 
-    async def _count_failure(self, address: str | None) -> None:
-        if address is None:
+    async def _count_failure(self, presented: Presented, token: str) -> None:
+        parsed = parse_key(token)
+        attempt = Facts("authenticate", presented.facts.address, target=parsed[0] if parsed else None)
+        await self._auditing.record_refusal(attempt)
+        if presented.bucket is None:
             return
-        self._failures.take(address, self._now())
-        if self._failures.wait(address, self._now()):
-            message = f"{FAILURES_PER_MINUTE} wrong keys within a minute from {address}"
+        self._failures.take(presented.bucket, self._now())
+        if self._failures.wait(presented.bucket, self._now()) and not self._alerts.take("", self._now()):
+            message = f"{self._failures.per_minute} wrong keys within a minute from {presented.bucket}"
             at = int(self._now())
             await self._database.write(lambda db: registry.record_activity(db, "security", message, at=at))
 
@@ -185,6 +254,15 @@ class Authenticator:
         at = int(self._now())
         if key.last_used is None or at - key.last_used >= LAST_USED_SECONDS:
             await self._database.write(lambda db: registry.touch_key(db, key.id, at))
+
+
+def _check_not_forged(presented: Presented) -> None:
+    """Raises ApiError 403 unless a page of this node makes the request: a cookie alone proves nothing."""
+    if not presented.same_origin:
+        raise ApiError(403, "With a session only pages of this node may change anything; use an API key instead.")
+    assert presented.session is not None
+    if not is_csrf_token(presented.csrf, presented.session):
+        raise ApiError(403, f"Send the csrf_token of GET /session in the header {CSRF_HEADER}.")
 
 
 def is_live(key: ApiKey, now: float) -> bool:

@@ -15,7 +15,7 @@ from weakref import CallableProxyType
 from pydantic import TypeAdapter
 from quart import Quart
 from quart_schema import QuartSchema
-from quart_schema.openapi import HttpSecurityScheme, Info, OpenAPIProvider
+from quart_schema.openapi import APIKeySecurityScheme, HttpSecurityScheme, Info, OpenAPIProvider
 from werkzeug.routing.rules import Rule
 
 from pfn_node.settings import Settings
@@ -23,16 +23,19 @@ from pfn_node.web.answers import Problem
 from pfn_node.web.errors import MEANINGS
 from pfn_node.web.routes import OPERATION_ATTRIBUTE, Bytes, Operation
 from pfn_node.web.schemas import ANY_HTTP_PATTERN, HTTPS_PATTERN, SLUG_PATTERN
+from pfn_node.web.session_tokens import COOKIE
 from pfn_protocol.limits import source_id_chars_max
 
 TITLE = "PFN node"
 DESCRIPTION = (
     "A node of the Plugin Federation Network. Errors are `{error, details, request_id}`. Keys go into the header "
-    "`Authorization: Bearer fadmin_...`. Times are seconds since 1970, "
+    "`Authorization: Bearer fadmin_...`; pages exchange theirs for a session (POST /session), and then send its "
+    "csrf_token in X-CSRF-Token with whatever is not a GET. Times are seconds since 1970, "
     "but for `created` of a new key (milliseconds, as the original). Unknown fields are ignored."
 )
 _KEY = "apiKey"
 _MASTER = "masterKey"
+_SESSION = "session"
 _COMMON_ERRORS = (400, 421, 429, 503)
 _BODY_ERRORS = (408, 413)
 _KEY_ERRORS = (401, 403)
@@ -101,7 +104,9 @@ def complete(described: dict[str, Any], operation: Operation) -> None:
         }
     described["responses"] = {str(status): answer for status, answer in described["responses"].items()}
     if operation.protected:
-        described["security"] = [{_MASTER if operation.needs_master else _KEY: []}]
+        described["security"] = [{_MASTER: []}] if operation.needs_master else [{_KEY: []}]
+        if operation.takes_session and not operation.needs_master:
+            described["security"].append({_SESSION: []})
         described["x-scope"] = operation.scope or ("the master key" if operation.needs_master else "any key")
 
 
@@ -158,6 +163,7 @@ def add_document(app: Quart, version: str) -> None:
         security_schemes={
             _KEY: HttpSecurityScheme(scheme="bearer", bearer_format="fadmin_..."),
             _MASTER: HttpSecurityScheme(scheme="bearer", bearer_format="PFN_MASTER_KEY"),
+            _SESSION: APIKeySecurityScheme(in_="cookie", name=COOKIE),
         },
         conversion_preference="pydantic",
         openapi_provider_class=Document,

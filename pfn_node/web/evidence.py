@@ -8,7 +8,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pfn_node.artifacts import ArtifactError, Artifacts
 from pfn_node.store.evidence import TextLookup, examine
@@ -22,6 +22,7 @@ from pfn_node.web.release_answers import (
     Witness,
 )
 from pfn_protocol.announcements import Evidence, EvidenceForm
+from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import did_key, parse_public_key
 from pfn_protocol.limits import evidence_text_bytes_max
@@ -49,15 +50,6 @@ _LEVELS = {
     "A3": "signed: the publisher signed exactly these bytes",
     "A4": "signed and witnessed: signed by a separate release key, and seen by others",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The bytes of an artifact as they were just read."""
-
-    sha256: bytes
-    sha384: bytes
-    size: int
 
 
 def measure_artifact(artifacts: Artifacts, sha256: bytes | None) -> Measured | None:
@@ -101,7 +93,7 @@ def check_signatures(
     for observation in observations:
         for piece in observation.evidence:
             if (piece.form, piece.data) not in views and len(views) < SIGNATURES_SHOWN_MAX:
-                valid = _verifies(piece, observation, key, texts, measured)
+                valid = verifies(piece, observation, key, texts, measured)
                 views[piece.form, piece.data] = SignatureView(
                     form=piece.form,
                     valid=valid,
@@ -112,9 +104,10 @@ def check_signatures(
     return list(views.values())
 
 
-def _verifies(
+def verifies(
     piece: Evidence, observation: Observation, key: bytes, texts: TextLookup, measured: Measured | None
 ) -> bool:
+    """Whether one piece of evidence holds, with the source's key and the bytes as just read (blocking)."""
     match piece.form:
         case EvidenceForm.METADATA | EvidenceForm.PLUGIN_DATA:
             return examine(replace(observation, evidence=(piece,)), key, texts).signed is True

@@ -2,18 +2,18 @@
 
 Each event's id is the row's id, so a client that lost its connection goes on from `Last-Event-ID` and misses
 nothing that is still kept. Every 15 seconds without news a comment keeps proxies from closing the line. Streams are
-few and counted: one more than the limit gets 503. A stream ends when its key does, and when the node stops.
+few and counted: one more than the limit gets 503. A stream ends when its key or session does, and when the node stops.
 """
 
 import json
 from collections.abc import AsyncIterator
 
 import trio
-from quart import Response, current_app, request
+from quart import Response, current_app, g, request
 
-from pfn_node.store import registry
+from pfn_node.store import registry, sessions
 from pfn_node.store.database import DatabaseClosed
-from pfn_node.store.rows import Activity, ApiKey
+from pfn_node.store.rows import Activity, ApiKey, Session
 from pfn_node.web.answers import ActivityRow
 from pfn_node.web.auth import is_live
 from pfn_node.web.errors import ApiError, too_many
@@ -41,7 +41,9 @@ async def stream_events(services: Services, key: ApiKey) -> Response:
     after = await _start(services, request.headers.get("Last-Event-ID"))
     if services.streams.available_tokens < 1:
         raise too_many(f"{STREAMS_MAX} event streams are open already; try again later.", KEEP_ALIVE_SECONDS, 503)
-    response: Response = current_app.response_class(events(services, key, after), content_type="text/event-stream")
+    response: Response = current_app.response_class(
+        events(services, key, after, g.caller.session), content_type="text/event-stream"
+    )
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
     response.timeout = None
@@ -58,14 +60,14 @@ async def _start(services: Services, last_event_id: str | None) -> int:
     return newest[0].id if newest else 0
 
 
-async def events(services: Services, key: ApiKey, after: int) -> AsyncIterator[bytes]:
+async def events(services: Services, key: ApiKey, after: int, session: Session | None = None) -> AsyncIterator[bytes]:
     try:
         services.streams.acquire_on_behalf_of_nowait(key_of_stream := object())
     except trio.WouldBlock:
         return  # another stream took the last place between the check and now; the client connects again
     try:
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-        while _still_counts(services, key):
+        while _still_counts(services, key, session):
             rows = await _next_rows(services, after)
             for row in rows:
                 after = row.id
@@ -78,10 +80,15 @@ async def events(services: Services, key: ApiKey, after: int) -> AsyncIterator[b
         services.streams.release_on_behalf_of(key_of_stream)
 
 
-def _still_counts(services: Services, key: ApiKey) -> bool:
-    """Whether the key works now; it may have been revoked since the stream began."""
+def _still_counts(services: Services, key: ApiKey, session: Session | None) -> bool:
+    """Whether key and session work now; they may have been ended since the stream began."""
     found = services.database.read_now(lambda db: registry.find_key(db, key.id))
-    return found is not None and is_live(found[0], services.now())
+    if found is None or not is_live(found[0], services.now()):
+        return False
+    return session is None or (
+        services.now() < session.expires
+        and services.database.read_now(lambda db: sessions.find_session(db, session.token_hash)) is not None
+    )
 
 
 async def _next_rows(services: Services, after: int) -> list[Activity]:

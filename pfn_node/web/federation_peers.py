@@ -5,9 +5,10 @@ from importlib.metadata import version
 
 import trio
 
-from pfn_node.store import catalogue
+from pfn_node.store import audit, catalogue
 from pfn_node.store.rows import ApiKey
-from pfn_node.web.answers import Disk, Health, NodeView, PeerRow, Peers, PeerSet
+from pfn_node.web.answers import AuditHead, Disk, Health, NodeView, PeerRow, Peers, PeerSet
+from pfn_node.web.auditing import note
 from pfn_node.web.errors import ApiError
 from pfn_node.web.routes import Routes
 from pfn_node.web.schemas import SetPeer
@@ -67,6 +68,7 @@ async def set_peer(services: Services, key: ApiKey, body: SetPeer) -> PeerSet:
             await services.mesh.set_policy(node_id, pinned=body.action == "pin")
         case "block" | "unblock":
             await services.mesh.set_policy(node_id, blocked=body.action == "block")
+    note(target=did_key(node_id))
     return PeerSet(success=True, message=_DONE[body.action], node_id=did_key(node_id))
 
 
@@ -85,6 +87,7 @@ async def _join(services: Services, url: str | None, node_id: bytes | None) -> P
     if reached is None:
         message = f"{url} does not answer yet; it is tried again for ever."
         return PeerSet(success=True, message=message, node_id=None)
+    note(target=did_key(reached))
     return PeerSet(success=True, message=f"Joined {url}. {_NOT_PINNED}", node_id=did_key(reached))
 
 
@@ -112,7 +115,7 @@ def _url_of(services: Services, node_id: str) -> str:
 @routes.get("/federation/health", answer=Health)
 async def show_health(services: Services) -> Health:
     """How the node is."""
-    counts = await services.database.read(catalogue.counts)
+    counts, head = await services.database.read(lambda db: (catalogue.counts(db), audit.head(db)))
     disk = await trio.to_thread.run_sync(shutil.disk_usage, services.settings.data)
     return Health(
         status="ok",
@@ -123,4 +126,5 @@ async def show_health(services: Services) -> Health:
         artifacts=services.artifacts.usage(),
         disk=Disk(free_bytes=disk.free, total_bytes=disk.total),
         mesh=dict(services.mesh.status()),
+        audit=AuditHead(seq=head.seq, hash=head.hash.hex()),
     )

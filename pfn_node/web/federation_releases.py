@@ -5,7 +5,7 @@ import binascii
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlite_utils
 import trio
@@ -14,18 +14,26 @@ from quart import Response
 from pfn_node import archive
 from pfn_node.store import catalogue, registry
 from pfn_node.store.rows import ApiKey, Observation, Release, Source
-from pfn_node.web.errors import ApiError
-from pfn_node.web.evidence import Measured, judge_release, measure, measure_artifact, text_lookup
+from pfn_node.web.bundling import Envelopes, envelopes_about, make_bundle
+from pfn_node.web.errors import ApiError, too_many
+from pfn_node.web.evidence import judge_release, measure, measure_artifact, text_lookup
 from pfn_node.web.federation_plugins import unknown_plugin
 from pfn_node.web.release_answers import Assurance, ReleaseAccepted, ReleaseChecked
 from pfn_node.web.routes import Bytes, Routes, file_response, stream_body
-from pfn_node.web.schemas import HandInRelease, ReleaseQuery
+from pfn_node.web.schemas import HandInRelease, ReleaseQuery, VerifyQuery
 from pfn_node.web.services import Services
+from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.errors import Refusal
 
 routes = Routes("releases")
 
 ZIP = "application/zip"
+
+# Who waits behind so many has given up before his turn comes: an artifact takes up to a second.
+MEASURING_WAITING_MAX = 30
+MEASURING_RETRY_SECONDS = 10
+
+T = TypeVar("T")
 
 # Reporters that a refusal names; the plugin's page has them all.
 REPORTERS_NAMED_MAX = 5
@@ -92,14 +100,19 @@ def _not_to_be_had(release: Release) -> ApiError:
     )
 
 
-@routes.get("/federation/verify", query=ReleaseQuery, answer=ReleaseChecked, errors=(404,))
-async def verify_release(services: Services, query: ReleaseQuery) -> ReleaseChecked:
+@routes.get("/federation/verify", query=VerifyQuery, answer=ReleaseChecked, errors=(404,), verifies=True)
+async def verify_release(services: Services, query: VerifyQuery) -> ReleaseChecked:
     """The evidence for a release, checked again now: stored bytes are read and hashed, signatures verified."""
     release = await _release(services, query)
-    return await _checked(services, release, lambda: measure_artifact(services.artifacts, release.sha256))
+    return await _checked(
+        services,
+        release,
+        lambda: measure_artifact(services.artifacts, release.sha256),
+        with_bundle=query.bundle is not None,
+    )
 
 
-@routes.post("/federation/verify", body=Bytes(ZIP, "A plugin or theme as a zip."), answer=ReleaseChecked)
+@routes.post("/federation/verify", body=Bytes(ZIP, "A plugin or theme as a zip."), answer=ReleaseChecked, verifies=True)
 async def verify_zip(services: Services) -> ReleaseChecked:
     """Say which release a zip is, and whether it is genuine. The zip is not kept."""
     with services.artifacts.writer() as writer:
@@ -111,23 +124,41 @@ async def verify_zip(services: Services) -> ReleaseChecked:
         sha256 = writer.digest()
         release = await services.database.read(lambda db: catalogue.release_by_digest(db, sha256))
         if release is None:
-            claimed = await trio.to_thread.run_sync(_claims, writer.path, limiter=services.measuring)
+            claimed = await _measured(services, lambda: _claims(writer.path))
             return _stranger(claimed, sha256, size)
         return await _checked(services, release, lambda: measure(os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)))
 
 
-async def _checked(services: Services, release: Release, read: Callable[[], Measured | None]) -> ReleaseChecked:
-    def evidence(db: sqlite_utils.Database) -> tuple[Source | None, list[Observation]]:
+async def _checked(
+    services: Services, release: Release, read: Callable[[], Measured | None], *, with_bundle: bool = False
+) -> ReleaseChecked:
+    def evidence(db: sqlite_utils.Database) -> tuple[Source | None, list[Observation], Envelopes | None]:
         observations = catalogue.observations_of(db, release.source_id, release.plugin_id, release.version)
-        return registry.get_source(db, release.source_id), observations
+        source = registry.get_source(db, release.source_id)
+        envelopes = envelopes_about(db, release, source) if with_bundle and source and release.sha256 else None
+        return source, observations, envelopes
 
-    source, observations = await services.database.read(evidence)
+    source, observations, envelopes = await services.database.read(evidence)
     if source is None:
         raise unknown_plugin(release.source_id, release.plugin_id, release.version)
     texts = text_lookup(services.artifacts)
-    return await trio.to_thread.run_sync(
-        lambda: judge_release(release, source, observations, texts, read()), limiter=services.measuring
-    )
+
+    def judge() -> ReleaseChecked:
+        measured = read()
+        checked = judge_release(release, source, observations, texts, measured)
+        if envelopes is None:
+            return checked
+        bundle = make_bundle(services.settings.mesh, release, source, observations, envelopes, texts, measured)
+        return checked.model_copy(update={"bundle": bundle})
+
+    return await _measured(services, judge)
+
+
+async def _measured(services: Services, work: Callable[[], T]) -> T:
+    """Do what takes a core for a while in a thread: few at once, and few wait for it."""
+    if services.measuring.statistics().tasks_waiting >= MEASURING_WAITING_MAX:
+        raise too_many("Other files are being checked now; try again later.", MEASURING_RETRY_SECONDS, 503)
+    return await trio.to_thread.run_sync(work, limiter=services.measuring)
 
 
 def _claims(path: Path) -> str:
@@ -154,7 +185,9 @@ def _stranger(claimed: str, sha256: bytes, size: int) -> ReleaseChecked:
     )
 
 
-@routes.post("/federation/releases", body=HandInRelease, answer=ReleaseAccepted, errors=(403, 404, 409, 422, 502))
+@routes.post(
+    "/federation/releases", body=HandInRelease, answer=ReleaseAccepted, errors=(403, 404, 409, 422, 502), verifies=True
+)
 async def hand_in_release(services: Services, body: HandInRelease) -> ReleaseAccepted:
     """Hand in a release statement that its author signed, perhaps offline. One that does not prove itself gets 403."""
     envelope = _decoded("release_v2", body.release_v2)

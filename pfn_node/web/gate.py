@@ -4,6 +4,9 @@ Host: a page in somebody's browser can make a name of its own point at this node
 read as if it were of the same origin. So only names that are the node's are answered: any IP literal (a page cannot
 own one), localhost, the host of `--url`, and `--allowed-host`; else 421.
 
+Rates: requests by address; and from an address that sent many requests of nodes whose signature was wrong, each of
+which cost a check, none is heard for a while.
+
 CORS: what anybody may read may be read by any page; nothing may be written by one. A key in a header makes a
 browser ask first (preflight), and writes are refused there.
 """
@@ -12,11 +15,13 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Callable
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import trio
 from quart import Quart, Response, g, request
 
+from pfn_node.settings import Settings
 from pfn_node.web.errors import ApiError, as_api_error, error_response, too_many
 from pfn_node.web.metrics import Metrics
 from pfn_node.web.rate_limits import RateLimit, bucket_name, client_address
@@ -28,6 +33,7 @@ PREFLIGHT_SECONDS = 86_400
 PUBLIC_SECONDS = 60  # for how long a page's style sheet may be kept
 
 NODE_PREFIX = "/node/"
+SESSION_PATH = "/session"  # what it answers is for pages of this node
 _READ_METHODS = ("GET", "HEAD")
 
 PAGE_POLICY = (
@@ -69,34 +75,58 @@ def host_is_allowed(header: str, allowed: frozenset[str]) -> bool:
     return True
 
 
+class Rates:
+    """How much one address may ask. `bucket` is the name that it is counted under; None = exempt."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._all = RateLimit(settings.requests_per_minute)
+        self._of_nodes = RateLimit(settings.requests_per_minute * NODE_RATE_FACTOR)
+        self._forged = RateLimit(settings.verifications_per_minute)
+
+    def check(self, path: str, bucket: str | None) -> None:
+        """Count a request. Raises ApiError 429 for one too many."""
+        if bucket is None:
+            return
+        of_node = path.startswith(NODE_PREFIX)
+        limit = self._of_nodes if of_node else self._all
+        wait = limit.take(bucket, self._clock())
+        if wait:
+            raise too_many(f"More than {limit.per_minute} requests a minute came from this address.", wait)
+        wait = self._forged.wait(bucket, self._clock()) if of_node else 0.0
+        if wait:
+            raise too_many("Too many wrongly signed requests came from this address.", wait)
+
+    def note(self, path: str, bucket: str | None, status: int) -> None:
+        """Count what a node's request was answered with: 401 where its signature is wrong."""
+        if bucket is not None and path.startswith(NODE_PREFIX) and status == HTTPStatus.UNAUTHORIZED:
+            self._forged.take(bucket, self._clock())
+
+
 def install(app: Quart, services: Services, metrics: Metrics, clock: Callable[[], float] = trio.current_time) -> None:
     """Put the gate before, and the finish behind, every route of the app."""
     hosts = allowed_hosts(services)
-    rates = RateLimit(services.settings.requests_per_minute)
-    node_rates = RateLimit(services.settings.requests_per_minute * NODE_RATE_FACTOR)
+    rates = Rates(services.settings, clock)
 
     async def enter() -> None:
         g.request_id = secrets.token_hex(8)
         g.started = clock()
-        g.bucket = bucket_name(
-            client_address(
-                request.remote_addr, request.headers.getlist("X-Forwarded-For"), services.settings.trusted_proxy
-            )
+        address = client_address(
+            request.remote_addr, request.headers.getlist("X-Forwarded-For"), services.settings.trusted_proxy
         )
+        g.address = None if address is None else str(address)
+        g.bucket = bucket_name(address)
         if not host_is_allowed(request.headers.get("Host", ""), hosts):
             raise ApiError(
                 421,
                 "This node does not answer to that Host name. Use its address or its URL, or start it with "
                 "--allowed-host NAME.",
             )
-        if g.bucket is not None:
-            limit = node_rates if request.path.startswith(NODE_PREFIX) else rates
-            wait = limit.take(g.bucket, clock())
-            if wait:
-                raise too_many(f"More than {limit.per_minute} requests a minute came from this address.", wait)
+        rates.check(request.path, g.bucket)
 
     async def leave(response: Response) -> Response:
         finish(response)
+        rates.note(request.path, g.bucket, response.status_code)
         route = request.url_rule.rule if request.url_rule else "none"
         metrics.count(route, request.method, response.status_code, clock() - g.started)
         return response
@@ -116,7 +146,7 @@ def finish(response: Response) -> None:
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
     headers.setdefault("Content-Security-Policy", PAGE_POLICY if response.mimetype == "text/html" else DATA_POLICY)
-    shared = not request.path.startswith(NODE_PREFIX)
+    shared = not request.path.startswith((NODE_PREFIX, SESSION_PATH))
     headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin" if shared else "same-origin")
     if shared and request.method in (*_READ_METHODS, "OPTIONS"):
         headers["Access-Control-Allow-Origin"] = "*"

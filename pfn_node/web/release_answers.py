@@ -143,6 +143,9 @@ class ReleaseChecked(Answer):
     size: int
     signatures: list[SignatureView]
     witnesses: list[Witness]
+    bundle: dict[str, Any] | None = Field(
+        None, description="With `bundle=1`: all of this as a `pfn-evidence/1`, for `pfn verify --evidence`."
+    )
 
 
 class ReleaseAccepted(Answer):

@@ -5,16 +5,17 @@
 
 A handler gets what it declared, checked, by name: `body`, `query`, `key` (the caller's API key), parts of the path.
 It returns the answer's model, or a Response where it streams. The order is fixed: who are you (401, 403), then what
-do you want (400, 413). A JSON body is read as JSON whatever its content type says; it is read up to a limit, in a
-deadline.
+do you want (400, 413). Wherever a key is taken, a session is; what changes something with either is audited.
+A JSON body is read as JSON whatever its content type says; it is read up to a limit, in a deadline.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import pydantic
+import trio
 from pydantic import BaseModel
 from quart import Quart, Response, g, request
 from quart_schema.validation import (
@@ -28,9 +29,12 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from pfn_node.artifact_response import artifact_response
 from pfn_node.artifacts import OpenArtifact
 from pfn_node.safe_quart import SafeBody
-from pfn_node.web.auth import Authenticator, Scope
-from pfn_node.web.errors import ApiError
+from pfn_node.web.auditing import Auditing, Facts
+from pfn_node.web.auth import Authenticator, Presented, Scope
+from pfn_node.web.errors import ApiError, too_many
+from pfn_node.web.rate_limits import RateLimit, client_address
 from pfn_node.web.services import Services
+from pfn_node.web.session_tokens import CSRF_HEADER, is_same_origin, token_in
 
 Handler = Callable[..., Awaitable[BaseModel | Response]]
 H = TypeVar("H", bound=Handler)
@@ -67,12 +71,19 @@ class Operation:
     needs_key: bool = False  # any key will do, whatever its scopes
     needs_master: bool = False
     takes_key: bool = False  # anybody may call; a key changes the answer
+    takes_session: bool = True  # in the place of the key
+    verifies: bool = False  # anybody may call, and it costs signature checks or reading a file: fewer a minute
     errors: tuple[int, ...] = ()
     in_document: bool = True
 
     @property
     def protected(self) -> bool:
         return self.needs_key or self.needs_master or self.scope is not None
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return self.method == "GET"
 
 
 @dataclass(slots=True)
@@ -90,6 +101,10 @@ class Routes:
         """Declare a POST."""
         return self._declare("POST", path, declared)
 
+    def delete(self, path: str, **declared: Any) -> Callable[[H], H]:
+        """Declare a DELETE."""
+        return self._declare("DELETE", path, declared)
+
     def _declare(self, method: str, path: str, declared: Mapping[str, Any]) -> Callable[[H], H]:
         def keep(handler: H) -> H:
             self.operations.append(Operation(method, path, handler, tag=self.tag, **declared))
@@ -98,19 +113,37 @@ class Routes:
         return keep
 
 
-def install(app: Quart, services: Services, authenticator: Authenticator, operation: Operation) -> None:
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What stands between a request and its handler, one for the whole app."""
+
+    authenticator: Authenticator
+    auditing: Auditing
+    verifications: RateLimit  # calls that make the node check signatures, by address
+
+
+def install(app: Quart, services: Services, checks: Checks, operation: Operation) -> None:
     """Make the app serve an operation."""
 
-    async def view(**parts: Any) -> Response:
+    async def answer_to(parts: Mapping[str, Any], facts: Facts) -> Response:
         given: dict[str, Any] = dict(parts)
         if operation.protected or operation.takes_key:
-            given |= await _identify(authenticator, operation)
+            given |= await _identify(services, checks.authenticator, operation, facts)
         if operation.query is not None:
             given["query"] = read_query(operation.query, request.query_string)
         if isinstance(operation.body, type):
             given["body"] = await read_json(operation.body, services.settings.body_bytes_max)
+            facts.note_body(given["body"])
         answer = await operation.handler(services, **given)
         return answer if isinstance(answer, Response) else json_response(answer)
+
+    async def view(**parts: Any) -> Response:
+        if operation.verifies:
+            _take_verification(checks.verifications)
+        facts = Facts(f"{operation.method} {operation.path}", g.address)
+        if operation.protected and not operation.reads:
+            return await checks.auditing.watch(facts, lambda: answer_to(parts, facts))
+        return await answer_to(parts, facts)
 
     view.__name__ = operation.handler.__name__
     view.__doc__ = operation.handler.__doc__
@@ -124,14 +157,49 @@ def install(app: Quart, services: Services, authenticator: Authenticator, operat
     )
 
 
-async def _identify(authenticator: Authenticator, operation: Operation) -> dict[str, Any]:
-    header = request.headers.get("Authorization")
+def _take_verification(limit: RateLimit) -> None:
+    wait = limit.take(g.bucket, trio.current_time()) if g.bucket else 0.0
+    if wait:
+        raise too_many(f"More than {limit.per_minute} calls a minute that verify came from this address.", wait)
+
+
+async def _identify(
+    services: Services, authenticator: Authenticator, operation: Operation, facts: Facts
+) -> dict[str, Any]:
+    """Who makes the request, as the handler wants it; `g.caller` tells it whether through a session."""
+    presented = _presented(services, operation, facts)
     if operation.needs_master:
-        await authenticator.require_master(header, g.bucket)
+        await authenticator.require_master(presented)
         return {}
-    if operation.takes_key:
-        return {"key": await authenticator.optional(header, g.bucket)}
-    return {"key": await authenticator.require(header, operation.scope, g.bucket)}
+    g.caller = await (
+        authenticator.optional(presented) if operation.takes_key else authenticator.require(presented, operation.scope)
+    )
+    return {"key": g.caller.key if g.caller else None}
+
+
+def _presented(services: Services, operation: Operation, facts: Facts) -> Presented:
+    headers = request.headers
+    host, secure = headers.get("Host", ""), is_secure(services)
+    takes_session = operation.takes_session and not operation.needs_master
+    return Presented(
+        authorization=headers.get("Authorization"),
+        session=token_in(request.cookies, host, secure=secure) if takes_session else None,
+        csrf=headers.get(CSRF_HEADER),
+        same_origin=is_same_origin(headers.get("Origin"), headers.get("Sec-Fetch-Site"), host, secure=secure),
+        reads=operation.reads,
+        bucket=g.bucket,
+        facts=facts,
+    )
+
+
+def is_secure(services: Services) -> bool:
+    """Whether the browser speaks https: to a proxy in front that says so, or at the node's own URL."""
+    peer = client_address(request.remote_addr, (), ())
+    trusted = services.settings.trusted_proxy
+    if peer is not None and any(peer in network for network in trusted) and "X-Forwarded-Proto" in request.headers:
+        return request.headers["X-Forwarded-Proto"].strip().lower() == "https"
+    url = urlsplit(services.url or "")
+    return url.scheme == "https" and url.netloc.lower() == request.headers.get("Host", "").lower()
 
 
 def _describe(view: Any, operation: Operation) -> None:

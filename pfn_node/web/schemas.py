@@ -56,6 +56,7 @@ FILTER_ENTRIES_MAX = 100
 PAGE_MAX = 100
 PAGE_DEFAULT = 50
 SOURCES_PAGE_MAX = 1000
+AUDIT_PAGE_MAX = 1000
 OFFSET_MAX = 1_000_000
 SECONDS_MAX = 2**40  # later than any clock; keeps numbers far from the edge of SQLite's integers
 KEY_DAYS_MAX = 3650
@@ -254,6 +255,11 @@ class ActivityQuery(Query):
     offset: QueryInteger = Field(0, ge=0, le=OFFSET_MAX)
 
 
+class AuditQuery(Query):
+    after: QueryInteger = Field(0, ge=0, le=SECONDS_MAX, description="The number of the last entry that is known.")
+    limit: QueryInteger = Field(AUDIT_PAGE_MAX, ge=1, le=AUDIT_PAGE_MAX)
+
+
 class PluginsQuery(Query):
     q: str | None = Field(None, max_length=QUERY_CHARACTERS_MAX, description="Words to search for.")
     tag: str | None = Field(None, min_length=1, max_length=slug_chars_max)
@@ -275,6 +281,10 @@ class ReleaseQuery(Query):
     source_id: SourceId
     plugin: Slug
     version: Version | None = Field(None, description="Left out = the newest that is backed.")
+
+
+class VerifyQuery(ReleaseQuery):
+    bundle: Literal["1"] | None = Field(None, description="1 = with an evidence bundle, to be checked without a node.")
 
 
 class SlugsQuery(Query):

@@ -23,6 +23,8 @@ class Source(IntEnum):
 
 def with_address(known: dict[str, Source], url: str, source: Source) -> dict[str, Source]:
     """The addresses with one more. What was the latest of the same source before becomes hearsay."""
+    if not known:
+        return {url: source}
     if url in known and known[url] <= source:
         return known
     others = [(one, Source.HEARD if of == source else of) for one, of in known.items() if one != url]

@@ -5,14 +5,13 @@ bodies: where a message must carry announcements it names them in `bodies`, and 
 message's field (`push` of gossip, `announcements` of fetch and snapshot), in that order, leaving out what is gone.
 """
 
-from dataclasses import dataclass
-
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.messages import Answer, Request
+from pfn_protocol.records import record
 from pfn_protocol.sketch import Cells
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeepAnnouncement:
     """Store it durably. `admitted` False: parked, outside the set, not shown to consumers."""
 
@@ -20,14 +19,14 @@ class KeepAnnouncement:
     admitted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropAnnouncements:
     """These left the set for good (replaced, expired, over a cap): their rows may go."""
 
     ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChangeAdmission:
     """These announcements came into the set, or left it without being dropped."""
 
@@ -35,7 +34,7 @@ class ChangeAdmission:
     parked: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RememberPeer:
     """This node was reached at this URL: keep it over a restart."""
 
@@ -44,14 +43,14 @@ class RememberPeer:
     seen_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForgetPeer:
     """It has not answered for too long, or it left."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendRequest:
     """POST the message. Exactly one `AnswerReceived` or `PeerUnreachable` with this id follows."""
 
@@ -63,7 +62,7 @@ class SendRequest:
     patience_ms: int | None = None  # after so long without an answer it has come to nothing; None: as others do
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendAnswer:
     """Answer the request with this token."""
 
@@ -72,7 +71,7 @@ class SendAnswer:
     bodies: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RaiseAlert:
     """An operator should know: shown in the activity, logged as a warning."""
 
@@ -80,7 +79,7 @@ class RaiseAlert:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuildPrefix:
     """Call `sketch.build_cells`, which takes seconds, outside of the event loop; exactly one `PrefixBuilt` follows."""
 
@@ -91,7 +90,7 @@ class BuildPrefix:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecodeCells:
     """Call `cells.decode(salt)`, which takes up to a second, outside of the event loop; one `CellsDecoded` follows."""
 

@@ -3,21 +3,20 @@
 `HaveRequest` never reaches the machine: which artifacts are here is a question to the disk, and the engine answers it.
 """
 
-from dataclasses import dataclass
-
 from pfn_protocol.announcements import MirrorStatement, SourceStatement, VersionStatement
 from pfn_protocol.messages import Answer, Request
+from pfn_protocol.records import record
 from pfn_protocol.sketch import Cells, Difference
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatementMade:
     """This node has something to say; the machine gives it (epoch, seq), signs it, keeps it and tells it."""
 
     statement: SourceStatement | VersionStatement | MirrorStatement
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestReceived:
     """A verified request arrived. Exactly one `SendAnswer` with this token follows, now or later."""
 
@@ -26,7 +25,7 @@ class RequestReceived:
     message: Request
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AnswerReceived:
     """The verified answer to a `SendRequest`."""
 
@@ -35,7 +34,7 @@ class AnswerReceived:
     message: Answer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerUnreachable:
     """A `SendRequest` came to nothing: no connection, a broken answer, or a deadline."""
 
@@ -44,7 +43,7 @@ class PeerUnreachable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerFound:
     """A node was reached at this URL and proved its key there; an operator joined it, so it stays a target for ever."""
 
@@ -52,7 +51,7 @@ class PeerFound:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PolicyChanged:
     """The operator's own word: whose observations back bytes here, and who is not listened to."""
 
@@ -60,7 +59,7 @@ class PolicyChanged:
     blocked: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PrefixBuilt:
     """The outcome of a `BuildPrefix`: what `sketch.build_cells` returned for it."""
 
@@ -68,14 +67,14 @@ class PrefixBuilt:
     cells: Cells
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ComparisonWanted:
     """This node's set is to be compared with a neighbour's now, not only when the next status is due."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CellsDecoded:
     """The outcome of a `DecodeCells`: what `Cells.decode` returned for it."""
 
@@ -83,12 +82,12 @@ class CellsDecoded:
     difference: Difference | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimePassed:
     """The moment that `wake_at` named has come."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShutdownRequested:
     """The node is about to stop: waiting answers are given now."""
 

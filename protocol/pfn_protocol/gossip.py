@@ -33,7 +33,7 @@ from pfn_protocol.limits import (
     wait_seconds_max,
 )
 from pfn_protocol.messages import FetchRequest, GossipAnswer, GossipRequest, SetStatus
-from pfn_protocol.outgoing import InFlight, Outgoing, earliest
+from pfn_protocol.outgoing import InFlight, Outgoing
 from pfn_protocol.pulls import Pulls
 from pfn_protocol.registry import Registry
 from pfn_protocol.slots import Entry
@@ -66,6 +66,7 @@ class Gossip:
         self._tree = Tree(registry, self._links, self._pulls, rng)
         self._fetches: dict[int, None] = {}  # the pulls under way
         self._alarms = Alarms()
+        self.wake_at: int | None = None  # when `flush` has something to do next, as it found when it was last called
 
     # Links.
 
@@ -243,12 +244,13 @@ class Gossip:
         """Send whatever can be sent. Returns how many bodies went to whom."""
         told: dict[bytes, int] = {}
         tree, links = self._tree, self._links
-        self._alarms.ring(links, now_ms, tree.touched)
-        if tree.ids_due_ms is not None and now_ms >= tree.ids_due_ms:
-            tree.tell_ids()
-        if self._pulls.are_due(now_ms):
-            self._pull(now_ms)
-        if tree.touched:
+        due_ms = self._next_due_ms()
+        if tree.touched or (due_ms is not None and due_ms <= now_ms):
+            self._alarms.ring(links, now_ms, tree.touched)
+            if tree.ids_due_ms is not None and now_ms >= tree.ids_due_ms:
+                tree.tell_ids()
+            if self._pulls.are_due(now_ms):
+                self._pull(now_ms)
             touched, tree.touched = tree.touched, {}
             for peer in touched:
                 if (link := links.get(peer)) is None:
@@ -257,12 +259,15 @@ class Gossip:
                     told[peer] = count
                 if (next_ms := link.next_ms(polls=not self._has_url)) is not None:
                     self._alarms.set(link, next_ms)
+            due_ms = self._next_due_ms()
+        self.wake_at = due_ms
         return told
 
-    @property
-    def wake_at(self) -> int | None:
-        """When `flush` has something to do next."""
-        return self._pulls.wake_before(earliest(self._tree.ids_due_ms, self._alarms.first_ms))
+    def _next_due_ms(self) -> int | None:
+        due_ms, alarms = self._tree.ids_due_ms, self._alarms.agenda
+        if alarms and (due_ms is None or alarms[0][0] < due_ms):
+            due_ms = alarms[0][0]
+        return self._pulls.wake_before(due_ms)
 
     def _measure(self, link: GossipLink, round_trip_ms: int) -> None:
         """Keep the median delay of a hop; small changes of one link are not worth the sorting."""
@@ -278,13 +283,15 @@ class Gossip:
     def _wanted(self, link: GossipLink, request: GossipRequest, now_ms: int) -> tuple[bytes, ...]:
         """Which of the ids that a neighbour told it shall send at once; the others are waited for."""
         want: list[bytes] = []
+        find, waits = self._registry.find, bool(link.ids or link.bodies or link.offers)
         for announcement_id in request.offer:
             link.holds(announcement_id)
             if not self._registry.knows(announcement_id) and self._pulls.wants(announcement_id, link.peer, now_ms):
                 want.append(announcement_id)
         for announcement_id in request.have:
-            link.holds(announcement_id)
-            if self._registry.knows(announcement_id):
+            if waits:
+                link.holds(announcement_id)
+            if find(announcement_id) is not None or self._registry.knows(announcement_id):
                 continue
             if link.url:
                 self._pulls.heard(announcement_id, link.peer, now_ms)

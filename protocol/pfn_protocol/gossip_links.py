@@ -1,5 +1,6 @@
 """One neighbour as gossip sees it: what it is to be told, what is under way, and when to look at it again."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
@@ -100,22 +101,17 @@ class Alarms:
     """When which link is to be looked at. A link has one alarm that counts; earlier ones may ring in vain."""
 
     def __init__(self) -> None:
-        self._agenda: list[tuple[int, bytes]] = []
+        self.agenda: list[tuple[int, bytes]] = []  # a heap; the first of it rings next, perhaps in vain
 
     def set(self, link: GossipLink, at_ms: int) -> None:
         """Look at the link then, or before."""
         if link.alarm_ms is None or at_ms < link.alarm_ms:
             link.alarm_ms = at_ms
-            heappush(self._agenda, (at_ms, link.peer))
-
-    @property
-    def first_ms(self) -> int | None:
-        """When the next alarm rings, perhaps in vain."""
-        return self._agenda[0][0] if self._agenda else None
+            heappush(self.agenda, (at_ms, link.peer))
 
     def ring(self, links: dict[bytes, GossipLink], now_ms: int, due: dict[bytes, None]) -> None:
         """Add the neighbours whose alarm has come to `due`."""
-        agenda = self._agenda
+        agenda = self.agenda
         while agenda and agenda[0][0] <= now_ms:
             at_ms, peer = heappop(agenda)
             link = links.get(peer)
@@ -144,7 +140,7 @@ def next_offers(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
     taken = list(islice(link.offers, offered_ids_max))
     for announcement_id in taken:
         del link.offers[announcement_id]
-    return tuple(one for one in taken if may_be_told(link, registry, one))
+    return _those_to_tell(link, registry, taken)
 
 
 def next_ids(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
@@ -153,10 +149,14 @@ def next_ids(link: GossipLink, registry: Registry) -> tuple[bytes, ...]:
     for announcement_id in taken:
         del link.ids[announcement_id]
     link.ids_due = link.ids_due and bool(link.ids)
-    return tuple(one for one in taken if may_be_told(link, registry, one))
+    return _those_to_tell(link, registry, taken)
 
 
 def may_be_told(link: GossipLink, registry: Registry, announcement_id: bytes) -> bool:
     """Whether it is still in the set, and of an author whom neither side leaves out."""
-    entry = registry.find(announcement_id)
-    return entry is not None and entry.author not in link.left_out
+    return bool(_those_to_tell(link, registry, (announcement_id,)))
+
+
+def _those_to_tell(link: GossipLink, registry: Registry, ids: Iterable[bytes]) -> tuple[bytes, ...]:
+    find, left_out = registry.find, link.left_out
+    return tuple([one for one in ids if (entry := find(one)) is not None and entry.author not in left_out])

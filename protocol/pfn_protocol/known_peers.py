@@ -28,25 +28,19 @@ class KnownPeers:
         self._outgoing = outgoing
         self._hosts_shared = hosts_shared
         self._peers: dict[bytes, Peer] = {}
+        self.find: Callable[[bytes], Peer | None] = self._peers.get  # asked with every message
         self._blocked: dict[bytes, None] = {}
         self._linked: dict[bytes, Peer] = {}
         self._linking: dict[bytes, Peer] = {}
         self._joined: dict[bytes, Peer] = {}
         self._hearsay_at: dict[str, int] = {}  # how many known peers were first heard of at each place
-        self._changed = True  # what is due next is to be computed again
+        self._proven_at: dict[str, int] = {}  # and how many proved their key at each
+        self.has_changed = True  # whether a link or an address came or went since `wake_at` was last asked for
 
     @property
     def blocked(self) -> tuple[bytes, ...]:
         """Whom the operator does not listen to, as many as a message can name."""
         return tuple(sorted(self._blocked))[:left_out_max]
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether a link or an address came or went since `wake_at` was last asked for."""
-        return self._changed
-
-    def find(self, node_id: bytes) -> Peer | None:
-        return self._peers.get(node_id)
 
     def last_heard_ms(self, node_id: bytes) -> int | None:
         """When a node last asked or answered here."""
@@ -103,7 +97,7 @@ class KnownPeers:
             self._joined[node_id] = peer
         if not peer.linked and (joined or not peer.url or source < peer.addresses.get(peer.url, Source.HEARD)):
             peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
-        self._changed = True
+        self.has_changed = True
 
     def forget(self, node_id: bytes) -> None:
         """It left the mesh, or is too long silent."""
@@ -116,18 +110,33 @@ class KnownPeers:
         """It proved its key there. Of others that did so at the same place only those last heard of stay (R132)."""
         peer.proven = url
         peer.addresses = with_address(peer.addresses, url, Source.PROVEN)
-        place = peer.proven_place = self._place_of(url)
+        place = self._place_of(url)
+        self._count_proven(peer, place)
+        if self._proven_at[place] <= peers_per_group_max:
+            return
         others = [one for one in self._peers.values() if one.proven_place == place and one is not peer]
         may_go = sorted((one for one in others if one.may_go), key=lambda one: one.last_heard_ms or 0)
         for one in may_go[: max(0, len(others) + 1 - peers_per_group_max)]:
             self.forget(one.node_id)
 
+    def _count_proven(self, peer: Peer, place: str) -> None:
+        """It proved its key at this place, and no longer counts at the former one; "" = at none."""
+        former, peer.proven_place = peer.proven_place, place
+        if former and self._proven_at[former] == 1:
+            del self._proven_at[former]
+        elif former:
+            self._proven_at[former] -= 1
+        if place:
+            self._proven_at[place] = self._proven_at.get(place, 0) + 1
+
     def _passive(self) -> int:
         return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
 
     def _set_state(self, peer: Peer, state: LinkState) -> None:
-        self._changed = True
+        self.has_changed = True
         peer.state = state
+        peer.linked = state is LinkState.LINKED
+        peer.is_unlinked = state is LinkState.KNOWN or state is LinkState.UNREACHABLE
         self._linked.pop(peer.node_id, None)
         self._linking.pop(peer.node_id, None)
         if state is LinkState.LINKED:
@@ -158,7 +167,7 @@ class KnownPeers:
         peer = self._peers[node_id] = Peer(node_id, pinned=pinned, place=place)
         if place:
             self._hearsay_at[place] = self._hearsay_at.get(place, 0) + 1
-        self._changed = True
+        self.has_changed = True
         return peer
 
     def _place_of(self, url: str) -> str:
@@ -168,6 +177,7 @@ class KnownPeers:
         self._set_state(peer, LinkState.KNOWN)
         self._joined.pop(peer.node_id, None)
         del self._peers[peer.node_id]
+        self._count_proven(peer, "")
         if peer.place:
             self._hearsay_at[peer.place] -= 1
             if not self._hearsay_at[peer.place]:

@@ -97,6 +97,19 @@ head_lifetime_seconds_max: Final = 14 * 86_400
 # The four fields of a metadata signature; a description far beyond what any list shows.
 metadata_bytes_max: Final = 65_536
 
+# --- Evidence bundles -----------------------------------------------------------------------------------------------
+
+# Two signed texts of a megabyte and all announcements, in base64; more is no bundle, and is not parsed.
+bundle_bytes_max: Final = 4_194_304
+# Each form once, and a few more: the same release signed by a former and a present release key.
+bundle_pieces_max: Final = 16
+# Three witnesses prove all that witnesses can prove; more show how widely it was seen. 350 KB at most.
+bundle_witnesses_max: Final = 64
+bundle_attestations_max: Final = 16
+bundle_keys_max: Final = 16
+# Observers who agree, of whom one alone could not be bought.
+witnesses_min: Final = 3
+
 # --- Messages between nodes -----------------------------------------------------------------------------------------
 
 # Honest clocks agree within seconds; a request is remembered (by its nonce) for longer than it is valid.
@@ -225,8 +238,9 @@ push_patience_ms_max: Final = 10_000
 offered_ids_max: Final = 256
 # Ids wait for a message to go with, and for the neighbour to tell them first: as long as chance says between these two.
 # Neighbours get news within one hop's delay of each other, so if they waited equally long both would tell, in vain.
+# The longer they wait the more of them share a message; but what the tree lost is not asked for before.
 ids_wait_ms_min: Final = 100
-ids_wait_ms_max: Final = 1_000
+ids_wait_ms_max: Final = 2_000
 # Ids that were told and whose bodies do not come: how many are waited for, and how often each is asked for. If a fifth
 # of all requests and of all answers is lost, twelve attempts fail once in 200,000 times.
 pulls_waiting_max: Final = 4_096

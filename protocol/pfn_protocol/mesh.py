@@ -99,7 +99,7 @@ class Mesh:
                 self._peers.learn(view.peer, said.url, announced=True)
         self._sponsoring.remove((*self._pins, *restored.blocked))
         self._only_gossip = False  # whether the event that is handled concerns nothing but the gossip
-        self._due_ms = self._next_due_ms()  # of everything but the gossip
+        self._due_ms: int | None = now_ms  # when anything but the gossip has something to do
 
     # What is shown.
 
@@ -114,6 +114,10 @@ class Mesh:
     def links(self) -> tuple[LinkView, ...]:
         """Every known peer, as shown to operators."""
         return self._peers.view(self._gossip.role)
+
+    def neighbours(self) -> tuple[bytes, ...]:
+        """The nodes that there is a link with."""
+        return tuple([peer.node_id for peer in self._peers.linked()])
 
     def trusted_via(self, node_id: bytes) -> list[bytes]:
         """The nodes reachable over pins that themselves pin this node."""
@@ -145,12 +149,14 @@ class Mesh:
             self._on_clock_set_back(now_ms)
         self._only_gossip = False
         match event:
-            case events.StatementMade():
-                self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
             case events.RequestReceived():
                 self._on_request_received(event, now_ms)
             case events.AnswerReceived():
                 self._on_answer_received(event, now_ms)
+            case events.TimePassed():
+                self._only_gossip = True  # whatever is due is done
+            case events.StatementMade():
+                self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
             case events.PeerUnreachable():
                 self._on_peer_unreachable(event, now_ms)
             case events.PeerFound():
@@ -161,8 +167,6 @@ class Mesh:
                 self._reconciliation.computed(event, now_ms)
             case events.ComparisonWanted():
                 self._gossip.tell_status(event.peer, now_ms)
-            case events.TimePassed():
-                pass  # `_settle` does whatever is due
             case events.ShutdownRequested():
                 self._on_shutdown_requested(now_ms)
             case _:
@@ -276,7 +280,7 @@ class Mesh:
         self._peers.answered(peer, in_flight, now_ms)
         asked, said = in_flight.message, event.message
         if isinstance(asked, messages.GossipRequest) and isinstance(said, messages.GossipAnswer):  # most are
-            self._on_gossip_answered(peer, in_flight, said, said.status or asked.status, now_ms)
+            self._on_gossip_answered(peer, in_flight, said, now_ms)
             return
         is_honest = True
         match asked, said:
@@ -316,14 +320,9 @@ class Mesh:
         else:
             self._links.opened(peer, now_ms)
 
-    def _on_gossip_answered(
-        self,
-        peer: Peer,
-        in_flight: InFlight,
-        answer: messages.GossipAnswer,
-        status: messages.SetStatus | None,
-        now_ms: int,
-    ) -> None:
+    def _on_gossip_answered(self, peer: Peer, in_flight: InFlight, answer: messages.GossipAnswer, now_ms: int) -> None:
+        assert isinstance(in_flight.message, messages.GossipRequest), "the answer is of its kind"
+        status = answer.status or in_flight.message.status
         self._gossip.answered(in_flight, answer, now_ms)
         self._only_gossip = not answer.push and status is None and not self._peers.has_changed
         if answer.push:

@@ -5,11 +5,12 @@ signed by the sender; the answer is one `pfn/response/1` envelope over the reque
 not even to another node (SPEC.md, "Messages").
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from pfn_protocol.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class PeerAddress:
     """A node that the speaker has itself reached at this URL."""
 
@@ -17,7 +18,7 @@ class PeerAddress:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetStatus:
     """How many announcements the link's set holds as the speaker has it, and their set digest (32 bytes)."""
 
@@ -26,7 +27,7 @@ class SetStatus:
     scope: bytes = bytes(8)  # 8 bytes that say of which authors, at which caps: others cannot be compared
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkRequest:
     """Let us be neighbours. Over a link that stands: here is another sample of whom I know."""
 
@@ -39,7 +40,7 @@ class LinkRequest:
     compare_only: bool = False  # nothing is pushed over this link: it is there to compare sets
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkAnswer:
     accepted: bool
     back_off_seconds: int  # when to try again, if not accepted
@@ -49,7 +50,7 @@ class LinkAnswer:
     nonce: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GossipRequest:
     """New announcements as bodies, ids of others, and how my set stands."""
 
@@ -62,7 +63,7 @@ class GossipRequest:
     graft: bool = False  # push to me from now on
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GossipAnswer:
     push: tuple[bytes, ...]  # what the answerer has to push
     want: tuple[bytes, ...]  # ids out of `offer` (of `have` too, if the asker has no URL) that the answerer lacks
@@ -70,19 +71,19 @@ class GossipAnswer:
     prune: bool = False  # others push to me faster: send me ids only, from now on
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchRequest:
     path: ClassVar[str] = "fetch"
     ids: tuple[bytes, ...]  # whole, or their first 16 bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchAnswer:
     announcements: tuple[bytes, ...]  # raw; the node announcements of their authors come first
     missing: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuthorSummary:
     """One admitted author's share of the answerer's set."""
 
@@ -92,7 +93,7 @@ class AuthorSummary:
     digest: bytes  # set digest of its announcements
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuthorsRequest:
     """Which authors do you admit, from this one on (exclusive), and what do you hold of each? I admit these."""
 
@@ -102,13 +103,13 @@ class AuthorsRequest:
     is_last: bool = False  # with this page the asker has told them all
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuthorsAnswer:
     authors: tuple[AuthorSummary, ...]  # sorted by author
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdsRequest:
     """Which ids of this author are in your set, at this cap, from this one on (exclusive)?"""
 
@@ -118,13 +119,13 @@ class IdsRequest:
     after: bytes  # the first 16 bytes of an id; b"" = from the start
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdsAnswer:
     ids: tuple[bytes, ...]  # their first 16 bytes, sorted
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CellsRequest:
     """Cells of a sketch of the link's set, from `start` on. Start 0 begins a round: later cells are of the same set."""
 
@@ -136,14 +137,14 @@ class CellsRequest:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CellsAnswer:
     cells: bytes  # 21 each
     count: int  # how many ids the set has, and its digest, when the round began
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotRequest:
     """Bodies in the order of their ids, of everybody or of one author."""
 
@@ -153,13 +154,13 @@ class SnapshotRequest:
     until: bytes = b""  # the last id that is wanted; b"" = to the end
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotAnswer:
     announcements: tuple[bytes, ...]
     after: bytes  # id to go on from; b"" = that was all
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HaveRequest:
     """Which of these artifacts do you serve?"""
 
@@ -167,12 +168,12 @@ class HaveRequest:
     digests: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HaveAnswer:
     digests: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RefusedAnswer:
     """The request is not served; `rule` says why by number, `sentence` in words."""
 

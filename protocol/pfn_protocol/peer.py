@@ -44,6 +44,8 @@ class Peer:
     proven: str = ""  # the URL at which it last proved its key, since the start or before it
     proven_place: str = ""  # whom that URL is counted with
     state: LinkState = LinkState.KNOWN
+    linked: bool = False  # what follows from the state; it is asked for with every message
+    is_unlinked: bool = True  # neither linked nor asked for a link
     outbound: bool = False
     compare_only: bool = False  # of a link: nothing is pushed over it
     place: str = ""  # whom its first address is counted with (address_groups.py)
@@ -59,14 +61,6 @@ class Peer:
     sent: int = 0
     received: int = 0
     differences_found: int = 0
-
-    @property
-    def linked(self) -> bool:
-        return self.state is LinkState.LINKED
-
-    @property
-    def is_unlinked(self) -> bool:
-        return self.state is LinkState.KNOWN or self.state is LinkState.UNREACHABLE
 
     @property
     def reached(self) -> bool:

@@ -93,7 +93,7 @@ class Peers(KnownPeers):
         changed = sorted(self._blocked) != sorted(blocked := tuple(blocked))
         self._blocked = dict.fromkeys(blocked)
         pinned = dict.fromkeys(pins)
-        self._changed = True
+        self.has_changed = True
         for peer in self._peers.values():
             peer.pinned = peer.node_id in pinned
         for node_id in pinned:
@@ -240,7 +240,7 @@ class Peers(KnownPeers):
             peer.last_heard_ms = earliest(peer.last_heard_ms, now_ms)
             peer.failing_since_ms = None
         self._shuffle_ms = None  # `dial` begins as after a start
-        self._changed = True
+        self.has_changed = True
         return [peer.node_id for peer in linked]
 
     def stop(self) -> None:
@@ -255,7 +255,7 @@ class Peers(KnownPeers):
             self._compare_ms = now_ms + self._with_jitter(compare_first_ms)
         if (wake_at := self.wake_at) is None or now_ms < wake_at:
             return
-        self._changed = True
+        self.has_changed = True
         for peer in self._to_dial(now_ms):
             self._dial(peer, now_ms)
         assert self._compare_ms is not None
@@ -270,8 +270,8 @@ class Peers(KnownPeers):
     @property
     def wake_at(self) -> int | None:
         """When `dial` or `end_links` has something to do next."""
-        if self._changed:
-            self._changed = False
+        if self.has_changed:
+            self.has_changed = False
             self._next_ms = self._next()
         return self._next_ms
 
@@ -288,7 +288,7 @@ class Peers(KnownPeers):
         if wanted_ms is not None:
             first_ms: int | None = None
             for one in self._peers.values():  # most may be dialled at once: the first of them settles it
-                if one.url and (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
+                if one.is_unlinked and (first_ms is None or one.next_dial_ms < first_ms) and self._is_dialable(one):
                     first_ms = one.next_dial_ms
                     if first_ms == 0:
                         break
@@ -339,12 +339,14 @@ class Peers(KnownPeers):
         if room <= 0:
             return joined
         known = self._peers.values()
-        due = [one for one in known if one.url and one.next_dial_ms <= now_ms and self._is_dialable(one)]
+        due = [one for one in known if one.is_unlinked and one.next_dial_ms <= now_ms and self._is_dialable(one)]
         pinned = [peer for peer in due if peer.pinned and not peer.joined]
-        others = [peer for peer in due if not (peer.pinned or peer.joined)]
-        if others:
-            self._rng.shuffle(others)
-            others.sort(key=lambda peer: not peer.reached)
+        strangers = [peer for peer in due if not (peer.pinned or peer.joined)]
+        reached = [peer for peer in strangers if peer.proven]
+        others = self._rng.sample(reached, min(room, len(reached)))
+        if len(others) < room:
+            hearsay = [peer for peer in strangers if not peer.proven]
+            others += self._rng.sample(hearsay, min(room - len(others), len(hearsay)))
         # Whom all pin cannot be everybody's neighbour, and a graph of random links stays in one piece.
         preferred = pinned[: (room + self._rng.randrange(2)) // 2] if others else pinned
         return joined + (preferred + others + pinned[len(preferred) :])[:room]

@@ -9,6 +9,7 @@ v2 adds envelopes that do: a release (over sha256 and size), a head (over all of
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ __all__ = [
     "HeadStatement",
     "KeybindStatement",
     "ReleaseStatement",
+    "describes",
     "head_is_fresh",
     "metadata_from_author_data",
     "metadata_message",
@@ -121,6 +123,17 @@ def verify_metadata(
     except Refusal:
         return False
     return verify(public, message, signature)
+
+
+def describes(text: bytes, slug: str, version: str) -> bool:
+    """Whether a signed text speaks of this plugin and version: a genuine text of another proves nothing."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]  # the original publisher signs a list that holds the one description
+    return isinstance(data, dict) and slug in (data.get("slug"), data.get("id")) and data.get("version") == version
 
 
 def parse_signature(text: str) -> bytes:

@@ -124,6 +124,8 @@ class Reconciliation:
         """Give up the rounds whose time is over, and begin those whose time has come."""
         self._snapshot.flush(now_ms)
         for peer, comparison in self._comparisons.items():
+            if comparison.round is None and comparison.due_ms is None:
+                continue
             if comparison.round is not None and not self._snapshot.gives(peer) and now_ms >= _deadline_ms(comparison):
                 self._rounds.give_up(peer, comparison, now_ms)
             if comparison.due_ms is None or now_ms < comparison.due_ms:
@@ -135,10 +137,13 @@ class Reconciliation:
     @property
     def wake_at(self) -> int | None:
         """When `flush` has something to do next."""
-        running = [(peer, one) for peer, one in self._comparisons.items() if one.round is not None]
-        deadlines = [_deadline_ms(one) for peer, one in running if not self._snapshot.gives(peer)]
-        due = [comparison.due_ms for comparison in self._comparisons.values()]
-        return earliest(*due, *deadlines, self._snapshot.wake_at)
+        first_ms = self._snapshot.wake_at
+        for peer, comparison in self._comparisons.items():
+            if comparison.due_ms is not None:
+                first_ms = earliest(first_ms, comparison.due_ms)
+            if comparison.round is not None and not self._snapshot.gives(peer):
+                first_ms = earliest(first_ms, _deadline_ms(comparison))
+        return first_ms
 
     @property
     def snapshot_progress(self) -> SnapshotProgress | None:

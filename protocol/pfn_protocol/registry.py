@@ -10,7 +10,7 @@ The registry holds ids and places, never bodies, and decides nothing about links
 subtracted from the digest, author by author.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heappop, heappush
@@ -73,6 +73,8 @@ class Registry:
         self.changes = ChangeLog()
         self.admission_version = 0  # grows whenever somebody is admitted, put out, or gets another cap
         self._by_id: dict[bytes, Entry] = {}
+        # The announcement with an id, if it is in the set; asked for each id of each message.
+        self.find: Callable[[bytes], Entry | None] = self._by_id.get
         self._by_short_id: dict[bytes, bytes] = {}
         self._sorted_ids = SortedIds()
         self._total = SetDigest()
@@ -93,10 +95,6 @@ class Registry:
     def knows(self, announcement_id: bytes) -> bool:
         """Whether the announcement is in the set, or parked."""
         return announcement_id in self._by_id or announcement_id in self.parking
-
-    def find(self, announcement_id: bytes) -> Entry | None:
-        """The announcement with this id, if it is in the set."""
-        return self._by_id.get(announcement_id)
 
     def find_short(self, short_id: bytes) -> bytes | None:
         """The id in the set that begins like this."""

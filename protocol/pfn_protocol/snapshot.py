@@ -88,6 +88,8 @@ class Snapshot:
     @property
     def wake_at(self) -> int | None:
         """When `flush` has something to do next."""
+        if not self._givers:
+            return None
         overdue = [self._overdue_ms(peer) for peer, giver in self._givers.items() if giver.part is not None]
         if not self._waiting:
             return earliest(*overdue)
@@ -166,6 +168,8 @@ class Snapshot:
 
     def flush(self, now_ms: int) -> None:
         """Take parts from who does not answer, give them to who is free, and see whether anything is left to do."""
+        if not self._givers:
+            return
         for peer, giver in self._givers.items():
             if giver.part is not None and now_ms >= self._overdue_ms(peer):
                 self.give_back(peer, now_ms)
@@ -177,7 +181,7 @@ class Snapshot:
                 comparison.round, comparison.due_ms = Round(now_ms), None
                 comparison.ask(self._outgoing, peer, _request(giver.part), now_ms)
         is_idle = now_ms - self._brought_ms >= snapshot_idle_ms_max
-        if self._givers and (is_idle or not any(map(self._may_give, self._givers.values()))):
+        if is_idle or not any(map(self._may_give, self._givers.values())):
             self._end(now_ms)
 
     def _is_free(self, peer: bytes, giver: _Giver) -> bool:

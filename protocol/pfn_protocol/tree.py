@@ -141,18 +141,21 @@ class Tree:
         self, entry: Entry, came_from: bytes | None, holders: Container[bytes], now_ms: int, *, late: bool
     ) -> None:
         announcement_id, author = entry.id, entry.author
+        waits = False
         for peer, link in self._links.items():
             if peer in (came_from, author) or link.compare_only or peer in holders or author in link.left_out:
                 continue
-            if not link.url or (link.eager and not late):
-                link.put_body(announcement_id)
-            elif link.eager:
+            if link.url and not link.eager:
+                link.put_id(announcement_id)
+                waits = True
+                continue
+            if link.url and late:
                 link.put_offer(announcement_id)
             else:
-                link.put_id(announcement_id)
-                self._let_ids_wait(now_ms)
-                continue
+                link.put_body(announcement_id)
             self.touched[peer] = None
+        if waits:
+            self._let_ids_wait(now_ms)
 
     def _remember(self, announcement_id: bytes, *, again_is_too_many: bool) -> None:
         if len(self._arrivals) >= arrivals_remembered_max:

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from pfn_node.mesh.joining import is_provisional, parse_join_target
+from pfn_node.store import audit
 from pfn_node.store import peers as peer_store
 from pfn_node.store.rows import Peer
 from pfn_protocol.errors import Refusal
@@ -57,6 +58,8 @@ async def test_joining_pins_the_node_and_nobody_pins_the_newcomer(tmp_path: Path
         pin = row(b, a)
         assert pin is not None
         assert (pin.joined, pin.pinned, pin.provisional) == (True, True, True)
+        (entry,) = await b.database.read(audit.entries)
+        assert (entry.actor, entry.action, entry.target) == ("system", "pin on join", did_key(a.id))
         assert not any(peer.pinned for peer in a.engine.peers())
 
 

@@ -371,7 +371,8 @@ def test_a_stranger_may_push_only_so_much_and_more_with_time() -> None:
     assert door.push(sybil(2), 500)
 
     door.now_ms += 1000
-    assert door.push(sybil(1), 500)
+    assert not door.push(sybil(1), 500)
+    assert door.push(sybil(1), 200)
 
 
 def test_a_crowd_of_strangers_leaves_the_machine_to_friends() -> None:

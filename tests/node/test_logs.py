@@ -2,18 +2,24 @@
 
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from pfn_node.logs import configure_logs
+from pfn_node.web.auth import mint
 
-NASTY = "a\r\nforged line\x1b[31m\u2028"
+NASTY = "a\r\nforged line\x1b[31m\u2028\u2029\x85\x00\x7f\u202e\u2066\u200b\ud800"
 
 
 @pytest.fixture(autouse=True)
-def restore_structlog() -> object:
+def restore_logs() -> Iterator[None]:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
     yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
     structlog.reset_defaults()
 
 
@@ -23,7 +29,7 @@ def test_json_lines_hold_remote_text_as_data(capsys: pytest.CaptureFixture[str])
     structlog.get_logger().warning("peer_refused", name=NASTY)
 
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "\x1b" not in err
+    assert out == "" and len(err.splitlines()) == 1 and err.isascii() and err.strip().isprintable()
     assert json.loads(err)["name"] == NASTY
 
 
@@ -33,10 +39,49 @@ def test_lines_for_people_escape_remote_text(capsys: pytest.CaptureFixture[str])
     structlog.get_logger().info("peer_refused", name=NASTY)
 
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "\x1b" not in err and "\r" not in err
+    assert len(err.splitlines()) == 1 and err.strip().isprintable()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_name_of_a_field_or_event_forges_no_line_either(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    configure_logs(as_json=as_json)
+
+    structlog.get_logger().info(NASTY, error=ValueError(NASTY), names=[NASTY], **{NASTY: NASTY})
+
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and err.strip().isprintable()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_keys_are_cut_wherever_they_turn_up(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    configure_logs(as_json=as_json)
+    key = mint()
+    secret = key.text.rpartition("_")[2]
+
+    structlog.get_logger().info(f"asked for {key.text}", path=f"/x?key={key.text}&y", error=ValueError(key.text))
+    try:
+        raise ValueError(key.text)
+    except ValueError as error:
+        structlog.get_logger().error("failed", exc_info=error)
+
+    err = capsys.readouterr().err
+    assert secret not in err and err.count(f"fadmin_{key.id}_***") >= 4
 
 
 def test_libraries_speak_from_warnings_on() -> None:
     configure_logs(as_json=True)
 
     assert logging.getLogger("hypercorn").getEffectiveLevel() >= logging.WARNING
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_libraries_say_is_a_line_like_ours(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    configure_logs(as_json=as_json)
+    configure_logs(as_json=as_json)
+
+    logging.getLogger("hypercorn.error").warning("bad request from %s", NASTY)
+
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and err.strip().isprintable() and "hypercorn.error" in err
+    if as_json:
+        assert json.loads(err)["event"] == f"bad request from {NASTY}"

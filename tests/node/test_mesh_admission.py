@@ -4,6 +4,7 @@ import pytest
 
 from pfn_node.mesh import admission
 from pfn_node.mesh.admission import REQUEST_BYTES_MAX, Admission, NotHeard
+from pfn_protocol import encoding, identity
 from pfn_protocol.encoding import pack
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.limits import fetch_ids_max, have_max, left_out_max, request_bytes_max, url_chars_max, view_max
@@ -203,3 +204,46 @@ def test_the_allowances_of_nodes_that_ask_no_more_are_forgotten(monkeypatch: pyt
         door.admission.open("fetch", door.sealed(sender=friend))
 
     assert list(door.admission._allowances) == [friends[1].public]
+
+
+def forged(door: Door, sender: PrivateKey) -> bytes:
+    raw = bytearray(door.sealed(sender=sender))
+    raw[-1] ^= 1
+    return bytes(raw)
+
+
+def test_of_forged_requests_in_newcomers_names_few_signatures_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bytes] = []
+
+    def watched(public: bytes, message: bytes, signature: bytes) -> bool:
+        checked.append(signature)
+        return identity.verify(public, message, signature)
+
+    monkeypatch.setattr(encoding, "verify", watched)
+    door = Door()
+    friend = PrivateKey(bytes([9]) * 32)
+    door.known.add(friend.public)
+
+    refusals = [door.refusal(forged(door, PrivateKey(bytes([n % 200 + 10]) * 32))) for n in range(500)]
+
+    assert len(checked) == admission.UNKNOWN_BURST
+    assert {refusal.status for refusal in refusals[: len(checked)]} == {401}
+    assert {(refusal.status, refusal.rule) for refusal in refusals[len(checked) :]} == {(429, "busy")}
+    assert refusals[-1].nonce is not None, "the refusal can be signed over it"
+    door.admission.open("fetch", door.sealed(sender=friend))
+
+
+def test_whoever_forges_requests_of_a_neighbour_costs_so_many_checks_and_no_pinned_node_its_hearing() -> None:
+    door = Door()
+    friend, pinned = PrivateKey(bytes([9]) * 32), PrivateKey(bytes([10]) * 32)
+    door.known.update((friend.public, pinned.public))
+    door.trusted.add(pinned.public)
+    budget = int(admission.STRANGERS_PUSHED_PER_SECOND)
+
+    statuses = [door.refusal(forged(door, friend)).status for _ in range(budget + 5)]
+
+    assert statuses == [401] * budget + [429] * 5
+    assert door.refusal(forged(door, pinned)).status == 401
+    door.admission.open("fetch", door.sealed(sender=pinned))
+    door.now_ms += 1000
+    door.admission.open("fetch", door.sealed(sender=friend))

@@ -1,10 +1,14 @@
 """Where settings come from, in which order, and what is said about wrong ones."""
 
+import secrets
+import uuid
 from pathlib import Path
 
 import pytest
 
-from pfn_node.settings import Settings, SettingsError, load_settings
+from pfn_node.settings import Settings, SettingsError, is_weak, load_settings
+
+GOOD_KEY = "q7Vw2nZc9Lk4Tb8Yx1Rm6Jd3Hs5Pf0Ga"
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +76,32 @@ def test_the_data_folder_has_to_be_named() -> None:
 
 
 def test_secrets_do_not_show_when_settings_are_printed() -> None:
-    settings = load_settings({"data": "/d", "master_key": "m" * 32, "private_key": "p" * 32})
+    settings = load_settings({"data": "/d", "master_key": GOOD_KEY, "private_key": "p" * 32})
 
-    assert "mmmm" not in repr(settings) and "pppp" not in str(settings)
+    assert GOOD_KEY not in repr(settings) and "pppp" not in str(settings)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "m" * 32,
+        "0123456789" * 4,
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        "changeme-changeme-changeme-changeme",
+        "your-secret-master-key-goes-here-123",
+        "PASSWORD_password_Password_123456",
+        "ab3" * 12,
+    ],
+)
+def test_a_master_key_of_examples_and_repetitions_stops_the_start(key: str) -> None:
+    assert len(key) >= 32
+    with pytest.raises(SettingsError, match="can be guessed") as failure:
+        load_settings({"data": "/d", "master_key": key})
+
+    assert key not in str(failure.value)
+
+
+def test_random_master_keys_of_every_usual_spelling_are_taken() -> None:
+    for _ in range(500):
+        for key in (secrets.token_urlsafe(32), secrets.token_hex(16), str(uuid.uuid4())):
+            assert not is_weak(key), key

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from pfn_node.server import bind, serve
-from pfn_node.store import registry
+from pfn_node.store import registry, sessions
 from pfn_node.web import federation_events
 from tests.node.web_node import NOW, WebNode, web_node
 
@@ -148,6 +148,25 @@ async def test_a_revoked_key_ends_its_stream(
         await stream.events(1)
         await node.services.database.write(lambda db: registry.revoke_key(db, key.split("_")[1], NOW))
         assert len(await stream.events(1000)) < 1000
+
+
+async def test_a_stream_ends_with_the_session_that_it_was_asked_for_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federation_events, "KEEP_ALIVE_SECONDS", 0.01)
+    async with web_node(tmp_path) as node:
+        key = (await node.services.database.read(registry.list_keys))[0]
+        session = await node.services.database.write(
+            lambda db: sessions.insert_session(db, bytes(32), key.id, NOW, NOW + 60)
+        )
+        stream = federation_events.events(node.services, key, 0, session)
+        assert (await anext(stream)).startswith(b"retry")
+        assert await anext(stream)
+
+        await node.services.database.write(lambda db: sessions.delete_session(db, session.token_hash))
+
+        with trio.fail_after(10):
+            assert [piece async for piece in stream] == []
 
 
 async def test_streams_are_counted_and_one_too_many_is_503(running: tuple[WebNode, httpx.AsyncClient]) -> None:

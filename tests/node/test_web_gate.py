@@ -5,9 +5,12 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+import trio
 
+from pfn_node.web import federation_releases
 from pfn_node.web.gate import allowed_hosts, host_is_allowed
 from pfn_node.web.rate_limits import RateLimit, bucket_name, client_address
+from pfn_node.web.services import MEASURING_MAX
 from tests.node.web_node import Got, WebNode, web_node
 
 
@@ -198,3 +201,73 @@ async def test_a_full_disk_is_503_and_comes_back_later(node: WebNode) -> None:
 
     assert got.status == 503 and got.headers["Retry-After"]
     assert "secret" not in got.sentence
+
+
+async def test_an_address_that_sends_wrongly_signed_requests_is_not_heard_for_a_while(tmp_path: Path) -> None:
+    async with web_node(tmp_path, verifications_per_minute=3) as node:
+        node.mesh.answer = (401, b"\x95refusal")
+        nasty, honest = from_address("203.0.113.5"), from_address("203.0.113.6")
+
+        forged = [await node.call("POST", "/node/v1/gossip", data=b"x", **nasty) for _ in range(5)]
+        asked = len(node.mesh.asked)
+        node.mesh.answer = (200, b"\x95answer")
+        other = await node.call("POST", "/node/v1/gossip", data=b"x", **honest)
+        page = await node.get("/healthz", **nasty)
+
+        assert [got.status for got in forged] == [401] * 3 + [429] * 2
+        assert int(forged[-1].headers["Retry-After"]) == 20
+        assert asked == 3, "no signature was checked for the others"
+        assert other.status == page.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/federation/verify?sourceId=a@b&plugin=c"),
+        ("POST", "/federation/verify"),
+        ("POST", "/federation/releases"),
+    ],
+)
+async def test_calls_that_verify_are_few_a_minute_from_one_address(tmp_path: Path, method: str, path: str) -> None:
+    async with web_node(tmp_path, verifications_per_minute=3) as node:
+        answers = [await node.call(method, path, data=b"", **from_address("203.0.113.5")) for _ in range(5)]
+        other = await node.call(method, path, data=b"", **from_address("203.0.113.6"))
+        plain = await node.get("/federation/plugins", **from_address("203.0.113.5"))
+
+        assert [got.status for got in answers[3:]] == [429, 429] and 429 not in [got.status for got in answers[:3]]
+        assert int(answers[-1].headers["Retry-After"]) == 20 and "verify" in answers[-1].sentence
+        assert other.status != 429 and plain.status == 200
+
+
+async def test_calls_that_verify_share_one_budget(tmp_path: Path) -> None:
+    async with web_node(tmp_path, verifications_per_minute=2) as node:
+        for _ in range(2):
+            await node.call("POST", "/federation/verify", data=b"x", **from_address("203.0.113.5"))
+
+        got = await node.get("/federation/verify?sourceId=a@b&plugin=c", **from_address("203.0.113.5"))
+
+        assert got.status == 429
+
+
+async def test_few_files_wait_to_be_read_through(node: WebNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(federation_releases, "MEASURING_WAITING_MAX", 2)
+    busy = [object() for _ in range(MEASURING_MAX)]
+    for place in busy:
+        node.services.measuring.acquire_on_behalf_of_nowait(place)
+    answers: list[int] = []
+
+    async def verify() -> None:
+        answers.append((await node.call("POST", "/federation/verify", data=b"a zip")).status)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(verify)
+            while node.services.measuring.statistics().tasks_waiting < 2:
+                await trio.lowlevel.checkpoint()
+            turned_away = await node.call("POST", "/federation/verify", data=b"a zip")
+            for place in busy:
+                node.services.measuring.release_on_behalf_of(place)
+
+    assert turned_away.status == 503 and turned_away.headers["Retry-After"] == "10"
+    assert answers == [200, 200]

@@ -1,5 +1,6 @@
 """API keys: made with the master key, kept as hashes, limited in scope and time."""
 
+import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from pfn_node.store import registry
+from pfn_node.web import auth
 from pfn_node.web.auth import SCOPES, bearer, hash_secret, mint, parse_key
 from tests.node.web_node import MASTER_KEY, NOW, WebNode, restarted, web_node
 
@@ -134,6 +136,73 @@ async def test_a_rotated_key_overlaps_with_its_successor_for_a_day_at_most(node:
     later = restarted(node)
     assert (await later.read("/federation/keys", key=key)).status == 401
     assert (await later.read("/federation/keys", key=new["key"])).status == 200
+
+
+async def test_the_successor_of_a_rotated_key_goes_on_with_its_subscriptions(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.post("/federation/subscribe", {"sourceId": "bilbo@publisher.test"})
+
+    new = (await node.post("/federation/rotate-key", {"id": node.key.split("_")[1]})).json
+
+    (row,) = (await node.read("/federation/subscriptions", key=new["key"])).json["subscriptions"]
+    assert row["subscriber"] == new["id"]
+    assert (await node.read("/federation/subscriptions")).json["subscriptions"] == []
+    assert (await node.post("/federation/unsubscribe", {"sourceId": row["source_id"]}, key=new["key"])).status == 200
+
+
+async def test_nobody_gets_more_rights_by_rotating_the_key_of_another(node: WebNode) -> None:
+    clerk = await node.make_key(scopes=["keys", "read"])
+
+    refused = await node.post("/federation/rotate-key", {"id": node.key.split("_")[1]}, key=clerk)
+    own = await node.post("/federation/rotate-key", {"id": clerk.split("_")[1]}, key=clerk)
+    by_the_mightier = await node.post("/federation/rotate-key", {"id": clerk.split("_")[1]})
+
+    assert refused.status == 403 and "may do more" in refused.sentence
+    assert own.status == by_the_mightier.status == 200
+    assert len((await node.read("/federation/keys")).json["keys"]) == 4
+
+
+async def test_a_key_makes_only_so_many_calls_a_minute_from_wherever(tmp_path: Path) -> None:
+    async with web_node(tmp_path, key_requests_per_minute=5) as node:
+        other = await node.make_key()
+
+        async def asked(key: str, number: int) -> int:
+            abroad: dict[str, Any] = {"scope_base": {"client": (f"203.0.113.{number}", 1)}}
+            got = await node.read("/federation/subscriptions", key=key, **abroad)
+            assert got.status == 200 or int(got.headers["Retry-After"]) == 12
+            return got.status
+
+        assert [await asked(node.key, number) for number in range(6)] == [200] * 5 + [429]
+        assert await asked(other, 1) == 200
+        assert (await node.read("/federation/subscriptions")).status == 200, "loopback is exempt"
+
+
+async def test_how_many_wrong_keys_are_borne_is_a_setting(tmp_path: Path) -> None:
+    async with web_node(tmp_path, auth_failures_per_minute=2) as node:
+        abroad: dict[str, Any] = {"scope_base": {"client": ("203.0.113.5", 1)}}
+        statuses = [(await node.read("/federation/keys", key="no", **abroad)).status for _ in range(3)]
+
+        assert statuses == [401, 401, 429]
+
+
+async def test_an_unknown_id_takes_the_way_of_a_known_one(node: WebNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+    digest = hmac.compare_digest
+
+    def watched(a: Any, b: Any) -> bool:
+        if isinstance(a, bytes):
+            compared.append((len(a), len(b)))
+        return digest(a, b)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    unknown = mint().text
+    key_id, secret = node.key.split("_")[1], mint().text.split("_")[2][:43]
+    known = f"fadmin_{key_id}_{secret}{auth._checksum(key_id, secret)}"
+
+    for key in (unknown, known):
+        assert (await node.read("/federation/keys", key=key)).status == 401
+
+    assert compared == [(32, 32), (32, 32)]
 
 
 async def test_ten_wrong_keys_in_a_minute_close_the_door_for_the_right_one_too(node: WebNode) -> None:

@@ -329,7 +329,7 @@ def a_release() -> Release:
 def restarted(node: WebNode) -> WebNode:
     """The same node with its app made anew: an app keeps the clock that it was made with."""
     app = create_app(node.services)
-    return replace(node, app=app, client=app.test_client())
+    return replace(node, app=app, client=app.test_client(use_cookies=False))
 
 
 @asynccontextmanager
@@ -347,7 +347,7 @@ async def web_node(folder: Path, **settings: Any) -> AsyncIterator[WebNode]:
             chosen, database, artifacts, sources, mesh, NODE.public, chosen.url, want, now=lambda: float(NOW)
         )
         app = create_app(services)
-        node = WebNode(app, app.test_client(), services, sources, mesh, want)
+        node = WebNode(app, app.test_client(use_cookies=False), services, sources, mesh, want)
         if chosen.master_key is not None:
             node.key = await node.make_key(description="test")
         yield node
