@@ -103,6 +103,11 @@ class Peer:
         assert isinstance(accepted, LinkAnswer) and accepted.accepted, accepted
         return self
 
+    def known(self) -> Self:
+        """Itself, once the operator has pinned it: it is no longer heard out of what all strangers share."""
+        assert self.node.post("peers", {"action": "pin", "node_id": self.id}).status == 200
+        return self
+
     def push(self, *raw: bytes) -> Answer:
         """Push announcements."""
         return self.ask(GossipRequest(tuple(raw), (), None, 0))

@@ -31,13 +31,13 @@ SLUG = "tool"
 @pytest.fixture(scope="module")
 def reader(node: Node) -> Peer:
     """An honest peer: what it is given, everybody is."""
-    return Peer(node).linked()
+    return Peer(node).linked().known()
 
 
 @pytest.fixture(scope="module")
 def careless(node: Node) -> Peer:
-    """One stranger for all cases in which nothing is so hostile that the link ends."""
-    return Peer(node).linked()
+    """One peer for all cases in which nothing is so hostile that the link ends."""
+    return Peer(node).linked().known()
 
 
 def a_source() -> str:

@@ -31,14 +31,14 @@ HAVE = HaveRequest(())
 
 @pytest.fixture(scope="module")
 def peer(node: Node) -> Peer:
-    """One stranger for the whole group; it has no link unless a case makes one."""
-    return Peer(node)
+    """One peer for the whole group; it has no link."""
+    return Peer(node).known()
 
 
 @pytest.fixture(scope="module")
 def linked(node: Node) -> Peer:
     """One that has a link."""
-    return Peer(node).linked()
+    return Peer(node).linked().known()
 
 
 def assert_refused(peer: Peer, path: str, raw: bytes, *statuses: int) -> None:
