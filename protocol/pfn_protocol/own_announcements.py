@@ -38,8 +38,8 @@ from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Intake
 from pfn_protocol.limits import (
     clock_behind_ms_max,
-    future_ms_max,
     epoch_random_bits,
+    future_ms_max,
     node_change_wait_ms,
     node_renewal_ms,
     own_versions_remembered_max,
@@ -226,7 +226,7 @@ class OwnAnnouncements:
                 self._last = place
                 self._begin_epoch(now_ms)
             if announcement.seq > now_ms + future_ms_max:
-                continue  # said with a clock that was ahead; others have it when its time has come, and then it is found
+                continue  # said with a clock that was ahead; when its time has come it is found at others
             kept = self._kept(self._intake.keep(announcement))
             if kept and announcement.kind is Kind.NODE:
                 self.relations_changed(now_ms)  # it stands above what was said since the start, and is out of date

@@ -46,7 +46,16 @@ async def test_the_node_answers_to_its_own_names_and_to_any_address(node: WebNod
 @pytest.mark.parametrize(
     "host",
     [
-        *("evil.example", "node.test.evil.example", "", "localhost.evil", "a b", "@"),
+        *(
+            "evil.example",
+            "node.test.evil.example",
+            "",
+            "localhost.evil",
+            "a b",
+            "@",
+            "[::1].evil.example",
+            "evil.example@localhost",
+        ),
         *(".", "a..b", "a" * 64, "xn--\u00ff", "\u00ff" * 300),  # those that IDNA has no form for
     ],
 )
