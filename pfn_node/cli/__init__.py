@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, everything el
 
 import typer
 
-from pfn_node.cli import audit, identity, mesh, publisher, remote, serve, simulate, verify
+from pfn_node.cli import audit, identity, mesh, notices, publisher, remote, serve, simulate, verify
 
 app = typer.Typer(
     name="pfn",
@@ -27,6 +27,7 @@ app.add_typer(identity.app, name="identity")
 app.add_typer(remote.sources_app, name="sources")
 app.add_typer(remote.plugins_app, name="plugins")
 app.add_typer(remote.peers_app, name="peers")
+app.add_typer(notices.app, name="advisories")
 app.add_typer(remote.keys_app, name="keys")
 
 

@@ -41,7 +41,7 @@ from pfn_node.store import activity, announcements, releases
 from pfn_node.store import peers as peer_store
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Peer
-from pfn_protocol.announcements import Kind, MirrorStatement, SourceStatement, VersionStatement
+from pfn_protocol.announcements import Kind, OwnStatement, VersionStatement
 from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement
 from pfn_protocol.events import PeerFound, PolicyChanged, ShutdownRequested, StatementMade
 from pfn_protocol.identity import PrivateKey
@@ -255,7 +255,7 @@ class Engine:
 
     # ---- What the node asks of the mesh.
 
-    async def announce(self, statement: SourceStatement | VersionStatement | MirrorStatement) -> bool:
+    async def announce(self, statement: OwnStatement) -> bool:
         """Tell the mesh; True once the announcement is kept, and will be told even after a crash.
 
         False if the machine does not say it, for a reason that it alerts the operator of: no node would accept it, or

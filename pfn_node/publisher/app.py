@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,6 +28,7 @@ from pfn_node.archive import ArchiveRefused
 from pfn_node.artifacts import ArtifactMissing, Artifacts
 from pfn_node.publisher.catalogue import Catalogue, Offer, describe
 from pfn_node.publisher.challenges import is_strict_challenge, javascript_text
+from pfn_node.publisher.notices import NOTICES_FILE, NoticeBook, finish_rotation, read_notices
 from pfn_node.publisher.publication import (
     ASSET_FOLDER,
     ORIGINAL_CACHE_CONTROL,
@@ -65,18 +66,28 @@ class Publisher:
     author: str
     profile: Profile
     clock: Callable[[], float] = time.time
+    origin: str = ""
     signer: Signer | None = None
     publication: Publication | None = None
     published_at: float = 0.0
+    notices: NoticeBook = field(default_factory=NoticeBook)
+    notices_print: tuple[int, int] | None = None  # of the file that they were read from
 
     async def open_at(self, origin: str) -> None:
         """Publish what lies in the folder, signed for this URL. Raises PublisherError for a URL no node would take."""
         try:
-            spelling = parse_instance_url(origin, allow_http=True)
-            self.signer = Signer(self.keys, self.data, author=self.author, origin=spelling)
+            self.origin = parse_instance_url(origin, allow_http=True)
+            self._open_signer()
         except Refusal as refusal:
             raise PublisherError(f"The publisher's URL {origin!r} cannot be used: {refusal.sentence}.") from refusal
         await self.refresh()
+
+    def _open_signer(self) -> None:
+        """With the keys, and what was said about keys and releases, as they lie in the data folder now. Blocks."""
+        finish_rotation(self.data)
+        self.keys, self.notices = open_keys(self.data), read_notices(self.data)
+        self.notices_print = _print_of(self.data / NOTICES_FILE)
+        self.signer = Signer(self.keys, self.data, author=self.author, origin=self.origin, epoch=self.notices.epoch)
 
     async def refresh(self) -> None:
         """Look at the folder; sign and publish anew if it changed, or if the head grows old."""
@@ -85,12 +96,18 @@ class Publisher:
         except OSError as error:
             log.warning("publisher_folder_unreadable", error=str(error))
             changed = False
+        if _print_of(self.data / NOTICES_FILE) != self.notices_print:
+            try:
+                await trio.to_thread.run_sync(self._open_signer)
+                changed = True
+            except PublisherError as error:
+                log.warning("publisher_notices_unreadable", error=str(error))
         now = self.clock()
         if self.publication is None or changed or now - self.published_at > RENEWAL_SECONDS:
             assert self.signer is not None, "open_at comes first"
             listing = self.catalogue.listing
             self.publication = await trio.to_thread.run_sync(
-                publish, listing, self.signer, self.profile, int(now * 1000)
+                publish, listing, self.signer, self.profile, int(now * 1000), self.notices.extras()
             )
             self.published_at = now
             log.info("published", plugins=len(listing.offers), skipped=len(listing.skipped), profile=self.profile.value)
@@ -276,7 +293,8 @@ def sign_zip(zip_path: Path, *, author: str, origin: str, data: Path, now_ms: in
     """
     keys = open_keys(data)
     try:
-        signer = Signer(keys, data, author=author, origin=parse_instance_url(origin, allow_http=True))
+        spelling = parse_instance_url(origin, allow_http=True)
+        signer = Signer(keys, data, author=author, origin=spelling, epoch=read_notices(data).epoch)
         digests = hashlib.sha256(), hashlib.sha384()
         with zip_path.open("rb") as file:
             while chunk := file.read(_COPY_BYTES):
@@ -320,6 +338,15 @@ def _locked(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _print_of(file: Path) -> tuple[int, int] | None:
+    """What tells that a file has changed; None: there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
 
 
 def _is_wildcard(host: str) -> bool:

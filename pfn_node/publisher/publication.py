@@ -48,26 +48,35 @@ class Publication:
     sha384_signatures: dict[tuple[str, str], str]  # by (slug, version), base64; only profile v2
 
 
-def publish(listing: Listing, signer: Signer, profile: Profile, now_ms: int) -> Publication:
+def publish(
+    listing: Listing, signer: Signer, profile: Profile, now_ms: int, notices: dict[str, list[str]] | None = None
+) -> Publication:
     """Signs and writes down what there is to say about a listing. Blocks (key operations, the ledger)."""
     offers = [offer for offers in listing.offers.values() for offer in offers]
     signed: dict[tuple[str, str], SignedRelease] = {}
     extras: dict[str, str] = {}
+    said: dict[str, list[str]] = {}
     if profile is Profile.V2:
         releases = signer.sign((_facts(offer) for offer in offers), now_ms)
         signed = {(offer.slug, offer.version): release for offer, release in zip(offers, releases, strict=True)}
         head = signer.sign_head(releases, now_ms)
         extras = {"keybind_v2": _text_of(signer.keybind), "head_v2": _text_of(head)}
-    author_data = _author_data(listing, signer, profile, signed, extras)
+        said = notices or {}
+    author_data = _author_data(listing, signer, profile, signed, extras, said)
     return Publication(
         listing=listing,
-        federation_info=_json(_federation_info(listing, signer, profile, now_ms) | extras),
+        federation_info=_json(_federation_info(listing, signer, profile, now_ms) | extras | _about_keys(said)),
         author_data=author_data,
         author_data_etag=sha256(author_data.encode()).hexdigest(),
         plugin_data={offer.slug: _plugin_data(listing, offer, signer, profile) for offer in listing.current()},
-        well_known=_json(_well_known(signer, extras)) if profile is Profile.V2 else None,
+        well_known=_json(_well_known(signer, extras) | said) if profile is Profile.V2 else None,
         sha384_signatures={key: _base64(release.sha384_signature) for key, release in signed.items()},
     )
+
+
+def _about_keys(said: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What a node has to know before it asks for a proof of the key; the rest comes with the list of releases."""
+    return {name: texts for name, texts in said.items() if name in ("rotations_v2", "revocations_v2")}
 
 
 def asset_path(author: str, offer: Offer) -> str:
@@ -106,6 +115,7 @@ def _author_data(
     profile: Profile,
     signed: dict[tuple[str, str], SignedRelease],
     extras: dict[str, str],
+    said: dict[str, list[str]],
 ) -> str:
     entries = []
     for offer in listing.current():
@@ -132,7 +142,7 @@ def _author_data(
     changes = [offer.changed_at for offers in listing.offers.values() for offer in offers]
     since = datetime.fromtimestamp(min(changes), UTC).date().isoformat() if changes else ""
     author = {"username": signer.author, "member_since": since, "website": "", "github": "", "twitter": ""}
-    return _json(author | {"plugins": entries} | extras)
+    return _json(author | {"plugins": entries} | extras | said)
 
 
 def _plugin_data(listing: Listing, offer: Offer, signer: Signer, profile: Profile) -> str:

@@ -39,7 +39,6 @@ from pfn_protocol.set_digest import SetDigest
 IDENTITY_FILE, RELEASE_FILE, LEDGER_FILE, LOCK_FILE = "publisher.key", "release.key", "releases.json", "releases.lock"
 HEAD_LIFETIME_SECONDS = head_lifetime_seconds_max // 2  # renewed daily, so a publisher may be away for six days
 LEDGER_ENTRIES_MAX = 20_000  # the oldest are forgotten first; their versions would then be signed anew
-_EPOCH = 0
 
 
 class PublisherError(Exception):
@@ -76,12 +75,13 @@ def open_keys(data: Path) -> PublisherKeys:
     """The keys in the data folder, made if they are not there. Raises PublisherError."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return PublisherKeys(_open_key(data / IDENTITY_FILE), _open_key(data / RELEASE_FILE))
+        return PublisherKeys(open_key(data / IDENTITY_FILE), open_key(data / RELEASE_FILE))
     except OSError as error:
         raise PublisherError(f"The data folder {data} cannot be used: {error.strerror}.") from error
 
 
-def _open_key(file: Path) -> PrivateKey:
+def open_key(file: Path) -> PrivateKey:
+    """The private key in a file, made if there is none. Raises PublisherError."""
     if not file.exists():
         try:
             write_secret(file, PrivateKey(secrets.token_bytes(32)).to_pem())
@@ -96,29 +96,33 @@ def _open_key(file: Path) -> PrivateKey:
 
 
 class Signer:
-    """Signs as one author at one origin (the publisher's URL, as nodes know it). Raises Refusal for a bad origin."""
+    """Signs as one author at one origin (the publisher's URL, as nodes know it). Raises Refusal for a bad origin.
 
-    def __init__(self, keys: PublisherKeys, data: Path, *, author: str, origin: str) -> None:
+    `epoch` is that of the last rotation of a key, 0 before the first.
+    """
+
+    def __init__(self, keys: PublisherKeys, data: Path, *, author: str, origin: str, epoch: int = 0) -> None:
         self.keys = keys
         self.author = author
         self.origin = origin
         self.keybind = sign_keybind(keys.identity, keys.release, origin)
         self._data = data
+        self._epoch = epoch
 
     def sign(self, releases: Iterable[ReleaseFacts], now_ms: int) -> list[SignedRelease]:
         """Signs releases, each with its own sequence number; durable before it returns. Blocks."""
-        with _ledger(self._data) as ledger:
+        with open_ledger(self._data) as ledger:
             return [self._sign(release, ledger, now_ms) for release in releases]
 
     def sign_head(self, releases: Iterable[SignedRelease], now_ms: int) -> Envelope:
         """All releases together, and until when that holds. Blocks."""
         digest = SetDigest(signed.release.id for signed in releases)
-        with _ledger(self._data) as ledger:
+        with open_ledger(self._data) as ledger:
             seq = ledger.next(now_ms)
         expires_s = now_ms // 1000 + HEAD_LIFETIME_SECONDS
         return sign_head(self.keys.release, HeadStatement(digest.digest(), digest.count, seq, expires_s))
 
-    def _sign(self, facts: ReleaseFacts, ledger: "_Ledger", now_ms: int) -> SignedRelease:
+    def _sign(self, facts: ReleaseFacts, ledger: "Ledger", now_ms: int) -> SignedRelease:
         metadata = metadata_message(facts.slug, facts.name, facts.version, facts.short_description)
         metadata_sha256 = hashlib.sha256(metadata).digest()
         subject = json.dumps([self.origin, self.author, facts.slug, facts.version])
@@ -129,7 +133,7 @@ class Signer:
             facts.version,
             facts.sha256,
             facts.size,
-            _EPOCH,
+            self._epoch,
             ledger.seq(subject, (facts.sha256 + metadata_sha256).hex(), now_ms),
             metadata_sha256,
         )
@@ -141,7 +145,7 @@ class Signer:
 
 
 @dataclass(slots=True)
-class _Ledger:
+class Ledger:
     """Sequence numbers by subject, each with what was signed under it."""
 
     last: int = 0
@@ -161,7 +165,7 @@ class _Ledger:
 
 
 @contextmanager
-def _ledger(data: Path) -> Iterator[_Ledger]:
+def open_ledger(data: Path) -> Iterator[Ledger]:
     """The ledger, locked against other processes; written back, durably, if the block ends well and changed it."""
     lock = os.open(data / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -175,25 +179,26 @@ def _ledger(data: Path) -> Iterator[_Ledger]:
             ledger.releases = dict(newest[:LEDGER_ENTRIES_MAX])
         after = json.dumps({"last": ledger.last, "releases": ledger.releases})
         if after != before:
-            _replace(file, after)
+            replace_file(file, after)
     finally:
         os.close(lock)
 
 
-def _parse_ledger(text: str, file: Path) -> _Ledger:
+def _parse_ledger(text: str, file: Path) -> Ledger:
     if not text:
-        return _Ledger()
+        return Ledger()
     try:
         parsed: dict[str, Any] = json.loads(text)
         releases = {str(subject): (str(content), int(seq)) for subject, (content, seq) in parsed["releases"].items()}
-        return _Ledger(int(parsed["last"]), releases)
+        return Ledger(int(parsed["last"]), releases)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PublisherError(
             f"{file} is damaged; restore it, or remove it to have every release signed with a new sequence number."
         ) from error
 
 
-def _replace(file: Path, text: str) -> None:
+def replace_file(file: Path, text: str) -> None:
+    """Put a text in the place of a file's, durably, or leave the file as it was."""
     temporary = file.with_suffix(".new")
     with temporary.open("w") as stream:
         stream.write(text)

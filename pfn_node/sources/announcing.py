@@ -24,13 +24,19 @@ from pfn_node.store.database import Database
 from pfn_node.store.facts import get_fact, set_fact
 from pfn_node.store.rows import Observation, Source
 from pfn_protocol.announcement_fields import encode
-from pfn_protocol.announcements import EvidenceForm, MirrorStatement, SourceStatement, VersionStatement
+from pfn_protocol.announcements import (
+    EvidenceForm,
+    MirrorStatement,
+    OwnStatement,
+    SourceStatement,
+    VersionStatement,
+)
 from pfn_protocol.encoding import pack
 from pfn_protocol.identity import parse_public_key
 from pfn_protocol.limits import announcement_bytes_max, digest_bytes, epoch_max, integer_max, mirror_lifetime_ms
 from pfn_protocol.set_digest import SetDigest
 
-Announce = Callable[[SourceStatement | VersionStatement | MirrorStatement], Awaitable[object]]
+Announce = Callable[[OwnStatement], Awaitable[object]]
 
 WITNESSES_ENOUGH: Final = 3
 MIRROR_SECONDS_MIN: Final = 3600

@@ -38,12 +38,15 @@ from pfn_node.sources.evidence import (
     check_plugin_data,
 )
 from pfn_node.sources.filtering import wanted_entries
+from pfn_node.sources.notices import Notices
 from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.sources.publisher_answers import AuthorData, AuthorEntry
 from pfn_node.sources.publisher_client import NotModified, PublisherClient
 from pfn_node.store import catalogue, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Observation, Release, Source
+from pfn_node.store.safety import tombstone
+from pfn_node.store.sources import get_source
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.identity import parse_public_key
 from pfn_protocol.limits import heads_per_source_max
@@ -121,6 +124,7 @@ class Mirroring:
         artifacts: Artifacts,
         client: PublisherClient,
         announcer: Announcer,
+        notices: Notices,
         *,
         node_id: bytes,
         clock: Callable[[], float],
@@ -131,6 +135,7 @@ class Mirroring:
         self._artifacts = artifacts
         self._client = client
         self._announcer = announcer
+        self._notices = notices
         self._node_id = node_id
         self._clock = clock
         self._run_blocking = run_blocking
@@ -157,6 +162,11 @@ class Mirroring:
         """Mirror what the filters let through; `progress` may be read meanwhile. Raises PublisherFailed."""
         if progress.author_data is None:
             progress.author_data = await self.author_data(source)
+        await self._notices.take(progress.author_data.signed.notices, progress.author_data.signed.keybinds)
+        renewed = await self._database.read(lambda db: get_source(db, source.id))
+        if renewed is None or renewed.status == "revoked":
+            raise PublisherFailed(f"nothing of {source.id} is mirrored: its key was revoked, or it was removed")
+        source = renewed
         await self._take_heads(source, progress.author_data)
         unanswered = 0
         for entry in wanted_entries(progress.author_data, filters):
@@ -208,6 +218,9 @@ class Mirroring:
             await self._from_publisher(source, entry, cache=False)
 
     async def _bring(self, source: Source, entry: AuthorEntry, cache: bool, ask_mesh: bool) -> None:
+        taken_down = await self._database.read(lambda db: tombstone(db, source.id, entry.slug, entry.version))
+        if taken_down is not None:
+            raise Skipped("taken down: an admin of this node took this version down")
         release = await self._database.read(lambda db: catalogue.get_release(db, source.id, entry.slug, entry.version))
         if release is not None and release.held_back and release.sha256 and self._artifacts.has(release.sha256):
             raise Skipped(f"held back: {release.held_back}")

@@ -40,6 +40,7 @@ from pfn_node.sources.verification import VerificationType
 from pfn_node.store import catalogue, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Observation, Release, Source
+from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source, host_of
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.errors import Refusal, Severity
@@ -133,6 +134,11 @@ class OnDemand:
             check_release(raw, keybind, source, None)
         except InvalidSignature as invalid:
             raise Refusal("R53", invalid.reason, Severity.HOSTILE) from invalid
+        if (
+            await self._database.read(lambda db: tombstone(db, source.id, statement.slug, statement.version))
+            is not None
+        ):
+            raise Refusal("R147", "an admin of this node took this version down; it is not taken in again")
         addresses = _addresses(source, statement, artifact_url)
         evidence = [Evidence(EvidenceForm.RELEASE, raw)]
         if keybind is not None:

@@ -6,7 +6,7 @@ handed to the part that does it.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -19,8 +19,10 @@ from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.mirroring import FetchArtifact, Mirroring, RunBlocking
+from pfn_node.sources.notices import Notices
 from pfn_node.sources.on_demand import OnDemand
 from pfn_node.sources.outcomes import (
+    NoticeOutcome,
     NotVerified,
     PublisherFailed,
     SourceConflict,
@@ -39,6 +41,7 @@ from pfn_node.store import holdings, releases
 from pfn_node.store.activity import record_activity
 from pfn_node.store.catalogue import release_by_digest
 from pfn_node.store.database import Database
+from pfn_node.store.key_changes import begin_keys, choose_key
 from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.store.sources import (
     delete_source,
@@ -49,6 +52,7 @@ from pfn_node.store.sources import (
     update_source,
 )
 from pfn_node.store.subscriptions import delete_subscription, set_subscription, subscriptions
+from pfn_protocol.announcements import NoticeStatement
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
@@ -89,12 +93,14 @@ class Sources:
         self._run_blocking = run_blocking
         self._client = PublisherClient(outbound, settings)
         announcer = Announcer(database, announce, node_id, clock)
-        self._verifier = Verifier(database, self._client, announcer, node_id, clock)
+        self._notices = Notices(database, announce, clock)
+        self._verifier = Verifier(database, self._client, announcer, self._notices, node_id, clock)
         self._mirroring = Mirroring(
             database,
             artifacts,
             self._client,
             announcer,
+            self._notices,
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,
@@ -132,6 +138,7 @@ class Sources:
         async with trio.open_nursery() as nursery:
             self._syncing.run_in(nursery)
             nursery.start_soon(self._schedule.run)
+            nursery.start_soon(self._notices.run)
             task_status.started()
 
     async def add(self, instance_url: str, username: str, public_key: str) -> tuple[Source, bool]:
@@ -229,6 +236,14 @@ class Sources:
         """Take in a release that its author signed offline. See on_demand.py for what is raised."""
         return await self._on_demand.accept_release(envelope, keybind, artifact_url)
 
+    async def accept_notices(self, envelopes: Sequence[bytes], keybinds: Sequence[bytes]) -> list[NoticeOutcome]:
+        """Take in what publishers signed about keys and releases, whoever brings it. See notices.py."""
+        return await self._notices.take(envelopes, keybinds)
+
+    async def say(self, statement: NoticeStatement) -> bool:
+        """Announce what an admin of this node says about a release; return whether it was told."""
+        return await self._notices.say(statement)
+
     async def _known(self, source_id: str) -> Source:
         source = await self._database.read(lambda db: get_source(db, source_id))
         if source is None:
@@ -281,6 +296,7 @@ class Sources:
             source = insert_source(
                 db, id=source_id, instance_url=url, username=username, public_key=pem, created_at=now
             )
+            begin_keys(db, source_id, now)
         else:
             source = self._take_over(db, known, url, pem, now)
         record_activity(db, "federation_event", f"{source_id} was registered", at=now, source_id=source_id)
@@ -292,6 +308,8 @@ class Sources:
         if (known.instance_url, parse_public_key(known.public_key)) != (url, parse_public_key(pem)):
             columns |= _unproved(pem, now)
         update_source(db, known.id, **columns)
+        if parse_public_key(known.public_key) != parse_public_key(pem):
+            choose_key(db, known.id, now, was_known=known.key_known)
         return settle(db, known.id, now)
 
     def _change(
@@ -308,6 +326,9 @@ class Sources:
         if (columns.get("instance_url", before.instance_url), pem) != (before.instance_url, before.public_key):
             columns |= _unproved(pem, now)
         update_source(db, source_id, **columns)
+        if "public_key" in changes:
+            choose_key(db, source_id, now, was_known=before.key_known)
+            record_activity(db, "security", f"the admin chose the key of {source_id}", at=now, source_id=source_id)
         if changes:
             message = f"the admin changed {', '.join(sorted(changes))} of {source_id}"
             record_activity(db, "federation_event", message, at=now, source_id=source_id)

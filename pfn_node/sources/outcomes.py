@@ -97,3 +97,13 @@ class SyncResult:
     total_plugins: int = 0
     skipped: tuple[tuple[str, str], ...] = ()  # (slug, reason), also of entries that could not be read
     author_info: AuthorInfo = field(default_factory=AuthorInfo)
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeOutcome:
+    """What became of one notice: new, known (it says nothing new here), or refused with a reason."""
+
+    outcome: str
+    source_id: str | None = None
+    rule: str | None = None
+    sentence: str | None = None

@@ -22,6 +22,7 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.limits import (
     description_chars_max,
     name_chars_max,
+    notices_at_once_max,
     publisher_envelope_bytes_max,
     signature_bytes,
     tag_chars_max,
@@ -41,6 +42,14 @@ _UNSHOWABLE_IN_LINES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\u
 
 
 @dataclass(frozen=True, slots=True)
+class Signed:
+    """Envelopes about keys and releases that a publisher gives beside an answer; nothing of them is checked yet."""
+
+    notices: tuple[bytes, ...] = ()  # rotations first, then revocations, yanks and advisories
+    keybinds: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FederationInfo:
     """Where a publisher keeps its zips. `asset_problem` says why its own word on that was not taken."""
 
@@ -48,6 +57,7 @@ class FederationInfo:
     asset_naming_scheme: str | None
     asset_problem: str | None
     features: tuple[str, ...]
+    signed: Signed = Signed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ class AuthorData:
     entries: tuple[AuthorEntry, ...]
     skipped: tuple[SkippedEntry, ...] = ()
     etag: str | None = None
+    signed: Signed = Signed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +144,31 @@ def parse_federation_info(body: bytes) -> FederationInfo:
     """Read /federation-info. A bad `assetInfo` is left out with a reason: the instance itself serves zips as well."""
     info = parse_object(body, "federation-info")
     features = tuple(text for text in _texts(info.get("features"))[:FEATURES_MAX])
+    signed = parse_signed(info)
     assets = info.get("assetInfo")
     if assets is None:
-        return FederationInfo(None, None, "federation-info has no assetInfo", features)
+        return FederationInfo(None, None, "federation-info has no assetInfo", features, signed)
     domain = assets.get("domain") if isinstance(assets, dict) else None
     scheme = assets.get("namingScheme") if isinstance(assets, dict) else None
     if not isinstance(domain, str) or not isinstance(scheme, str):
-        return FederationInfo(None, None, "assetInfo names no domain and namingScheme", features)
+        return FederationInfo(None, None, "assetInfo names no domain and namingScheme", features, signed)
     try:
         parse_asset_url(domain, scheme, "author", "slug", "1.0")
     except Refusal as refusal:
-        return FederationInfo(None, None, refusal.sentence, features)
-    return FederationInfo(domain, scheme, None, features)
+        return FederationInfo(None, None, refusal.sentence, features, signed)
+    return FederationInfo(domain, scheme, None, features, signed)
+
+
+def parse_signed(answer: Mapping[str, object]) -> Signed:
+    """The notices in an answer, in the order in which they have to be looked at; what is no envelope is left out."""
+    notices: list[bytes] = []
+    for member in ("rotations_v2", "revocations_v2", "yanks_v2", "advisories_v2"):
+        for text in _texts(answer.get(member))[: notices_at_once_max - len(notices)]:
+            envelope = _decoded(text, publisher_envelope_bytes_max, exactly=False)
+            if envelope is not None:
+                notices.append(envelope)
+    keybind = _decoded(answer.get("keybind_v2"), publisher_envelope_bytes_max, exactly=False)
+    return Signed(tuple(notices), () if keybind is None else (keybind,))
 
 
 def parse_proof(body: bytes) -> bytes | None:
@@ -177,7 +201,7 @@ def parse_author_data(body: bytes, *, plugins_max: int, etag: str | None = None)
             entries[parsed.slug] = parsed
     if len(listed) > plugins_max:
         skipped.append(SkippedEntry("", f"{len(listed) - plugins_max} more than the {plugins_max} that are taken"))
-    return AuthorData(_author(data), tuple(entries.values()), tuple(skipped), etag)
+    return AuthorData(_author(data), tuple(entries.values()), tuple(skipped), etag, parse_signed(data))
 
 
 def parse_well_known(body: bytes) -> bytes | None:

@@ -1,10 +1,12 @@
 """Where a source stands: its status, derived from what happened, and the trust score that follows.
 
 A status is never switched by hand. After every verification, health check and sync, `settle` reads the record and says
-what it amounts to, in the transaction that extended the record:
+what it amounts to, in the transaction that extended the record (and where a key ends, store/key_changes.py says so at
+that very moment):
 
-    revoked    stays
-    conflict   its key was proved at another host as well: a proof shows that the key is held, not whose it is
+    revoked    its key was revoked, and no other follows it
+    conflict   two successors of its key were signed, or its key was proved at another host as well: a proof shows
+               that the key is held, not whose it is
     error      the last verification failed; or three failures of sync and health within a day, counted since each of
                them last succeeded
     verified   otherwise, once a verification here has succeeded
@@ -28,6 +30,7 @@ from pfn_node.sources.trust_explained import explain
 from pfn_node.store import holdings
 from pfn_node.store.activity import record_activity
 from pfn_node.store.facts import get_fact, own_id, set_fact
+from pfn_node.store.key_changes import state_of
 from pfn_node.store.rows import Source, Verification
 from pfn_node.store.sources import (
     VERIFICATIONS_MAX,
@@ -81,8 +84,11 @@ def settle_sharing(db: sqlite_utils.Database, public_key: bytes, now: int) -> No
 
 def derive_status(db: sqlite_utils.Database, source: Source, now: int) -> str:
     """What the record of the source amounts to."""
-    if source.status == "revoked":
+    state = state_of(db, source.id)
+    if source.status == "revoked" or state == "revoked":
         return "revoked"
+    if state == "frozen":
+        return "conflict"
     if _in_conflict(db, source):
         return "conflict"
     last = last_verification(db, source)

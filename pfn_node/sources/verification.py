@@ -21,13 +21,14 @@ import json
 import secrets
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import sqlite_utils
 import trio
 
 from pfn_node.sources.announcing import Announcer
+from pfn_node.sources.notices import Notices
 from pfn_node.sources.outcomes import PublisherFailed, UnknownSource, VerificationOutcome
 from pfn_node.sources.publisher_answers import FederationInfo
 from pfn_node.sources.publisher_client import PublisherClient
@@ -35,6 +36,7 @@ from pfn_node.sources.standing import NO_PROOF, last_answer, last_verification, 
 from pfn_node.store.activity import record_activity
 from pfn_node.store.database import Database
 from pfn_node.store.discovery import disprove
+from pfn_node.store.key_changes import begin_keys
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, record_verification, update_source
 from pfn_protocol.errors import Refusal
@@ -60,6 +62,7 @@ class _Proof:
     answered: bool = True
     info: FederationInfo | None = None
     oracle: Oracle | None = None
+    asked: Source | None = None  # with the key that a proof was asked for, if that is not the one it began with
     bound: bool | None = None  # None: the origin gave no answer about it
 
 
@@ -81,12 +84,14 @@ class Verifier:
         database: Database,
         client: PublisherClient,
         announcer: Announcer,
+        notices: Notices,
         node_id: bytes,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._client = client
         self._announcer = announcer
+        self._notices = notices
         self._verifier = did_key(node_id)
         self._clock = clock
         self._asking: dict[str, _Asking] = {}
@@ -116,6 +121,7 @@ class Verifier:
         if source is None:
             raise UnknownSource(source_id)
         proof = await self._ask(source)
+        source = proof.asked or source
         settled = await self._database.write(lambda db: self._record(db, source, type, proof))
         if settled is None:
             return VerificationOutcome(False, source.status, "the source was changed meanwhile; verify it again")
@@ -125,6 +131,17 @@ class Verifier:
     async def _ask(self, source: Source) -> _Proof:
         try:
             info = await self._client.federation_info(source.instance_url)
+        except PublisherFailed as failure:
+            if failure.ours:
+                raise
+            return _Proof(False, failure.sentence, answered=False)
+        # First what it says about its keys: the one that it was known by may have a successor.
+        await self._notices.take(info.signed.notices, info.signed.keybinds)
+        current = await self._database.read(lambda db: get_source(db, source.id))
+        return replace(await self._prove(current or source, info), asked=current)
+
+    async def _prove(self, source: Source, info: FederationInfo) -> _Proof:
+        try:
             proved = await self._signs(source, challenge := str(uuid.uuid4()), challenge.encode())
         except PublisherFailed as failure:
             if failure.ours:
@@ -182,6 +199,8 @@ class Verifier:
         record_verification(db, asked.id, self._verifier, type, result, proof.details, now)
         columns: dict[str, Any] = {}
         if proof.success:
+            if current.verified_at is None:
+                begin_keys(db, asked.id, now)  # what strangers said about other keys of it does not count
             columns["verified_at"] = now
         if proof.info is not None:
             columns["asset_domain"] = proof.info.asset_domain

@@ -241,6 +241,12 @@ def release_from(row: Row) -> Release:
         backed_by=row["backed_by"],
         icons=json.loads(row["icons"]),
         observed_at=row["observed_at"],
+        yanked=row["yanked"],
+        yanked_by=row["yanked_by"],
+        taken_down=row["taken_down"],
+        revoked_key=bool(row["revoked_key"]),
+        cooldown_until=row["cooldown_until"],
+        advisories=tuple(json.loads(row["advisories"])),
         held_back=row["held_back"],
     )
 

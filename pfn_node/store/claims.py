@@ -8,20 +8,23 @@ from typing import Any, Final, assert_never
 
 import sqlite_utils
 
-from pfn_node.store import discovery, releases
+from pfn_node.store import discovery, notices, releases
 from pfn_node.store.facts import own_id, trust_depth
 from pfn_node.store.observations import note_announced, store_observation
-from pfn_node.store.queries import Row, change, select_one, value
+from pfn_node.store.queries import Row, change, select, select_one, value
 from pfn_node.store.rows import Observation
 from pfn_node.store.standpoint import has_standing, pins_of, reached_over
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
+    AdvisoryStatement,
     Conviction,
     Kind,
     MirrorStatement,
     NodeStatement,
+    RevokeStatement,
     SourceStatement,
     VersionStatement,
+    YankStatement,
 )
 from pfn_protocol.limits import mirror_lifetime_ms
 
@@ -31,6 +34,9 @@ ADMIT: Final = {
     Kind.SOURCE: "UPDATE attestations SET admitted = ? WHERE announcement_id = ?",
     Kind.VERSION: "UPDATE observations SET admitted = ? WHERE announcement_id = ?",
     Kind.MIRROR: "UPDATE mirror_claims SET admitted = ? WHERE announcement_id = ?",
+    Kind.YANK: "UPDATE notice_claims SET admitted = ? WHERE announcement_id = ?",
+    Kind.ADVISORY: "UPDATE notice_claims SET admitted = ? WHERE announcement_id = ?",
+    Kind.REVOKE: "UPDATE notice_claims SET admitted = ? WHERE announcement_id = ?",
     Kind.CONVICTION: "UPDATE convictions SET admitted = ? WHERE announcement_id = ?",
 }
 DELETE: Final = {
@@ -38,6 +44,9 @@ DELETE: Final = {
     Kind.SOURCE: "DELETE FROM attestations WHERE announcement_id = ?",
     Kind.VERSION: "DELETE FROM observations WHERE announcement_id = ?",
     Kind.MIRROR: "DELETE FROM mirror_claims WHERE announcement_id = ?",
+    Kind.YANK: "DELETE FROM notice_claims WHERE announcement_id = ?",
+    Kind.ADVISORY: "DELETE FROM notice_claims WHERE announcement_id = ?",
+    Kind.REVOKE: "DELETE FROM notice_claims WHERE announcement_id = ?",
     Kind.CONVICTION: "DELETE FROM convictions WHERE announcement_id = ?",
 }
 
@@ -53,6 +62,8 @@ def add(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted:
             _keep_version(db, announcement, version, admitted, at)
         case MirrorStatement() as mirror:
             _keep_mirror(db, announcement, mirror, admitted)
+        case (YankStatement() | AdvisoryStatement() | RevokeStatement()) as notice:
+            notices.keep_claim(db, announcement, notice, admitted, at)
         case Conviction() as conviction:
             _keep_conviction(db, announcement, conviction, admitted)
         case _:
@@ -70,6 +81,8 @@ def affected(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> lis
             return [tuple(row["subject"].rsplit("/", 2))]
         case Kind.MIRROR | Kind.CONVICTION:
             return []
+        case Kind.YANK | Kind.ADVISORY | Kind.REVOKE:
+            return select(db, notices.CLAIM, (announcement_id,))
 
 
 def conclude(db: sqlite_utils.Database, row: Row, affected: list[Any]) -> None:
@@ -85,6 +98,9 @@ def conclude(db: sqlite_utils.Database, row: Row, affected: list[Any]) -> None:
                 releases.refresh_version(db, source_id, plugin_id, version)
         case Kind.MIRROR | Kind.CONVICTION:
             pass  # who mirrors what is counted where it is shown; what rested on a convicted node has gone by itself
+        case Kind.YANK | Kind.ADVISORY | Kind.REVOKE:
+            for claim in affected:
+                notices.reconsider_claim(db, claim)
 
 
 _WORD_OF_NODE: Final = "SELECT pins, admitted, departed FROM node_claims WHERE node_id = ?"

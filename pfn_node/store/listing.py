@@ -1,7 +1,8 @@
 """What is listed: one row for each (source, plugin), and its words in the full-text index.
 
-The row is that of the newest *backed* version, in PHP's order of versions; only where none is backed, of the newest
-reported one. A newer version that is only reported is named beside it.
+The row is that of the newest *backed* version, in PHP's order of versions; one that was yanked, or that cools down
+after a change of key, only where there is no other. Only where none is backed it is that of the newest reported one. A
+newer version that is only reported is named beside it.
 """
 
 import json
@@ -26,7 +27,7 @@ def list_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> No
         for row in select(
             db,
             """
-            SELECT version, backed, assurance, type, name, description, tags, observed_at
+            SELECT version, backed, assurance, type, name, description, tags, observed_at, yanked, cooldown_until
             FROM releases WHERE source_id = ? AND plugin_id = ?
             """,
             (source_id, plugin_id),
@@ -36,7 +37,7 @@ def list_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> No
         if before is not None:
             _unlist(db, before["id"])
         return
-    backed = newest(version for version, row in releases.items() if row["backed"])
+    backed = _newest_backed(releases)
     reported = newest(version for version, row in releases.items() if not row["backed"])
     version = backed or reported
     assert version is not None, "every version is one of both"
@@ -56,6 +57,13 @@ def list_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> No
         _unlist(db, before["id"])
         before = None
     _write_texts(db, _write_entry(db, before, entry), source_id, plugin_id, releases[version])
+
+
+def _newest_backed(releases: dict[str, Row]) -> str | None:
+    backed = {version: row for version, row in releases.items() if row["backed"]}
+    sound = [version for version, row in backed.items() if row["yanked"] is None]
+    calm = [version for version in sound if backed[version]["cooldown_until"] is None]
+    return newest(calm) or newest(sound) or newest(backed)
 
 
 def _write_entry(db: sqlite_utils.Database, before: Row | None, entry: Row) -> int:

@@ -28,6 +28,7 @@ from pfn_node.store.observations import (
 )
 from pfn_node.store.queries import Row, change, select, select_one, to_json
 from pfn_node.store.rows import Observation
+from pfn_node.store.safety import KeysThen, mark_release, tombstone
 from pfn_node.store.sightings import sightings_of
 from pfn_node.store.standpoint import Standpoint, pins_of, reached_over, standpoint
 from pfn_protocol.announcements import Evidence, EvidenceForm
@@ -183,6 +184,8 @@ def refresh_observer(db: sqlite_utils.Database, node_id: bytes) -> None:
     point = standpoint(db)
     for source in select(db, "SELECT source_id FROM attestations WHERE observer = ?", (node_id,)):
         refresh_source(db, source["source_id"])
+    for said in select(db, "SELECT source_id, plugin_id FROM notice_claims WHERE node_id = ?", (node_id,)):
+        refresh(db, said["source_id"], said["plugin_id"], point=point)
     # With a trust depth over 1, those whom this node pins stand where it stands.
     for observer in (node_id, *reached_over(db, node_id)):
         rows = select(db, "SELECT DISTINCT source_id, plugin_id FROM observations WHERE observer = ?", (observer,))
@@ -300,8 +303,9 @@ def _refresh_version(
         change(db, "DELETE FROM mirrored_plugins WHERE source_id = ? AND plugin_id = ? AND version = ?", key)
         return
     source = select_one(db, "SELECT * FROM known_sources WHERE id = ?", (source_id,))
+    keys = None if source is None else KeysThen(db, source)
     here = {row["sha256"]: _artifact(db, row["sha256"]) for row in rows}
-    sightings = sightings_of(db, point, rows, source, {digest for digest, artifact in here.items() if artifact})
+    sightings = sightings_of(db, point, rows, source, keys, {digest for digest, artifact in here.items() if artifact})
     before = select_one(
         db,
         """
@@ -316,16 +320,21 @@ def _refresh_version(
         raw_oracle=source is None or not _signs_no_raw_bytes(source),
         trust_depth=point.trust_depth,
     )
-    if source is not None and source["status"] == "revoked":
-        judgement = replace(judgement, level="reported", backed_by=None)
     assert judgement.sha256 is not None, "there are sightings"
-    artifact = here[judgement.sha256]
-    shown = _best_description(rows, sightings, judgement.sha256)
+    digest = judgement.sha256
+    seen = [pair for pair in zip(rows, sightings, strict=True) if pair[0]["sha256"] == digest]
+    by_revoked = keys is not None and keys.only_by_revoked(seen)
+    by_revoked |= source is not None and source["status"] == "revoked"
+    if by_revoked or tombstone(db, *key) is not None:
+        judgement = replace(judgement, level="reported", backed_by=None)
+    artifact = here[digest]
+    shown = _best_description(rows, sightings, digest)
     held_back = reason_to_hold_back(db, key, judgement, before["signed_sha256"])
     is_served = judgement.backed_by is not None and held_back is None
     _store_release(db, judgement, shown, before, held_back, is_here=artifact is not None)
+    mark_release(db, key, min(row["received_at"] for row, _ in seen), by_revoked, point.now)
     if is_served and artifact is not None:
-        _note_standing(db, rows, sightings, judgement.sha256)
+        _note_standing(db, rows, sightings, digest)
     store_mirrored(db, shown, artifact if is_served else None)
     # What this node saw itself, `observe` reports.
     if judgement.conflict and judgement.backed_by != "self" and not before["conflict"]:

@@ -142,6 +142,12 @@ class Release:
     backed_by: str | None  # release, self, pin, depth; None if not backed
     icons: dict[str, str]
     observed_at: int
+    yanked: str | None = None  # why it should not be installed, if somebody whose word acts here says so
+    yanked_by: str | None = None  # publisher, this node, or a pinned node's did:key
+    taken_down: str | None = None  # why an admin of this node took it down
+    revoked_key: bool = False  # only a revoked key vouches for it
+    cooldown_until: int | None = None  # first seen soon after a change of key: not the newest before this time
+    advisories: tuple[dict[str, Any], ...] = ()  # what is known to be wrong with it
     held_back: str | None = None  # why it is not served though somebody's word counts for it
 
 

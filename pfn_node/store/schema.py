@@ -16,6 +16,7 @@ from sqlite_utils import Migrations
 
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE
+from pfn_node.store.schema_notices import NOTICE_TABLES
 
 migrations: Final = Migrations("node")
 
@@ -402,3 +403,10 @@ def m005_convictions(db: sqlite_utils.Database) -> None:
     )
     db.execute("CREATE INDEX convictions_by_announcement ON convictions (announcement_id)")
     db.execute("CREATE INDEX versions_by_slot ON announcements (author, subject) WHERE kind = 'version'")
+
+
+@migrations()
+def m006_notices(db: sqlite_utils.Database) -> None:
+    """What publishers and nodes say about keys and about releases that are out."""
+    for statement in NOTICE_TABLES:
+        db.execute(statement)

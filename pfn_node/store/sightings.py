@@ -5,31 +5,45 @@ from dataclasses import replace
 
 import sqlite_utils
 
-from pfn_node.store.evidence import Findings, examine, no_texts
+from pfn_node.store.evidence import Findings, no_texts
 from pfn_node.store.heads import is_headed
 from pfn_node.store.observations import observation_from, record_findings
 from pfn_node.store.queries import Row
+from pfn_node.store.safety import KeysThen, seen_at
 from pfn_node.store.standpoint import Standpoint, pinned_by_pinned
 from pfn_protocol.backing import Relation, Sighting
 from pfn_protocol.limits import witnesses_trusted_min
 
 
 def sightings_of(
-    db: sqlite_utils.Database, point: Standpoint, rows: list[Row], source: Row | None, here: Set[bytes]
+    db: sqlite_utils.Database,
+    point: Standpoint,
+    rows: list[Row],
+    source: Row | None,
+    keys: KeysThen | None,
+    here: Set[bytes],
 ) -> list[Sighting]:
     """Return a sighting for each row, in their order; `here`: the digests of which the bytes are on this node.
 
     What evidence proves is recorded with the row, and each row is told whether the publisher signed its words
     (`vouched`).
     """
-    sightings = [_sighting(db, point, row, source, place, row["sha256"] in here) for place, row in enumerate(rows)]
+    sightings = [
+        _sighting(db, point, row, source, keys, place, row["sha256"] in here) for place, row in enumerate(rows)
+    ]
     return _with_far_witnesses(db, rows, sightings)
 
 
 def _sighting(
-    db: sqlite_utils.Database, point: Standpoint, row: Row, source: Row | None, place: int, is_here: bool
+    db: sqlite_utils.Database,
+    point: Standpoint,
+    row: Row,
+    source: Row | None,
+    keys: KeysThen | None,
+    place: int,
+    is_here: bool,
 ) -> Sighting:
-    findings = _findings(db, point, row, source)
+    findings = _findings(db, point, row, source, keys)
     observer: bytes = row["observer"]
     # Who did not fetch the bytes from the publisher (R36) has only the publisher's own word to bring.
     saw_it = row["observed_at"] > 0
@@ -74,9 +88,11 @@ def _with_far_witnesses(db: sqlite_utils.Database, rows: list[Row], sightings: l
     ]
 
 
-def _findings(db: sqlite_utils.Database, point: Standpoint, row: Row, source: Row | None) -> Findings:
+def _findings(
+    db: sqlite_utils.Database, point: Standpoint, row: Row, source: Row | None, keys: KeysThen | None
+) -> Findings:
     """What the evidence proves: as found before with this key, or checked now."""
-    if source is None:
+    if source is None or keys is None:
         return Findings(signed=None, released=False, vouched=False)
     is_checked = row["checked_key"] == source["key_raw"]
     if is_checked and (row["signed"] is not None or point.text is no_texts):
@@ -89,6 +105,6 @@ def _findings(db: sqlite_utils.Database, point: Standpoint, row: Row, source: Ro
             row["release_key"],
             row["release_seq"],
         )
-    findings = examine(observation_from(row), source["key_raw"], point.text)
+    findings = keys.examined(observation_from(row), point.text, seen_at(row))
     record_findings(db, row, source["key_raw"], findings)
     return findings

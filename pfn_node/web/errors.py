@@ -30,6 +30,7 @@ MEANINGS: dict[int, str] = {
     405: "The path takes other methods; `Allow` names them.",
     408: "The body of the request did not come in time.",
     409: "It contradicts what is here already.",
+    410: "It was taken away, and is not served any more.",
     413: "The body is larger than the limit.",
     416: "The file has no such range.",
     421: "This node does not answer to that Host name.",

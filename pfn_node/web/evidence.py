@@ -21,6 +21,7 @@ from pfn_node.web.release_answers import (
     ReleaseChecked,
     SignatureView,
     Witness,
+    advisory_views,
 )
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.bundle_proof import Measured
@@ -87,19 +88,25 @@ def text_lookup(artifacts: Artifacts) -> TextLookup:
 
 
 def check_signatures(
-    observations: Iterable[Observation], source: Source, texts: TextLookup, measured: Measured | None
+    observations: Iterable[Observation],
+    source: Source,
+    texts: TextLookup,
+    measured: Measured | None,
+    former_keys: Sequence[bytes] = (),
 ) -> list[SignatureView]:
-    """Verify every distinct piece of evidence with the source's key (blocking)."""
-    key = parse_public_key(source.public_key)
+    """Verify every distinct piece of evidence with the source's key, or one that it follows (blocking)."""
+    current = parse_public_key(source.public_key)
+    keys = [current, *(key for key in former_keys if key != current)]
     views: dict[tuple[str, bytes], SignatureView] = {}
     for observation in observations:
         for piece in observation.evidence:
             if (piece.form, piece.data) not in views and len(views) < SIGNATURES_SHOWN_MAX:
-                valid = verifies(piece, observation, key, texts, measured)
+                by = next((key for key in keys if verifies(piece, observation, key, texts, measured)), None)
+                valid = by is not None
                 views[piece.form, piece.data] = SignatureView(
                     form=piece.form,
                     valid=valid,
-                    key=did_key(key),
+                    key=did_key(by or current),
                     covers_bytes=valid and piece.form in _COVERS_BYTES,
                     says=_SAYS[piece.form] if valid else "it does not verify, or what it was made over is not here",
                 )
@@ -155,10 +162,11 @@ def judge_release(
     *,
     heads: Sequence[HeadComparison] = (),
     stale: bool = False,
+    former_keys: Sequence[bytes] = (),
 ) -> ReleaseChecked:
     """The whole answer for one release, given its bytes as just read (blocking: signed texts are read too)."""
     same = [observation for observation in observations if observation.sha256 == release.sha256]
-    signatures = check_signatures(same, source, texts, measured)
+    signatures = check_signatures(same, source, texts, measured, former_keys)
     matches = measured is not None and measured.sha256 == release.sha256
     covered = release.backed and any(signature.covers_bytes for signature in signatures)
     return ReleaseChecked(
@@ -179,6 +187,9 @@ def judge_release(
             Witness(node_id=did_key(observation.observer), observed_at=observation.observed_at)
             for observation in [one for one in same if one.observed_at][:OBSERVATIONS_SHOWN_MAX]
         ],
+        yanked=release.yanked,
+        cooldown=release.cooldown_until,
+        advisories=advisory_views(release),
     )
 
 
@@ -216,6 +227,11 @@ def _caveats(
     failed = ", ".join(sorted({signature.form for signature in signatures if not signature.valid}))
     found = {
         "nobody whose word counts here backs these bytes; they are not served": release.backed_by is None,
+        f"it was yanked by {release.yanked_by}: it should not be installed": release.yanked is not None,
+        "an admin of this node took it down": release.taken_down is not None,
+        "only a revoked key vouches for it": release.revoked_key,
+        "it was first seen soon after a key of its source changed": release.cooldown_until is not None,
+        f"{len(release.advisories)} advisories are about it": bool(release.advisories),
         "the bytes are not here, so they were not read again": measured is None,
         "the bytes that were read have another sha256: they are damaged": (
             measured is not None and measured.sha256 != release.sha256

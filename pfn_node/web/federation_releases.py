@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import sqlite_utils
 import trio
@@ -16,6 +17,7 @@ from pfn_node import archive
 from pfn_node.store import catalogue, registry
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.heads import HeadComparison, compare_heads
+from pfn_node.store.key_changes import former_keys
 from pfn_node.store.rows import ApiKey, Observation, Release, Source
 from pfn_node.web.bundling import Envelopes, envelopes_about, make_bundle
 from pfn_node.web.errors import ApiError, too_many
@@ -47,11 +49,12 @@ REPORTERS_NAMED_MAX = 5
     query=ReleaseQuery,
     answer=Bytes(ZIP, "The zip. ETag is its sha256; PFN-Assurance says what is known about it."),
     takes_key=True,
-    errors=(404, 416, 422, 502),
+    errors=(404, 410, 416, 422, 502),
 )
 async def download(services: Services, key: ApiKey | None, query: ReleaseQuery) -> Response:
     """The zip of a release; if it is not here but backed, it is fetched from a mirror, checked, kept and served."""
     release = await _release(services, query)
+    _refuse_unsafe(release, named=query.version is not None)
     if release.held_back is not None:
         raise _held_back(release)
     if release.backed and release.sha256 and services.artifacts.has(release.sha256):
@@ -61,6 +64,7 @@ async def download(services: Services, key: ApiKey | None, query: ReleaseQuery) 
         if wanted is None or wanted.sha256 is None or not wanted.backed:
             raise _not_to_be_had(release)
         served = wanted
+        _refuse_unsafe(served, named=query.version is not None)
     assert served.sha256 is not None
     opened = services.artifacts.open(served.sha256)
     return await file_response(
@@ -71,8 +75,42 @@ async def download(services: Services, key: ApiKey | None, query: ReleaseQuery) 
             "Content-Security-Policy": "sandbox",
             "PFN-Assurance": served.assurance,
             "Repr-Digest": f"sha-256=:{base64.b64encode(served.sha256).decode('ascii')}:",
+            **_warnings(served),
         },
     )
+
+
+def _refuse_unsafe(release: Release, *, named: bool) -> None:
+    """Raise the 410 for what was taken down, is vouched for by a revoked key only, or is yanked and not asked for."""
+    what = f"Version {release.version} of {release.plugin_id}"
+    if release.taken_down is not None:
+        why = f": {release.taken_down}" if release.taken_down else ""
+        raise ApiError(410, f"{what} was taken down by an admin of this node{why}.", details={"reason": "taken_down"})
+    if release.revoked_key:
+        raise ApiError(
+            410,
+            f"{what} is vouched for only by a key that was revoked before it was first seen here; it is not served.",
+            details={"reason": "revoked_key"},
+        )
+    if release.yanked is not None and not named:
+        raise ApiError(
+            410,
+            "Every version that could be served was yanked; name a version to have it all the same.",
+            details={"reason": "yanked", "version": release.version, "yanked": release.yanked},
+        )
+
+
+def _warnings(release: Release) -> dict[str, str]:
+    """Headers that say what a consumer should know before it installs the zip."""
+    headers = {}
+    if release.yanked is not None:
+        headers["PFN-Yanked"] = quote(release.yanked, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~") or "yanked"
+        headers["Warning"] = '299 - "This release was yanked: it should not be installed"'
+    if release.cooldown_until is not None:
+        headers["PFN-Cooldown"] = str(release.cooldown_until)
+    if release.advisories:
+        headers["PFN-Advisories"] = ", ".join(one["advisory_id"] for one in release.advisories)
+    return headers
 
 
 async def _release(services: Services, query: ReleaseQuery) -> Release:
@@ -156,7 +194,14 @@ async def _checked(
     def judge() -> ReleaseChecked:
         measured = read()
         checked = judge_release(
-            release, source, known.observations, texts, measured, heads=known.heads, stale=known.stale
+            release,
+            source,
+            known.observations,
+            texts,
+            measured,
+            heads=known.heads,
+            stale=known.stale,
+            former_keys=known.former_keys,
         )
         if known.envelopes is None:
             return checked
@@ -177,6 +222,7 @@ class _Known:
     heads: list[HeadComparison]
     stale: bool
     envelopes: Envelopes | None
+    former_keys: list[bytes]
 
 
 def _known_of(db: sqlite_utils.Database, release: Release, now: int, with_bundle: bool) -> _Known:
@@ -187,6 +233,7 @@ def _known_of(db: sqlite_utils.Database, release: Release, now: int, with_bundle
         compare_heads(db, release.source_id, now),
         is_stale(db, release.source_id, now),
         envelopes_about(db, release, source) if with_bundle and source and release.sha256 else None,
+        former_keys(db, release.source_id),
     )
 
 
@@ -226,8 +273,8 @@ def _stranger(claimed: str, sha256: bytes, size: int) -> ReleaseChecked:
 )
 async def hand_in_release(services: Services, body: HandInRelease) -> ReleaseAccepted:
     """Hand in a release statement that its author signed, perhaps offline. One that does not prove itself gets 403."""
-    envelope = _decoded("release_v2", body.release_v2)
-    keybind = None if body.keybind_v2 is None else _decoded("keybind_v2", body.keybind_v2)
+    envelope = decoded("release_v2", body.release_v2)
+    keybind = None if body.keybind_v2 is None else decoded("keybind_v2", body.keybind_v2)
     try:
         release = await services.sources.accept_release(envelope, keybind, body.artifact_url)
     except Refusal as refusal:
@@ -237,7 +284,8 @@ async def hand_in_release(services: Services, body: HandInRelease) -> ReleaseAcc
     return ReleaseAccepted(accepted=True, assurance=release.assurance)
 
 
-def _decoded(field: str, text: str) -> bytes:
+def decoded(field: str, text: str) -> bytes:
+    """The bytes of a field in base64. Raises ApiError 400."""
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:

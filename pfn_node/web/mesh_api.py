@@ -10,6 +10,7 @@ from typing import get_args
 from quart import Response
 
 from pfn_node.mesh.views import NodeInfo
+from pfn_node.store.safety import is_withheld
 from pfn_node.web.answers import Answer
 from pfn_node.web.errors import ApiError
 from pfn_node.web.federation_peers import SOFTWARE, VERSION
@@ -49,12 +50,14 @@ async def show_info(services: Services) -> NodeInfoAnswer:
 @routes.get(
     "/node/v1/artifacts/<sha256>",
     answer=Bytes("application/zip", "The artifact with this digest, if it is kept here."),
-    errors=(404, 416),
+    errors=(404, 410, 416),
 )
 async def get_artifact(services: Services, sha256: str) -> Response:
     """An artifact by its sha256 in hex."""
     if not _SHA256.fullmatch(sha256):
         raise ApiError(400, "An artifact is named by its sha256: 64 hex digits in lower case.")
+    if services.database.read_now(lambda db: is_withheld(db, bytes.fromhex(sha256))):
+        raise ApiError(410, "This node does not serve these bytes any more.")
     opened = services.artifacts.open(bytes.fromhex(sha256))
     headers = {"Content-Security-Policy": "sandbox"}
     return await file_response(opened, etag=sha256, filename=f"{sha256}.zip", headers=headers)

@@ -9,6 +9,12 @@ from pydantic import Field
 
 from pfn_node.store.rows import Plugin, Release
 from pfn_node.web.answers import Answer
+from pfn_node.web.notice_answers import AdvisoryView
+
+
+def advisory_views(release: Release) -> list[AdvisoryView]:
+    """The advisories about a release, as answers show them."""
+    return [AdvisoryView(**one) for one in release.advisories]
 
 
 class ReleaseFields(Answer):
@@ -39,11 +45,21 @@ class ReleaseFields(Answer):
     backed_by: str | None
     icons: dict[str, str]
     observed_at: int
+    yanked: str | None = Field(description="Why it should not be installed; null: nobody whose word acts here says so.")
+    yanked_by: str | None = Field(description="publisher, this node, or the did:key of a pinned node.")
+    taken_down: str | None = Field(description="Why an admin of this node took it down; it answers 410.")
+    revoked_key: bool = Field(description="Only a revoked key vouches for it; it answers 410.")
+    cooldown: int | None = Field(
+        description="First seen soon after a key of its source changed: not what the newest means before this time."
+    )
+    advisories: list[AdvisoryView] = Field(description="What is known to be wrong with it.")
 
     @staticmethod
     def fields_of(release: Release) -> Mapping[str, Any]:
-        fields = {name: getattr(release, name) for name in ReleaseFields.model_fields if name != "sha256"}
+        made = ("sha256", "cooldown", "advisories")
+        fields = {name: getattr(release, name) for name in ReleaseFields.model_fields if name not in made}
         fields |= {name: list(fields[name]) for name in ("tags", "disputed_by", "reported_by")}
+        fields |= {"cooldown": release.cooldown_until, "advisories": advisory_views(release)}
         return fields | {"sha256": release.sha256.hex() if release.sha256 else None}
 
 
@@ -152,6 +168,9 @@ class ReleaseChecked(Answer):
     size: int
     signatures: list[SignatureView]
     witnesses: list[Witness]
+    yanked: str | None = None
+    cooldown: int | None = None
+    advisories: list[AdvisoryView] = Field(default_factory=list)
     bundle: dict[str, Any] | None = Field(
         None, description="With `bundle=1`: all of this as a `pfn-evidence/1`, for `pfn verify --evidence`."
     )

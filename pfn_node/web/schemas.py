@@ -13,8 +13,13 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pfn_node.web.auth import SCOPES, Scope
 from pfn_protocol.limits import (
+    advisory_aliases_max,
+    advisory_id_chars_max,
+    advisory_ranges_max,
+    reason_chars_max,
     slug_chars_max,
     source_id_chars_max,
+    summary_chars_max,
     url_chars_max,
     username_chars_max,
     version_chars_max,
@@ -43,7 +48,14 @@ PUBLIC_KEY_PATTERN = f"^{_BASE64_32_BYTES}$"
 # An envelope begins with its shape and domain: the first 18 bytes are the same in every one of a kind.
 _BASE64_REST = "([A-Za-z0-9+/]{4})+([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 RELEASE_PATTERN = f"^lQGtcGZuL3JlbGVhc2UvMsQg{_BASE64_REST}"
+BASE64_PATTERN = f"^{_BASE64_REST}"
 KEYBIND_PATTERN = f"^lQGtcGZuL2tleWJpbmQvMsQg{_BASE64_REST}"
+# Envelopes of notices that one request may bring: a publisher's own answers may have more.
+NOTICES_HANDED_IN_MAX = 16
+ADVISORY_ID_PATTERN = f"^[0-9A-Za-z][0-9A-Za-z._:-]{{0,{advisory_id_chars_max - 1}}}$"
+ONE_LINE_PATTERN = "^[^\x00-\x1f\x7f-\x9f]*$"
+# Shown to people, never fetched.
+SHOWN_URL_PATTERN = "^https?://[0-9A-Za-z./_~:?#@!$&'()*+,;=%-]+$"
 # publisher_envelope_bytes_max in base64, rounded up.
 ENVELOPE_CHARACTERS_MAX = 4096
 
@@ -289,9 +301,71 @@ class ReleaseQuery(Query):
     version: Version | None = Field(None, description="Left out = the newest that is backed.")
 
 
+class AdvisoriesQuery(Query):
+    source_id: str | None = Field(
+        None, min_length=1, max_length=source_id_chars_max, validation_alias=SOURCE_ALIASES, description="Only of this."
+    )
+    plugin: Slug | None = None
+
+
 class VerifyQuery(ReleaseQuery):
     bundle: Literal["1"] | None = Field(None, description="1 = with an evidence bundle, to be checked without a node.")
 
 
 class SlugsQuery(Query):
     slug: Slug | None = None
+
+
+class HandInNotices(Body):
+    """What a publisher signed about its keys or its releases."""
+
+    notices_v2: Annotated[
+        list[Annotated[str, Field(max_length=ENVELOPE_CHARACTERS_MAX, pattern=BASE64_PATTERN)]],
+        Field(min_length=1, max_length=NOTICES_HANDED_IN_MAX),
+    ] = Field(description="Base64 of pfn/rotate/2, pfn/revoke/2, pfn/yank/2 and pfn/advisory/2 envelopes.")
+    keybind_v2: str | None = Field(
+        None,
+        pattern=KEYBIND_PATTERN,
+        max_length=ENVELOPE_CHARACTERS_MAX,
+        description="What binds the key that signed them, where this node may not know it.",
+    )
+
+
+Reason = Annotated[str, Field(max_length=reason_chars_max, pattern=ONE_LINE_PATTERN)]
+AdvisoryId = Annotated[str, Field(pattern=ADVISORY_ID_PATTERN)]
+VersionOrEmpty = Annotated[str, Field(pattern=f"^$|{VERSION_PATTERN}")]
+
+
+class SayYank(SourceBody):
+    plugin: Slug
+    version: Version
+    reason: Reason | None = None
+    withdrawn: bool | None = Field(None, description="Take back what this node said.")
+
+
+class TakeDown(SourceBody):
+    plugin: Slug
+    version: Version
+    reason: Reason | None = None
+    withdrawn: bool | None = Field(None, description="Bring it back.")
+
+
+class ApproveRelease(SourceBody):
+    plugin: Slug
+    version: Version
+
+
+class AffectedRange(Body):
+    from_: VersionOrEmpty = Field("", alias="from", description="The first version; empty = the very first.")
+    until: VersionOrEmpty = Field("", description="The first version that is well again; empty = none is yet.")
+
+
+class Advise(SourceBody):
+    plugin: Slug
+    advisory_id: AdvisoryId
+    severity: Literal["low", "medium", "high", "critical"]
+    summary: str = Field(min_length=1, max_length=summary_chars_max, pattern=ONE_LINE_PATTERN)
+    ranges: list[AffectedRange] = Field(min_length=1, max_length=advisory_ranges_max)
+    url: str | None = Field(None, max_length=url_chars_max, pattern=SHOWN_URL_PATTERN)
+    aliases: Annotated[list[AdvisoryId], Field(max_length=advisory_aliases_max)] | None = None
+    withdrawn: bool | None = Field(None, description="Take back what this node said.")

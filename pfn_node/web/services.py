@@ -13,9 +13,10 @@ import trio
 
 from pfn_node.artifacts import Artifacts
 from pfn_node.settings import Settings
-from pfn_node.sources.outcomes import SyncResult, VerificationOutcome
+from pfn_node.sources.outcomes import NoticeOutcome, SyncResult, VerificationOutcome
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Release, Source
+from pfn_protocol.announcements import NoticeStatement
 
 
 class SourcesRoom(Protocol):
@@ -35,6 +36,8 @@ class SourcesRoom(Protocol):
     async def subscribe(self, source_id: str, subscriber: str, filters: Filters) -> SyncResult: ...
     async def unsubscribe(self, source_id: str, subscriber: str) -> bool: ...
     async def accept_release(self, envelope: bytes, keybind: bytes | None, artifact_url: str | None) -> Release: ...
+    async def accept_notices(self, envelopes: Sequence[bytes], keybinds: Sequence[bytes]) -> list[NoticeOutcome]: ...
+    async def say(self, statement: NoticeStatement) -> bool: ...
 
 
 class PeerView(Protocol):

@@ -29,6 +29,10 @@ _LIFETIMES_MS = {
     Kind.SOURCE: source_lifetime_ms,
     Kind.VERSION: None,
     Kind.MIRROR: mirror_lifetime_ms,
+    # What was said for somebody's safety must not end because nobody repeats it.
+    Kind.YANK: None,
+    Kind.ADVISORY: None,
+    Kind.REVOKE: None,
     Kind.CONVICTION: None,
 }
 

@@ -4,19 +4,23 @@
 one spelling and every sorted list sorted. Nothing here looks at a clock or a signature (acceptance.py does).
 """
 
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Final, assert_never
 
 from pfn_protocol.announcements import (
+    AdvisoryStatement,
     Evidence,
     EvidenceForm,
     Kind,
     MirrorStatement,
     NodeStatement,
+    RevokeStatement,
     SignedKind,
     SourceStatement,
     Statement,
     VersionStatement,
+    YankStatement,
 )
 from pfn_protocol.encoding import Value, pack
 from pfn_protocol.errors import Refusal
@@ -36,16 +40,20 @@ from pfn_protocol.limits import (
     naming_scheme_chars_max,
     oracle_chars_max,
     pins_max,
+    publisher_envelope_bytes_max,
+    reason_chars_max,
     seq_min_ms,
     signature_bytes,
     software_chars_max,
     source_id_chars_max,
     sponsored_max,
+    summary_chars_max,
     tag_chars_max,
     tags_max,
     time_seconds_max,
     url_chars_max,
     username_chars_max,
+    word_chars_max,
 )
 from pfn_protocol.names import (
     check_slug,
@@ -54,10 +62,19 @@ from pfn_protocol.names import (
     parse_instance_url,
     source_id_of,
 )
+from pfn_protocol.notice_fields import (
+    read_advisory_id,
+    read_aliases,
+    read_ranges,
+    read_severity,
+    read_shown_url,
+)
 
 RELEASE_TYPES: Final = ("plugin", "theme")
 # What a probe found that a publisher signs for anybody; empty: not probed.
 ORACLES: Final = ("", "none", "utf8", "raw")
+# What a publisher may say about its keys: a new one follows, or one no longer counts.
+KEY_CHANGES: Final = ("rotate", "revoke")
 # Evidence that is one bare signature; the other forms are whole envelopes.
 _SIGNATURE_FORMS: Final = frozenset({EvidenceForm.METADATA, EvidenceForm.PLUGIN_DATA, EvidenceForm.SHA384})
 # (epoch, seq) come first in every announcement.
@@ -79,6 +96,8 @@ def encode(statement: Statement, epoch: int, seq: int) -> Value:
             fields = _encode_version(statement)
         case MirrorStatement():
             fields = (statement.source_id, statement.count, statement.digest)
+        case YankStatement() | AdvisoryStatement() | RevokeStatement():
+            fields = tuple(getattr(statement, field.name) for field in dataclass_fields(statement))
         case _:
             assert_never(statement)
     return (epoch, seq, *fields)
@@ -95,6 +114,12 @@ def decode(kind: SignedKind, value: Value) -> tuple[int, int, Statement]:
             return _decode_version(value)
         case Kind.MIRROR:
             return _decode_mirror(value)
+        case Kind.YANK:
+            return _decode_yank(value)
+        case Kind.ADVISORY:
+            return _decode_advisory(value)
+        case Kind.REVOKE:
+            return _decode_revoke(value)
         case _:
             assert_never(kind)
 
@@ -276,6 +301,79 @@ def _decode_mirror(value: Value) -> tuple[int, int, MirrorStatement]:
     )
     check_source_id(statement.source_id)
     return epoch, seq, statement
+
+
+def _decode_yank(value: Value) -> tuple[int, int, YankStatement]:
+    reader, epoch, seq = _open(value, Kind.YANK, "R137", 7)
+    source_id, plugin_id = _read_about(reader)
+    version = reader.text("version", url_chars_max)
+    check_version(version)
+    evidence, keybind = _read_notice_evidence(reader)
+    if evidence:
+        _read_empty(reader, ("reason", ""), ("withdrawn", False))
+        return epoch, seq, YankStatement(source_id, plugin_id, version, evidence, keybind)
+    reason, withdrawn = reader.text("reason", reason_chars_max), reader.boolean("withdrawn")
+    return epoch, seq, YankStatement(source_id, plugin_id, version, reason=reason, withdrawn=withdrawn)
+
+
+def _decode_advisory(value: Value) -> tuple[int, int, AdvisoryStatement]:
+    reader, epoch, seq = _open(value, Kind.ADVISORY, "R138", 11)
+    source_id, plugin_id = _read_about(reader)
+    advisory_id = read_advisory_id(reader)
+    evidence, keybind = _read_notice_evidence(reader)
+    if evidence:
+        texts = (("severity", ""), ("summary", ""), ("ranges", ()), ("url", ""), ("aliases", ()))
+        _read_empty(reader, *texts, ("withdrawn", False))
+        return epoch, seq, AdvisoryStatement(source_id, plugin_id, advisory_id, evidence, keybind)
+    statement = AdvisoryStatement(
+        source_id,
+        plugin_id,
+        advisory_id,
+        severity=read_severity(reader),
+        summary=reader.text("summary", summary_chars_max, chars_min=1),
+        ranges=read_ranges(reader, "R138"),
+        url=read_shown_url(reader),
+        aliases=read_aliases(reader),
+        withdrawn=reader.boolean("withdrawn"),
+    )
+    return epoch, seq, statement
+
+
+def _decode_revoke(value: Value) -> tuple[int, int, RevokeStatement]:
+    reader, epoch, seq = _open(value, Kind.REVOKE, "R139", 5)
+    source_id = reader.text("source_id", source_id_chars_max)
+    check_source_id(source_id)
+    change, key = reader.text("change", word_chars_max), reader.digest("key")
+    if change not in KEY_CHANGES:
+        raise reader.refusal("change", "rotate or revoke")
+    evidence, keybind = _read_notice_evidence(reader)
+    if not evidence:
+        raise reader.refusal("evidence", "the publisher's envelope")
+    return epoch, seq, RevokeStatement(source_id, change, key, evidence, keybind)
+
+
+def _read_about(reader: FieldReader) -> tuple[str, str]:
+    source_id = reader.text("source_id", source_id_chars_max)
+    plugin_id = reader.text("plugin_id", url_chars_max)
+    check_source_id(source_id)
+    check_slug(plugin_id)
+    return source_id, plugin_id
+
+
+def _read_notice_evidence(reader: FieldReader) -> tuple[bytes, bytes]:
+    evidence = reader.byte_string("evidence", publisher_envelope_bytes_max)
+    keybind = reader.byte_string("keybind", evidence_bytes_max)
+    if keybind and not evidence:
+        raise reader.refusal("keybind", "empty without evidence")
+    return evidence, keybind
+
+
+def _read_empty(reader: FieldReader, *fields: tuple[str, Value]) -> None:
+    """What the publisher's envelope says is not said a second time: there is nothing that could contradict it."""
+    for field, empty in fields:
+        value = reader.value()
+        if value != empty or type(value) is not type(empty):
+            raise reader.refusal(field, "empty, because the evidence says it")
 
 
 def _check_url(reader: FieldReader, field: str, url: str) -> None:

@@ -9,7 +9,7 @@ Every statement has an author (the node that signs it), a kind, a subject and a 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, get_args
 
 
 class Kind(StrEnum):
@@ -19,11 +19,14 @@ class Kind(StrEnum):
     SOURCE = "source"
     VERSION = "version"
     MIRROR = "mirror"
+    YANK = "yank"
+    ADVISORY = "advisory"
+    REVOKE = "revoke"
     CONVICTION = "conviction"  # the one kind that nobody signs: it consists of two announcements of its author
 
 
-SignedKind = Literal[Kind.NODE, Kind.SOURCE, Kind.VERSION, Kind.MIRROR]
-SIGNED_KINDS: Final[tuple[SignedKind, ...]] = (Kind.NODE, Kind.SOURCE, Kind.VERSION, Kind.MIRROR)
+SignedKind = Literal[Kind.NODE, Kind.SOURCE, Kind.VERSION, Kind.MIRROR, Kind.YANK, Kind.ADVISORY, Kind.REVOKE]
+SIGNED_KINDS: Final[tuple[SignedKind, ...]] = get_args(SignedKind)
 
 
 class EvidenceForm(StrEnum):
@@ -127,7 +130,66 @@ class MirrorStatement:
         return self.source_id
 
 
-Statement = NodeStatement | SourceStatement | VersionStatement | MirrorStatement
+@dataclass(frozen=True, slots=True)
+class YankStatement:
+    """This release should not be installed: the publisher's word in `evidence`, or else my own."""
+
+    kind: ClassVar[SignedKind] = Kind.YANK
+    source_id: str
+    plugin_id: str
+    version: str
+    evidence: bytes = b""  # a pfn/yank/2 envelope, which says all that follows; empty: my own word
+    keybind: bytes = b""  # the pfn/keybind/2 envelope of the key that signed the evidence, if it is bound by one
+    reason: str = ""
+    withdrawn: bool = False  # my own word, taken back
+
+    @property
+    def subject(self) -> str:
+        return f"{self.source_id}/{self.plugin_id}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryStatement:
+    """These versions have a weakness: the publisher's word in `evidence`, or else my own."""
+
+    kind: ClassVar[SignedKind] = Kind.ADVISORY
+    source_id: str
+    plugin_id: str
+    advisory_id: str
+    evidence: bytes = b""  # a pfn/advisory/2 envelope, which says all that follows; empty: my own word
+    keybind: bytes = b""
+    severity: str = ""  # one of notice_fields.SEVERITIES
+    summary: str = ""
+    ranges: tuple[tuple[str, str], ...] = ()  # (from, until): see notice_fields.affects
+    url: str = ""
+    aliases: tuple[str, ...] = ()
+    withdrawn: bool = False
+
+    @property
+    def subject(self) -> str:
+        return f"{self.source_id}/{self.plugin_id}/{self.advisory_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeStatement:
+    """A key of this publisher speaks for it no longer: always the publisher's own word."""
+
+    kind: ClassVar[SignedKind] = Kind.REVOKE
+    source_id: str
+    change: str  # "rotate" or "revoke": which of the two envelopes the evidence is
+    key: bytes  # 32 bytes: of a rotation the new key, else the revoked one, so that each has a slot of its own
+    evidence: bytes  # a pfn/rotate/2 or pfn/revoke/2 envelope
+    keybind: bytes = b""
+
+    @property
+    def subject(self) -> str:
+        return f"{self.source_id}/{self.change}/{self.key.hex()}"
+
+
+NoticeStatement = YankStatement | AdvisoryStatement | RevokeStatement
+# What a node says of its own accord; its node announcement is made by own_announcements.py.
+OwnStatement = SourceStatement | VersionStatement | MirrorStatement | NoticeStatement
+Statement = NodeStatement | OwnStatement
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 `HaveRequest` never reaches the machine: which artifacts are here is a question to the disk, and the engine answers it.
 """
 
-from pfn_protocol.announcements import MirrorStatement, SourceStatement, VersionStatement
+from pfn_protocol.announcements import OwnStatement
 from pfn_protocol.messages import Answer, Request
 from pfn_protocol.records import record
 from pfn_protocol.sketch import Cells, Difference
@@ -13,7 +13,7 @@ from pfn_protocol.sketch import Cells, Difference
 class StatementMade:
     """This node has something to say; the machine gives it (epoch, seq), signs it, keeps it and tells it."""
 
-    statement: SourceStatement | VersionStatement | MirrorStatement
+    statement: OwnStatement
 
 
 @record

@@ -104,6 +104,34 @@ head_lifetime_seconds_max: Final = 14 * 86_400
 # The four fields of a metadata signature; a description far beyond what any list shows.
 metadata_bytes_max: Final = 65_536
 
+# --- Notices: what publishers say about their keys and releases ------------------------------------------------------
+
+# A sentence or two for people; longer explanations lie behind an advisory's URL.
+reason_chars_max: Final = 300
+summary_chars_max: Final = 300
+# "GHSA-xxxx-xxxx-xxxx" has 19 characters, "CVE-2026-1234567" 16; publishers number as they like.
+advisory_id_chars_max: Final = 64
+advisory_aliases_max: Final = 8
+# A weakness that was mended in more branches than this is described by fewer, wider ranges.
+advisory_ranges_max: Final = 16
+# "rotate" and "revoke", "identity" and "release", "critical": words out of a short list.
+word_chars_max: Final = 16
+# After a key was changed: for how long another change of the same key counts as a contradiction. Later it is only a
+# stolen old key speaking, and must not be able to stop the publisher.
+rotation_grace_seconds: Final = 7 * 86_400
+# For how long the owner of a recovery key may undo what a stolen key did (as PLC and FAIR have it: 48 to 72 hours).
+recovery_seconds: Final = 48 * 3_600
+# Releases first seen within three days after a change of key or owner are held back: time for people to be alarmed.
+cooldown_seconds: Final = 72 * 3_600
+# Changes of key of one source that are remembered: nobody changes a key monthly for years.
+key_changes_max: Final = 64
+# Yanks and advisories of one source that are kept: a publisher of 500 plugins who yanks one release of each.
+notices_per_source_max: Final = 1_000
+# Notices that one answer of a publisher, or one request that hands some in, may bring: each costs two signatures.
+notices_at_once_max: Final = 256
+# Release keys that a source may have had, each with its keybind.
+keybinds_max: Final = 32
+
 # --- Evidence bundles -----------------------------------------------------------------------------------------------
 
 # Two signed texts of a megabyte and all announcements, in base64; more is no bundle, and is not parsed.

@@ -27,7 +27,7 @@ from pfn_protocol.announcements import (
     Kind,
     MirrorStatement,
     NodeStatement,
-    SourceStatement,
+    OwnStatement,
     Statement,
     VersionStatement,
 )
@@ -55,7 +55,6 @@ from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.registry import Outcome, Registry, Verdict
 from pfn_protocol.slots import Entry
 
-OwnStatement = SourceStatement | VersionStatement | MirrorStatement
 # `acceptance.announce`, or what a simulator has in its place.
 Announce = Callable[[PrivateKey, str, Statement, int, int], AcceptedAnnouncement]
 

@@ -31,6 +31,7 @@ from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
     MirrorStatement,
+    OwnStatement,
     SourceStatement,
     Statement,
     VersionStatement,
@@ -242,7 +243,7 @@ class Room:
                 nursery.cancel_scope.cancel()
                 self.database.close()
 
-    async def announce(self, statement: SourceStatement | VersionStatement | MirrorStatement) -> None:
+    async def announce(self, statement: OwnStatement) -> None:
         """What the mesh engine does with a statement: signs it, keeps it."""
         self.announced.append(statement)
         self._seq += 1

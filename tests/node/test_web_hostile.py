@@ -68,6 +68,16 @@ FIELDS = (
     "release_v2",
     "keybind_v2",
     "artifact_url",
+    "notices_v2",
+    "plugin",
+    "version",
+    "reason",
+    "withdrawn",
+    "advisory_id",
+    "severity",
+    "summary",
+    "ranges",
+    "aliases",
 )
 # What may be sent with any body: the mesh's envelopes are its own business, any bytes may be asked about, and a session
 # is begun with what a header says.
@@ -102,7 +112,7 @@ def must_be_a_clear_refusal(got: Got, what: object) -> None:
 @pytest.mark.parametrize("name", BODIES)
 async def test_a_hostile_body_is_refused_on_every_route(node: WebNode, name: str) -> None:
     asked = [path for path in routes_of(node, "POST") if path not in NOT_JSON]
-    assert len(asked) == 12
+    assert len(asked) == 17
 
     for path in asked:
         got = await node.post(path, data=BODIES[name], key=key_for(node, path))
@@ -207,7 +217,7 @@ async def test_an_unauthenticated_caller_learns_nothing_of_the_input_rules(node:
         got = await node.call("POST", path, data=b"nope")
         protected += got.status == 401
 
-    assert protected == 12
+    assert protected == 16
 
 
 def deep(levels: int) -> Any:

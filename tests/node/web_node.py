@@ -15,8 +15,10 @@ from pfn_node.artifacts import Artifacts
 from pfn_node.mesh.views import PeerView
 from pfn_node.safe_quart import SafeQuart
 from pfn_node.settings import Settings
+from pfn_node.sources.notices import Notices
 from pfn_node.sources.outcomes import (
     AuthorInfo,
+    NoticeOutcome,
     PublisherFailed,
     SourceConflict,
     SyncResult,
@@ -28,7 +30,7 @@ from pfn_node.store.rows import Filters, Observation, Release, Source
 from pfn_node.web.app import create_app
 from pfn_node.web.services import Services
 from pfn_protocol.acceptance import announce
-from pfn_protocol.announcements import Evidence, EvidenceForm, VersionStatement
+from pfn_protocol.announcements import Evidence, EvidenceForm, NoticeStatement, OwnStatement, VersionStatement
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
@@ -72,6 +74,8 @@ class FakeSources:
     synced: list[tuple[str, str, Filters]] = field(default_factory=list)
     removed: list[tuple[str, bool]] = field(default_factory=list)
     handed_in: list[tuple[bytes, bytes | None, str | None]] = field(default_factory=list)
+    announced: list[OwnStatement] = field(default_factory=list)
+    muted: bool = False  # the mesh says nothing now
 
     async def add(self, instance_url: str, username: str, public_key: str) -> tuple[Source, bool]:
         self._fail()
@@ -130,6 +134,24 @@ class FakeSources:
             open_keybind(keybind)
         self.handed_in.append((envelope, keybind, artifact_url))
         return replace(a_release(), version=statement.version, assurance="A3")
+
+    async def accept_notices(self, envelopes: Sequence[bytes], keybinds: Sequence[bytes]) -> list[NoticeOutcome]:
+        return await self._notices.take(envelopes, keybinds)
+
+    async def say(self, statement: NoticeStatement) -> bool:
+        return await self._notices.say(statement)
+
+    @property
+    def _notices(self) -> Notices:
+        return Notices(self.database, self._announce, lambda: float(NOW))
+
+    async def _announce(self, statement: OwnStatement) -> bool:
+        if self.muted:
+            return False
+        self.announced.append(statement)
+        made = announce(NODE, "main", statement, 0, NOW * 1_000 + len(self.announced))
+        await self.database.write(lambda db: announcements.keep(db, made, True, NOW))
+        return True
 
     def _fail(self) -> None:
         if self.failure is not None:

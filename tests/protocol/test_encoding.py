@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 
 from pfn_protocol import publisher
 from pfn_protocol.acceptance import accept, announce
+from pfn_protocol.announcements import Kind
 from pfn_protocol.encoding import Value, open_envelope, pack, preimage, seal, unpack
 from pfn_protocol.errors import Refusal, Severity
 from pfn_protocol.message_fields import open_answer, open_request, seal_answer, seal_request
 from pfn_protocol.messages import HaveAnswer, HaveRequest
-from tests.protocol.vectors.announcement_cases import MIRROR, NODE, SOURCE, VERSION
+from pfn_protocol.publisher_notices import Advisory, Notice, Revocation, Rotation, Yank, open_notice
+from tests.protocol.vectors.announcement_cases import ADVISORY, MIRROR, NODE, REVOKE, SOURCE, VERSION, YANK
 from tests.protocol.vectors.case import ALICE, BOB, CAROL, MESH, NOW_MS
+from tests.protocol.vectors.notice_cases import ADVISED, REVOKED, ROTATED, YANKED
 from tests.protocol.vectors.publisher_cases import HEAD, ORIGIN, RELEASE
 
 LEAVES = st.none() | st.booleans() | st.integers(0, 2**53 - 1) | st.text(max_size=40) | st.binary(max_size=300)
@@ -124,26 +127,47 @@ def accepts_as(kind: str) -> Callable[[bytes], object]:
     return check
 
 
+def opens_as(kind: type[Notice]) -> Callable[[bytes], object]:
+    def check(raw: bytes) -> object:
+        found = open_notice(raw)
+        if not isinstance(found.notice, kind):
+            raise Refusal("R8", "another kind")
+        return found
+
+    return check
+
+
 SIGNED: dict[str, bytes] = {
     "node": announce(ALICE, MESH, NODE, 0, NOW_MS).raw,
     "source": announce(ALICE, MESH, SOURCE, 0, NOW_MS).raw,
     "version": announce(ALICE, MESH, VERSION, 0, NOW_MS).raw,
     "mirror": announce(ALICE, MESH, MIRROR, 0, NOW_MS).raw,
+    "yank": announce(ALICE, MESH, YANK, 0, NOW_MS).raw,
+    "advisory": announce(ALICE, MESH, ADVISORY, 0, NOW_MS).raw,
+    "revoke": announce(ALICE, MESH, REVOKE, 0, NOW_MS).raw,
     "request": seal_request(ALICE, mesh=MESH, to=BOB.public, message=HaveRequest(()), now_ms=NOW_MS, nonce16=NONCE),
     "answer": seal_answer(ALICE, mesh=MESH, nonce=NONCE, message=HaveAnswer(())),
     "release": publisher.sign_release(CAROL, RELEASE).raw,
     "head": publisher.sign_head(CAROL, HEAD).raw,
     "keybind": publisher.sign_keybind(ALICE, CAROL, ORIGIN).raw,
+    "publisher's rotation": ROTATED,
+    "publisher's revocation": REVOKED,
+    "publisher's yank": YANKED,
+    "publisher's advisory": ADVISED,
     "metadata": publisher.metadata_message("a", "b", "c", None),
     "sha384": CAROL.sign(bytes(48)),
 }
 VERIFIERS: dict[str, Callable[[bytes], object]] = {
-    **{kind: accepts_as(kind) for kind in ("node", "source", "version", "mirror")},
+    **{kind: accepts_as(kind) for kind in Kind},
     "request": lambda raw: open_request(raw, mesh=MESH, path="have", me=BOB.public, now_ms=NOW_MS),
     "answer": lambda raw: open_answer(raw, mesh=MESH, nonce=NONCE, sender_expected=ALICE.public, path="have"),
     "release": publisher.open_release,
     "head": publisher.open_head,
     "keybind": publisher.open_keybind,
+    "publisher's rotation": opens_as(Rotation),
+    "publisher's revocation": opens_as(Revocation),
+    "publisher's yank": opens_as(Yank),
+    "publisher's advisory": opens_as(Advisory),
 }
 
 

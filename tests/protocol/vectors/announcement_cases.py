@@ -7,17 +7,21 @@ from typing import Any
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcement_fields import encode
 from pfn_protocol.announcements import (
+    AdvisoryStatement,
     Evidence,
     EvidenceForm,
     MirrorStatement,
     NodeStatement,
+    RevokeStatement,
     SourceStatement,
     Statement,
     VersionStatement,
+    YankStatement,
 )
 from pfn_protocol.encoding import Value, seal
-from pfn_protocol.publisher import ReleaseStatement, metadata_message, sign_release
+from pfn_protocol.publisher import ReleaseStatement, metadata_message, sign_keybind, sign_release
 from tests.protocol.vectors.case import ALICE, BOB, CAROL, MESH, NOW_MS, Case, plain, plain_input
+from tests.protocol.vectors.notice_cases import ADVISED, ORIGIN, REVOKED, ROTATED, YANKED
 
 HOUR_MS = 3_600_000
 NOW_S = NOW_MS // 1_000
@@ -75,6 +79,21 @@ VERSION = VersionStatement(
     ),
 )
 MIRROR = MirrorStatement("bilbo@publisher.example", 3, b"\x14" * 32)
+KEYBIND = sign_keybind(ALICE, CAROL, ORIGIN).raw
+YANK = YankStatement("bilbo@publisher.example", "hello", "1.0.0", YANKED, KEYBIND)
+OWN_YANK = replace(YANK, evidence=b"", keybind=b"", reason="malware")
+ADVISORY = AdvisoryStatement("bilbo@publisher.example", "hello", "GHSA-aaaa-bbbb-cccc", ADVISED, KEYBIND)
+OWN_ADVISORY = AdvisoryStatement(
+    "bilbo@publisher.example",
+    "hello",
+    "PFN-1",
+    severity="low",
+    summary="Slow.",
+    ranges=(("", "2.0"),),
+    url="https://a.example",
+    aliases=("CVE-2026-1",),
+)
+REVOKE = RevokeStatement("bilbo@publisher.example", "rotate", BOB.public, ROTATED)
 
 
 def cases() -> Iterator[Case]:
@@ -84,6 +103,7 @@ def cases() -> Iterator[Case]:
     yield from _sources()
     yield from _versions()
     yield from _evidence()
+    yield from _notices()
     yield from _times()
 
 
@@ -123,8 +143,8 @@ def _shapes() -> Iterator[Case]:
         ("true for a seq", 0, True),
     ):
         yield _refuses(name, "R22", "mirror", (epoch, seq, *fields[2:]))
-    advisory = seal(ALICE, "pfn/advisory/1", MESH, fields).raw
-    yield _announcement("a kind that does not exist", "R8", advisory, refused="R8")
+    unknown = seal(ALICE, "pfn/rumour/1", MESH, fields).raw
+    yield _announcement("a kind that does not exist", "R8", unknown, refused="R8")
 
 
 def _nodes() -> Iterator[Case]:
@@ -211,6 +231,54 @@ def _evidence() -> Iterator[Case]:
     yield _refuses("nine pieces", "R27", "version", (*_fields(VERSION)[:12], nine, b""), refused="R25")
 
 
+def _notices() -> Iterator[Case]:
+    for name, rule, statement in (
+        ("a yank of the publisher", "R137", YANK),
+        ("a yank of its own", "R137", OWN_YANK),
+        ("a yank that is taken back", "R137", replace(OWN_YANK, reason="", withdrawn=True)),
+        ("an advisory of the publisher", "R138", ADVISORY),
+        ("an advisory of its own", "R138", OWN_ADVISORY),
+        ("a rotation", "R139", REVOKE),
+        ("a revocation", "R139", replace(REVOKE, change="revoke", key=ALICE.public, evidence=REVOKED, keybind=KEYBIND)),
+    ):
+        yield _accepts(name, rule, statement)
+    change: dict[str, Any]
+    for name, change, refused in (
+        ("a reason beside evidence", {"reason": "because"}, "R137"),
+        ("a number for withdrawn beside evidence", {"withdrawn": 0}, "R137"),
+        ("long evidence", {"evidence": b"\x01" * 2_049}, "R137"),
+        ("a long keybind", {"keybind": b"\x01" * 1_025}, "R137"),
+        ("a keybind without evidence", {"evidence": b""}, "R137"),
+        ("a source id in capitals", {"source_id": "bilbo@Publisher.example"}, "R57"),
+        ("a capital in the slug", {"plugin_id": "Hello"}, "R60"),
+        ("no version", {"version": ""}, "R61"),
+    ):
+        yield _refuses(name, "R137", "yank", _fields(YANK, **change), refused=refused)
+    yield _refuses("a long reason", "R137", "yank", _fields(OWN_YANK, reason="r" * 301))
+    yield _refuses("1 for withdrawn", "R137", "yank", _fields(OWN_YANK, withdrawn=1))
+    for name, change, refused in (
+        ("a severity beside evidence", {"severity": "low"}, "R138"),
+        ("ranges beside evidence", {"ranges": (("", ""),)}, "R138"),
+        ("no id", {"advisory_id": ""}, "R138"),
+    ):
+        yield _refuses(name, "R138", "advisory", _fields(ADVISORY, **change), refused=refused)
+    for name, change, refused in (
+        ("no severity", {"severity": ""}, "R138"),
+        ("no summary", {"summary": ""}, "R138"),
+        ("no ranges", {"ranges": ()}, "R138"),
+        ("a version that begins with a dot", {"ranges": ((".1", ""),)}, "R61"),
+        ("a URL that is none", {"url": "a.example"}, "R138"),
+    ):
+        yield _refuses(name, "R138", "advisory", _fields(OWN_ADVISORY, **change), refused=refused)
+    for name, change, refused in (
+        ("no evidence", {"evidence": b""}, "R139"),
+        ("an unknown change", {"change": "forget"}, "R139"),
+        ("half a key", {"key": bytes(16)}, "R139"),
+        ("an id without a host", {"source_id": "bilbo"}, "R57"),
+    ):
+        yield _refuses(name, "R139", "revoke", _fields(REVOKE, **change), refused=refused)
+
+
 def _times() -> Iterator[Case]:
     for name, statement, lifetime_ms in (
         ("a node", NODE, 24 * HOUR_MS),
@@ -220,6 +288,8 @@ def _times() -> Iterator[Case]:
         yield _accepts(f"{name} in its last millisecond", "R41", statement, now_ms=NOW_MS + lifetime_ms - 1)
         raw = announce(ALICE, MESH, statement, 0, NOW_MS).raw
         yield _announcement(f"{name} that has expired", "R41", raw, refused="R41", now_ms=NOW_MS + lifetime_ms)
+    for kind, notice in (("yank", YANK), ("advisory", OWN_ADVISORY), ("revocation", REVOKE)):
+        yield _accepts(f"a {kind} after ten years", "R41", notice, now_ms=NOW_MS + 10 * 365 * 24 * HOUR_MS)
     yield _accepts("a version after ten years", "R41", VERSION, now_ms=NOW_MS + 10 * 365 * 24 * HOUR_MS)
     raw = announce(ALICE, MESH, MIRROR, 0, NOW_MS).raw
     yield _accepts("ten minutes ahead", "R42", MIRROR, now_ms=NOW_MS - 600_000)

@@ -13,6 +13,8 @@ from pfn_protocol.identity import PrivateKey, check_public_key, did_key, parse_d
 from pfn_protocol.json_text import stringify
 from pfn_protocol.link_secrets import SALTS, salt_of, shared_secret
 from pfn_protocol.message_fields import open_answer, open_request
+from pfn_protocol.notice_fields import affects
+from pfn_protocol.publisher_notices import open_notice
 from pfn_protocol.refetching import Draw, plan_disputed, plan_refetch
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.sketch import Cells, build_cells, reference_cells
@@ -60,6 +62,11 @@ def _announcement(case: dict[str, Any]) -> Any:
 
 def _statement(opened: tuple[object, bytes]) -> Any:
     return {"statement": plain(opened[0]), "release_key": opened[1].hex()}
+
+
+def _notice(case: dict[str, Any]) -> Any:
+    opened = open_notice(_input(case))
+    return {"statement": plain(opened.notice), "signer": opened.signer.hex()}
 
 
 def _head_fresh(case: dict[str, Any]) -> bool:
@@ -152,6 +159,8 @@ _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "head": lambda case: _statement(publisher.open_head(_input(case))),
     "head-fresh": _head_fresh,
     "keybind": lambda case: _statement(publisher.open_keybind(_input(case))),
+    "notice": _notice,
+    "affects": lambda case: affects(tuple((first, until) for first, until in case["ranges"]), case["version"]),
     "signature-text": lambda case: publisher.parse_signature(case["text"]).hex(),
     "source-id": _name(names.check_source_id),
     "source-id-of": lambda case: names.source_id_of(case["url"], case["username"]),

@@ -10,6 +10,7 @@ from tests.protocol.vectors import (
     encoding_cases,
     message_cases,
     name_cases,
+    notice_cases,
     publisher_cases,
     sketch_cases,
 )
@@ -20,6 +21,7 @@ _FILES: dict[str, Callable[[], Iterable[Case]]] = {
     "announcements.json": announcement_cases.cases,
     "convictions.json": conviction_cases.cases,
     "publishers.json": publisher_cases.cases,
+    "notices.json": notice_cases.cases,
     "names.json": name_cases.cases,
     "messages.json": message_cases.cases,
     "sketches.json": sketch_cases.cases,

@@ -1,0 +1,244 @@
+"""Which keys speak for each source: kept as the publisher's own envelopes, and concluded anew when one comes.
+
+The key that an admin registered, or chose last, is the root (`key_roots`). From there on the publisher's rotations,
+revocations and keybinds decide (pfn_protocol/key_standing.py), each from the moment when this node saw it. What follows
+is written to `source_keys`, for those who judge releases; a source that an admin registered, or that proved its key
+here, takes over the key that follows without asking anybody, and the operator is alerted.
+"""
+
+from typing import Any, Final
+
+import sqlite_utils
+
+from pfn_node.store.activity import record_activity
+from pfn_node.store.queries import change, select, select_one, value
+from pfn_node.store.releases import refresh_source
+from pfn_node.store.rows import Source
+from pfn_node.store.sources import get_source, update_source
+from pfn_protocol.identity import did_key, parse_public_key, public_key_pem
+from pfn_protocol.key_standing import Seen, SourceKeys, Standing, derive_keys
+from pfn_protocol.limits import key_changes_max, keybinds_max
+from pfn_protocol.publisher import KeybindStatement, open_keybind
+from pfn_protocol.publisher_notices import OpenNotice, Revocation, Rotation, open_notice
+
+ROTATE: Final = "rotate"
+REVOKE: Final = "revoke"
+
+
+def keys_of(db: sqlite_utils.Database, source: Source, also: OpenNotice | None = None, now: int = 0) -> SourceKeys:
+    """Work out which keys speak for a source; `also` as if it had been kept `now`."""
+    root = select_one(db, "SELECT root, epoch FROM key_roots WHERE source_id = ?", (source.id,))
+    if not _is_relied_on(source):
+        root = None  # of what is only heard of, the chain begins where the word of now says
+    kept = [
+        Seen(open_notice(row["raw"]), row["signer"], row["seen_at"])
+        for row in select(
+            db,
+            "SELECT raw, signer, seen_at FROM publisher_notices WHERE source_id = ? AND kind IN ('rotate', 'revoke')",
+            (source.id,),
+        )
+    ]
+    if also is not None:
+        kept.append(Seen(also, also.signer, now))
+    return derive_keys(
+        parse_public_key(source.public_key) if root is None else root["root"],
+        0 if root is None else root["epoch"],
+        _keybinds(db, source.id),
+        [
+            Seen(one.statement.notice, one.signer, one.seen_s)
+            for one in kept
+            if isinstance(one.statement.notice, Rotation)
+        ],
+        [
+            Seen(one.statement.notice, one.signer, one.seen_s)
+            for one in kept
+            if isinstance(one.statement.notice, Revocation)
+        ],
+    )
+
+
+def _is_relied_on(source: Source) -> bool:
+    """Whether an admin named its key, or it was proved here: then only the publisher, or the admin, changes it."""
+    return source.registered or source.verified_at is not None
+
+
+def _keybinds(db: sqlite_utils.Database, source_id: str) -> list[Seen[KeybindStatement]]:
+    rows = select(db, "SELECT raw, release_key, seen_at FROM keybinds WHERE source_id = ?", (source_id,))
+    return [Seen(open_keybind(row["raw"])[0], row["release_key"], row["seen_at"]) for row in rows]
+
+
+def state_of(db: sqlite_utils.Database, source_id: str) -> str:
+    """Return whether the identity of a source `speaks`, is `frozen`, or is `revoked` with nothing that follows.
+
+    Of a source that is only heard of nobody knows whose keys those are.
+    """
+    found: str | None = value(
+        db,
+        """
+        SELECT state FROM key_roots JOIN sources ON sources.id = source_id
+        WHERE source_id = ? AND (registered OR verified_at IS NOT NULL)
+        """,
+        (source_id,),
+    )
+    return found or "speaks"
+
+
+def former_keys(db: sqlite_utils.Database, source_id: str) -> list[bytes]:
+    """Return the identity keys that were followed by others, and not revoked: what they signed before may count on."""
+    rows = select(
+        db,
+        """
+        SELECT key FROM source_keys
+        WHERE source_id = ? AND is_identity AND standing = 'superseded' ORDER BY epoch DESC
+        """,
+        (source_id,),
+    )
+    return [row["key"] for row in rows]
+
+
+def take_keybind(db: sqlite_utils.Database, source: Source, raw: bytes, statement: KeybindStatement, now: int) -> bool:
+    """Keep that an identity key that speaks binds a release key; return whether that is kept, now or before."""
+    key = (source.id, statement.release_key, statement.identity_key)
+    known = "SELECT 1 FROM keybinds WHERE source_id = ? AND release_key = ? AND identity_key = ?"
+    if value(db, known, key):
+        return True
+    if statement.identity_key == statement.release_key:
+        return False
+    if keys_of(db, source).standing(statement.identity_key, now) is not Standing.SPEAKS:
+        return False
+    if value(db, "SELECT count(*) FROM keybinds WHERE source_id = ?", (source.id,)) >= keybinds_max:
+        return False
+    change(
+        db,
+        "INSERT INTO keybinds (source_id, release_key, identity_key, raw, seen_at) VALUES (?, ?, ?, ?, ?)",
+        (*key, raw, now),
+    )
+    conclude_keys(db, source.id, now)
+    return True
+
+
+def take_key_change(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind: bytes, now: int) -> bool:
+    """Keep a rotation or revocation if it changes which keys speak for the source; return whether it does."""
+    before, after = keys_of(db, source), keys_of(db, source, opened, now)
+    kept = value(
+        db,
+        "SELECT count(*) FROM publisher_notices WHERE source_id = ? AND kind IN ('rotate', 'revoke')",
+        (source.id,),
+    )
+    if before == after or kept >= key_changes_max:
+        return False
+    kind = ROTATE if isinstance(opened.notice, Rotation) else REVOKE
+    added = change(
+        db,
+        """
+        INSERT INTO publisher_notices (source_id, kind, subject, raw, signer, keybind, epoch, seq, withdrawn, seen_at)
+        VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, ?) ON CONFLICT DO NOTHING
+        """,
+        (source.id, kind, opened.id.hex(), opened.raw, opened.signer, keybind, now),
+    )
+    if added:
+        _alert(db, source, opened, after, now)
+        conclude_keys(db, source.id, now)
+    return bool(added)
+
+
+def _alert(db: sqlite_utils.Database, source: Source, opened: OpenNotice, after: SourceKeys, now: int) -> None:
+    notice = opened.notice
+    if after.frozen:
+        message = "two different successors of its key were signed: nothing new counts until an admin chooses the key"
+    elif isinstance(notice, Rotation):
+        message = (
+            f"the publisher's {notice.role} key {did_key(notice.old_key)} is followed by {did_key(notice.new_key)}"
+        )
+    else:
+        assert isinstance(notice, Revocation)
+        message = f"the publisher's key {did_key(notice.key)} was revoked"
+    if isinstance(notice, Rotation | Revocation) and notice.reason:
+        message += f' ("{notice.reason}")'
+    record_activity(db, "security", message, at=now, source_id=source.id)
+
+
+def choose_key(db: sqlite_utils.Database, source_id: str, now: int, *, was_known: bool) -> None:
+    """An admin chose the key that the source has now: whatever its publisher signed before is settled by that.
+
+    `was_known`: its key counted before, so that this is a change from which releases have to cool down.
+    """
+    source = get_source(db, source_id)
+    assert source is not None, "an admin chooses the key of a source that is here"
+    key = parse_public_key(source.public_key)
+    chosen_at = now if was_known else None
+    epochs = (
+        open_notice(row["raw"]).notice
+        for row in select(db, "SELECT raw FROM publisher_notices WHERE source_id = ? AND kind = 'rotate'", (source_id,))
+    )
+    change(
+        db,
+        """
+        INSERT INTO key_roots (source_id, root, epoch, state, chosen_at, changed_at) VALUES (?, ?, ?, 'speaks', ?, ?)
+        ON CONFLICT (source_id) DO UPDATE SET
+            root = excluded.root, epoch = excluded.epoch, chosen_at = excluded.chosen_at
+        """,
+        (
+            source_id,
+            key,
+            max((one.epoch for one in epochs if isinstance(one, Rotation)), default=0),
+            chosen_at,
+            chosen_at,
+        ),
+    )
+    conclude_keys(db, source_id, now)
+
+
+def begin_keys(db: sqlite_utils.Database, source_id: str, now: int) -> None:
+    """A source was registered (again): what its publisher signed before counts on, unless the admin knows better."""
+    source = get_source(db, source_id)
+    assert source is not None, "it was registered just now"
+    if value(db, "SELECT 1 FROM key_roots WHERE source_id = ?", (source_id,)) is None:
+        return
+    if parse_public_key(source.public_key) in keys_of(db, source).records:
+        conclude_keys(db, source_id, now)
+    else:
+        choose_key(db, source_id, now, was_known=False)
+
+
+def conclude_keys(db: sqlite_utils.Database, source_id: str, now: int) -> None:
+    """Write down which keys speak for a source, take over the last of them, and judge its releases again."""
+    source = get_source(db, source_id)
+    if source is None:
+        return
+    keys = keys_of(db, source)
+    key = parse_public_key(source.public_key)
+    _write(db, source_id, keys)
+    if _is_relied_on(source):
+        columns: dict[str, Any] = {}
+        if keys.identity != key:
+            columns["public_key"] = public_key_pem(keys.identity)
+        # At once, and not when the source is looked at next: what follows from less, standing.py derives then.
+        if keys.revoked:
+            columns |= {"status": "revoked", "trust_score": 0.0}
+        elif keys.frozen:
+            columns["status"] = "conflict"
+        update_source(db, source_id, **columns)
+    change(db, "UPDATE observations SET checked_key = NULL WHERE source_id = ?", (source_id,))
+    refresh_source(db, source_id)
+
+
+def _write(db: sqlite_utils.Database, source_id: str, keys: SourceKeys) -> None:
+    change(db, "DELETE FROM source_keys WHERE source_id = ?", (source_id,))
+    for record in keys.records.values():
+        change(
+            db,
+            "INSERT INTO source_keys (source_id, key, is_identity, epoch, standing, cutoff) VALUES (?, ?, ?, ?, ?, ?)",
+            (source_id, record.key, record.is_identity, record.epoch, str(record.standing), record.cutoff_s),
+        )
+    state = "frozen" if keys.frozen else "revoked" if keys.revoked else "speaks"
+    change(
+        db,
+        """
+        INSERT INTO key_roots (source_id, root, epoch, state, changed_at) VALUES (:id, :root, :epoch, :state, :changed)
+        ON CONFLICT (source_id) DO UPDATE SET
+            root = excluded.root, epoch = excluded.epoch, state = excluded.state,
+            changed_at = nullif(max(coalesce(chosen_at, 0), coalesce(:changed, 0)), 0)
+        """,
+        {"id": source_id, "root": keys.root, "epoch": keys.root_epoch, "state": state, "changed": keys.changed_s},
+    )

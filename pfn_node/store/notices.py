@@ -1,0 +1,318 @@
+"""Notices as they come: from a publisher, from whoever hands one in, or inside a node's announcement.
+
+A notice certifies itself, so it does not matter who brings it. It is kept if a key that speaks for the source now has
+signed it and it says something new: of two about one subject the greater (epoch of the key, seq) counts, and that place
+stays remembered, so that what was said before never comes back. What a node says for itself is kept beside it, as a
+claim of that node; whether it acts here is decided where releases are judged (safety.py).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlite_utils
+
+from pfn_node.store import releases
+from pfn_node.store.activity import record_activity
+from pfn_node.store.facts import own_id
+from pfn_node.store.key_changes import conclude_keys, keys_of, state_of, take_key_change, take_keybind
+from pfn_node.store.queries import Row, change, select, select_one, to_json, value
+from pfn_node.store.rows import Source
+from pfn_node.store.safety import advisory_content, subject_of_notice
+from pfn_node.store.sources import get_source
+from pfn_protocol.announcements import (
+    AcceptedAnnouncement,
+    AdvisoryStatement,
+    NoticeStatement,
+    RevokeStatement,
+    YankStatement,
+)
+from pfn_protocol.errors import Refusal, Severity
+from pfn_protocol.key_standing import Standing
+from pfn_protocol.limits import future_ms_max, notices_at_once_max, notices_per_source_max
+from pfn_protocol.names import source_id_of
+from pfn_protocol.publisher import open_keybind
+from pfn_protocol.publisher_notices import Advisory, OpenNotice, Revocation, Rotation, Yank, open_notice
+
+# Evidence of a source that waits for a key to be known is looked at again this often in a row: each look may make
+# another key known.
+_LOOKS_MAX: Final = 8
+# Authors of one publisher that share a key, as in the original; names cost a stranger nothing.
+_AUTHORS_OF_KEY_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a notice. `statement`: what a node that took it may announce; None: it said nothing new."""
+
+    source_id: str
+    statement: NoticeStatement | None
+
+
+def take_notice(db: sqlite_utils.Database, raw: bytes, now: int) -> Taken:
+    """Keep a publisher's notice if it counts and is new.
+
+    Raise `Refusal` for one that does not certify itself (R66 to R69), or does not count here (R140, R143, R144).
+    """
+    opened = open_notice(raw)
+    source = get_source(db, opened.source_id)
+    if source is None:
+        raise Refusal("R144", f"{opened.source_id} is not known here", Severity.HARMLESS)
+    keybind = _binding_of(db, source.id, opened.signer)
+    taken = _take(db, source, opened, keybind, now)
+    if taken and isinstance(opened.notice, Rotation | Revocation):
+        _look_again(db, source.id, now)
+    return Taken(source.id, statement_of(opened, keybind) if taken else None)
+
+
+def take_binding(db: sqlite_utils.Database, keybind: bytes, now: int) -> bool:
+    """Keep a keybind for the sources of its origin whose key binds; return whether one of them has it now."""
+    try:
+        statement, _ = open_keybind(keybind)
+    except Refusal:
+        return False
+    kept = False
+    # A keybind names no author: it counts for every author of its origin whose key it is.
+    rows = select(
+        db,
+        """
+        SELECT id FROM sources WHERE instance_url = :origin AND (key_raw = :key OR EXISTS (
+            SELECT 1 FROM source_keys WHERE source_id = sources.id AND source_keys.key = :key))
+        ORDER BY registered DESC, verified_at IS NULL, id LIMIT :limit
+        """,
+        {"origin": statement.origin, "key": statement.identity_key, "limit": _AUTHORS_OF_KEY_MAX},
+    )
+    for row in rows:
+        source = get_source(db, row["id"])
+        if source is not None and take_keybind(db, source, keybind, statement, now):
+            kept = True
+    return kept
+
+
+def _binding_of(db: sqlite_utils.Database, source_id: str, signer: bytes) -> bytes:
+    found: bytes | None = value(
+        db,
+        "SELECT raw FROM keybinds WHERE source_id = ? AND release_key = ? ORDER BY seen_at DESC LIMIT 1",
+        (source_id, signer),
+    )
+    return found or b""
+
+
+def _take(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind: bytes, now: int) -> bool:
+    match opened.notice:
+        case Rotation() as rotation:
+            if rotation.effective_s > now:
+                raise Refusal("R140", "this rotation is not in effect yet", Severity.HARMLESS)
+            return take_key_change(db, source, opened, keybind, now)
+        case Revocation():
+            return take_key_change(db, source, opened, keybind, now)
+        case Yank() as yank:
+            return _take_word(db, source, opened, yank, subject_of_notice(yank.slug, yank.version), keybind, now)
+        case Advisory() as advisory:
+            subject = subject_of_notice(advisory.slug, advisory.advisory_id)
+            return _take_word(db, source, opened, advisory, subject, keybind, now)
+
+
+def _take_word(
+    db: sqlite_utils.Database,
+    source: Source,
+    opened: OpenNotice,
+    notice: Yank | Advisory,
+    subject: str,
+    keybind: bytes,
+    now: int,
+) -> bool:
+    keys = keys_of(db, source)
+    standing = keys.standing(opened.signer, now)
+    if standing is not Standing.SPEAKS:
+        raise Refusal("R144", f"the key that signed this does not speak for {source.id}: it is {standing}")
+    record = keys.records[opened.signer]
+    if record.is_identity and not source.signs_no_raw_bytes:
+        raise Refusal("R144", f"it is not known here that {source.id} does not sign whatever it is sent with this key")
+    if notice.seq > now * 1_000 + future_ms_max:
+        raise Refusal("R143", "this notice lies in the future; check the clocks", Severity.HARMLESS)
+    kind = "yank" if isinstance(notice, Yank) else "advisory"
+    before = select_one(
+        db,
+        "SELECT epoch, seq FROM publisher_notices WHERE source_id = ? AND kind = ? AND subject = ?",
+        (source.id, kind, subject),
+    )
+    if before is not None and (record.epoch, notice.seq) <= (before["epoch"], before["seq"]):
+        return False
+    if before is None and _count(db, source.id) >= notices_per_source_max:
+        raise Refusal("R143", f"{source.id} has said as much as is kept here", Severity.HARMLESS)
+    change(
+        db,
+        """
+        INSERT OR REPLACE INTO publisher_notices (source_id, kind, subject, raw, signer, keybind, epoch, seq,
+                                                  withdrawn, seen_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        (
+            *(source.id, kind, subject, opened.raw, opened.signer, keybind, record.epoch, notice.seq),
+            *(notice.withdrawn, now),
+        ),
+    )
+    if not value(db, "SELECT 1 FROM source_keys WHERE source_id = ?", (source.id,)):
+        conclude_keys(db, source.id, now)
+    _report(db, source.id, notice, now)
+    releases.refresh(db, source.id, notice.slug)
+    return True
+
+
+def _count(db: sqlite_utils.Database, source_id: str) -> int:
+    return int(value(db, "SELECT count(*) FROM publisher_notices WHERE source_id = ?", (source_id,)))
+
+
+def _report(db: sqlite_utils.Database, source_id: str, notice: Yank | Advisory, now: int) -> None:
+    taken_back = "took back what it said about" if notice.withdrawn else "warns of"
+    what = notice.version if isinstance(notice, Yank) else notice.advisory_id
+    word = notice.reason if isinstance(notice, Yank) else notice.summary
+    record_activity(
+        db,
+        "security",
+        f"the publisher {taken_back} {notice.slug} ({what})" + (f": {word}" if word else ""),
+        at=now,
+        source_id=source_id,
+        plugin_id=notice.slug,
+        new_version=notice.version if isinstance(notice, Yank) else None,
+    )
+
+
+def statement_of(opened: OpenNotice, keybind: bytes) -> NoticeStatement:
+    """Return what a node announces to relay a publisher's notice."""
+    source_id = source_id_of(opened.notice.origin, opened.notice.author)
+    match opened.notice:
+        case Rotation() as rotation:
+            return RevokeStatement(source_id, "rotate", rotation.new_key, opened.raw, keybind)
+        case Revocation() as revocation:
+            return RevokeStatement(source_id, "revoke", revocation.key, opened.raw, keybind)
+        case Yank() as yank:
+            return YankStatement(source_id, yank.slug, yank.version, opened.raw, keybind)
+        case Advisory() as advisory:
+            return AdvisoryStatement(source_id, advisory.slug, advisory.advisory_id, opened.raw, keybind)
+
+
+def told_by_pins(db: sqlite_utils.Database, statement: NoticeStatement) -> int:
+    """Return how many directly pinned nodes announce this very evidence already."""
+    return int(
+        value(
+            db,
+            """
+            SELECT count(*) FROM notice_claims AS c JOIN peers ON peers.node_id = c.node_id
+            WHERE c.kind = ? AND c.subject = ? AND c.evidence = ? AND c.admitted AND peers.pinned AND NOT peers.blocked
+            """,
+            (str(statement.kind), statement.subject, statement.evidence),
+        )
+    )
+
+
+# ---- What nodes say.
+
+
+def keep_claim(
+    db: sqlite_utils.Database, announcement: AcceptedAnnouncement, statement: NoticeStatement, admitted: bool, at: int
+) -> None:
+    """Keep what a node says, take in the publisher's word that it relays, conclude what follows; `at` in seconds."""
+    change(
+        db,
+        """
+        INSERT INTO notice_claims (kind, subject, node_id, source_id, plugin_id, about, content, evidence, keybind,
+                                   withdrawn, announcement_id, epoch, seq, admitted, received_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (kind, subject, node_id) DO UPDATE SET
+            content = excluded.content, evidence = excluded.evidence, keybind = excluded.keybind,
+            withdrawn = excluded.withdrawn, announcement_id = excluded.announcement_id,
+            epoch = excluded.epoch, seq = excluded.seq, admitted = excluded.admitted,
+            received_at = excluded.received_at
+        WHERE (excluded.epoch, excluded.seq) >= (epoch, seq)
+        """,
+        (
+            str(statement.kind),
+            statement.subject,
+            announcement.author,
+            statement.source_id,
+            getattr(statement, "plugin_id", ""),
+            _about(statement),
+            to_json(_content(statement)),
+            statement.evidence,
+            statement.keybind,
+            getattr(statement, "withdrawn", False),
+            announcement.id,
+            announcement.epoch,
+            announcement.seq,
+            admitted,
+            at,
+        ),
+    )
+    for claim in select(db, CLAIM, (announcement.id,)) if admitted else ():
+        reconsider_claim(db, claim)
+
+
+CLAIM: Final = "SELECT * FROM notice_claims WHERE announcement_id = ?"
+
+
+def reconsider_claim(db: sqlite_utils.Database, claim: Row) -> None:
+    """Take in the publisher's word that a claim relays, or judge again what the node's own word acts on."""
+    if claim["evidence"]:
+        take_quietly(db, claim["evidence"], claim["keybind"], claim["received_at"])
+        return
+    node_id: bytes = claim["node_id"]
+    acts = node_id == own_id(db) or value(db, "SELECT pinned AND NOT blocked FROM peers WHERE node_id = ?", (node_id,))
+    if acts:
+        releases.refresh(db, claim["source_id"], claim["plugin_id"])
+
+
+def take_quietly(db: sqlite_utils.Database, raw: bytes, keybind: bytes, now: int) -> None:
+    """Take in a notice that came with something else; one that does not count yet stays a claim."""
+    try:
+        if keybind:
+            take_binding(db, keybind, now)
+        take_notice(db, raw, now)
+    except Refusal:
+        pass  # It stays as evidence of a claim, and is looked at again when a key of the source becomes known.
+
+
+def _look_again(db: sqlite_utils.Database, source_id: str, now: int) -> None:
+    """A key has changed: what could not be believed before may be believed now, and the other way round."""
+    rows: list[Row] = select(
+        db,
+        """
+        SELECT evidence, keybind FROM notice_claims AS c LEFT JOIN peers ON peers.node_id = c.node_id
+        WHERE source_id = ? AND admitted AND length(evidence) > 0
+        GROUP BY evidence ORDER BY max(coalesce(peers.pinned, 0)) DESC, max(received_at) DESC LIMIT ?
+        """,
+        (source_id, notices_at_once_max),
+    )
+    for _ in range(_LOOKS_MAX):
+        before = state_of(db, source_id), _count(db, source_id)
+        for row in rows:
+            try:
+                opened = open_notice(row["evidence"])
+                source = get_source(db, opened.source_id)
+                if source is not None:
+                    take_binding(db, row["keybind"], now)
+                    _take(db, source, opened, row["keybind"], now)
+            except Refusal:
+                continue
+        if (state_of(db, source_id), _count(db, source_id)) == before:
+            return
+
+
+def _about(statement: NoticeStatement) -> str:
+    match statement:
+        case YankStatement():
+            return statement.version
+        case AdvisoryStatement():
+            return statement.advisory_id
+        case RevokeStatement():
+            return statement.change
+
+
+def _content(statement: NoticeStatement) -> dict[str, Any]:
+    match statement:
+        case YankStatement():
+            return {"reason": statement.reason}
+        case AdvisoryStatement():
+            return advisory_content(statement) if not statement.evidence else {}
+        case RevokeStatement():
+            return {}

@@ -1,0 +1,96 @@
+"""The tables of what is said about keys and about releases that are out; a migration of schema.py makes them."""
+
+from typing import Final
+
+# What publishers signed about keys and releases (`publisher_notices`, `keybinds`), what nodes say about them
+# (`notice_claims`), what an admin decided here (`tombstones`, `key_roots`), and what follows from it.
+NOTICE_TABLES: Final = (
+    # Of yanks and advisories one for each subject; of rotations and revocations every one. Never deleted with what it
+    # is about: the place (epoch, seq) is the mark below which nothing counts any more.
+    """
+    CREATE TABLE publisher_notices (
+        source_id TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('rotate', 'revoke', 'yank', 'advisory')),
+        subject TEXT NOT NULL,
+        raw BLOB NOT NULL,
+        signer BLOB NOT NULL,
+        keybind BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        withdrawn INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL,
+        PRIMARY KEY (source_id, kind, subject)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE keybinds (
+        source_id TEXT NOT NULL,
+        release_key BLOB NOT NULL,
+        identity_key BLOB NOT NULL,
+        raw BLOB NOT NULL,
+        seen_at INTEGER NOT NULL,
+        PRIMARY KEY (source_id, release_key, identity_key)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE key_roots (
+        source_id TEXT PRIMARY KEY,
+        root BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('speaks', 'frozen', 'revoked')),
+        chosen_at INTEGER,
+        changed_at INTEGER
+    ) STRICT
+    """,
+    """
+    CREATE TABLE source_keys (
+        source_id TEXT NOT NULL,
+        key BLOB NOT NULL,
+        is_identity INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        standing TEXT NOT NULL,
+        cutoff INTEGER,
+        PRIMARY KEY (source_id, key)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE notice_claims (
+        kind TEXT NOT NULL CHECK (kind IN ('yank', 'advisory', 'revoke')),
+        subject TEXT NOT NULL,
+        node_id BLOB NOT NULL,
+        source_id TEXT NOT NULL,
+        plugin_id TEXT,
+        about TEXT NOT NULL,
+        content TEXT NOT NULL,
+        evidence BLOB NOT NULL,
+        keybind BLOB NOT NULL,
+        withdrawn INTEGER NOT NULL,
+        announcement_id BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        admitted INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        PRIMARY KEY (kind, subject, node_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX notice_claims_by_announcement ON notice_claims (announcement_id)",
+    "CREATE INDEX notice_claims_by_source ON notice_claims (source_id, plugin_id)",
+    "CREATE INDEX notice_claims_by_node ON notice_claims (node_id)",
+    """
+    CREATE TABLE tombstones (
+        source_id TEXT NOT NULL,
+        plugin_id TEXT NOT NULL,
+        version TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (source_id, plugin_id, version)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "ALTER TABLE releases ADD COLUMN yanked TEXT",
+    "ALTER TABLE releases ADD COLUMN yanked_by TEXT",
+    "ALTER TABLE releases ADD COLUMN taken_down TEXT",
+    "ALTER TABLE releases ADD COLUMN revoked_key INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE releases ADD COLUMN cooldown_until INTEGER",
+    "ALTER TABLE releases ADD COLUMN advisories TEXT NOT NULL DEFAULT '[]'",
+    "CREATE INDEX releases_cooling ON releases (cooldown_until) WHERE cooldown_until IS NOT NULL",
+)
