@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pfn_node.store import announcements, discovery, facts, missing_texts, peers, registry, releases, sightings
+from pfn_node.store import announcements, discovery, facts, missing_texts, peers, registry, releases, safety
 from pfn_protocol.announcements import Evidence, EvidenceForm, SourceStatement, VersionStatement
 from pfn_protocol.identity import public_key_pem
 from pfn_protocol.limits import time_seconds_max
@@ -281,7 +281,7 @@ def test_a_stranger_that_changes_its_mind_about_a_key_has_nothing_judged_again(m
     world.say("mallory", source_statement(BILBO, key_of="one"))
     for n in range(20):
         world.saw(f"sybil {n}", evidence=(BILBO.metadata("hello", "1.0.0", "Hello"),))
-    examined = Counting(monkeypatch, sightings, "examine")
+    examined = Counting(monkeypatch, safety, "examine")
 
     for n in range(10):
         world.say("mallory", source_statement(BILBO, key_of=f"key {n}"))
