@@ -310,8 +310,6 @@ class Sources:
         update_source(db, known.id, **columns)
         if parse_public_key(known.public_key) != parse_public_key(pem):
             choose_key(db, known.id, now, was_known=known.key_known)
-        else:
-            begin_keys(db, known.id, now)
         return settle(db, known.id, now)
 
     def _change(

@@ -18,7 +18,6 @@ from pfn_protocol.names import source_id_of
 from pfn_protocol.publisher import HeadStatement, head_is_fresh, open_head, open_keybind
 from pfn_protocol.set_digest import SetDigest
 
-
 _KNOWN: Final = "SELECT 1 FROM heads WHERE source_id = ? AND raw = ? AND identity_key = ?"
 _OF_KEY: Final = "SELECT seq, counted, identity_key FROM heads WHERE source_id = ? AND release_key = ?"
 

@@ -79,11 +79,13 @@ def advisories_in_force(db: sqlite_utils.Database, source_id: str, plugin_id: st
         if not row["withdrawn"]:
             by = OWN if row["own"] else did_key(row["node_id"])
             found[row["about"]] = {"advisory_id": row["about"], **json.loads(row["content"]), "by": by}
-    for row in select(db, _PUBLISHER_WORDS, (source_id, "advisory")):
+    # Only what begins with `plugin_id/`: a publisher may have said much about many plugins, and "0" follows "/".
+    of_plugin = f"{_PUBLISHER_WORDS} AND n.subject >= ? AND n.subject < ?"
+    for row in select(db, of_plugin, (source_id, "advisory", f"{plugin_id}/", f"{plugin_id}0")):
         notice = _open_kept(row["raw"]).notice
-        if isinstance(notice, Advisory) and notice.slug == plugin_id:
-            content = advisory_content(notice)
-            found[notice.advisory_id] = {"advisory_id": notice.advisory_id, **content, "by": PUBLISHER}
+        assert isinstance(notice, Advisory), "kept as one"
+        content = advisory_content(notice)
+        found[notice.advisory_id] = {"advisory_id": notice.advisory_id, **content, "by": PUBLISHER}
     return [found[advisory_id] for advisory_id in sorted(found)]
 
 

@@ -434,6 +434,17 @@ def test_a_rotation_that_is_not_in_effect_yet_is_refused() -> None:
         take(world(), rotated(effective_s=NOW + 1))
 
 
+def test_a_rotation_to_the_key_of_a_registered_source_of_another_host_is_refused() -> None:
+    made = world()
+    made.add_source(FRODO, verified=True)
+
+    with pytest.raises(Refusal, match="R140"):
+        take(made, rotated(new=FRODO.key))
+
+    sources.update_source(made.db, FRODO.source_id, registered=False)
+    assert take(made, rotated(new=FRODO.key))
+
+
 def test_a_source_that_was_only_heard_of_keeps_the_key_that_was_heard() -> None:
     made = World()
     made.add_source(BILBO, registered=False, status="discovered")
