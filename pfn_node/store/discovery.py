@@ -13,6 +13,7 @@ import sqlite_utils
 
 from pfn_node.store import releases
 from pfn_node.store.facts import get_fact, set_fact
+from pfn_node.store.key_changes import hear_key
 from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_protocol.identity import public_key_pem
 
@@ -27,12 +28,14 @@ def reconsider(db: sqlite_utils.Database, source_id: str, before: Row | None) ->
 
     `before` is its standing before the claims about it changed.
     """
-    known = select_one(db, "SELECT registered, verified_at, status FROM sources WHERE id = ?", (source_id,))
+    known = select_one(db, "SELECT registered, verified_at, status, key_raw FROM sources WHERE id = ?", (source_id,))
     is_hearsay = known is not None and not known["registered"] and known["verified_at"] is None
     if known is None or (is_hearsay and known["status"] in ("discovered", "error")):
         claim = _best_claim(db, source_id)
         if claim is not None:
             _show(db, source_id, claim, is_new=known is None)
+            if known is None or known["key_raw"] != claim["public_key"]:
+                hear_key(db, source_id, claim["received_at"])
         elif known is not None:
             _forget(db, source_id)
     if standing(db, source_id) != before:

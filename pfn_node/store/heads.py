@@ -7,6 +7,7 @@ expires, and what rested on it is judged again (releases.py).
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import sqlite_utils
 
@@ -16,6 +17,9 @@ from pfn_protocol.limits import future_ms_max, heads_per_source_max
 from pfn_protocol.names import source_id_of
 from pfn_protocol.publisher import HeadStatement, head_is_fresh, open_head, open_keybind
 from pfn_protocol.set_digest import SetDigest
+
+_KNOWN: Final = "SELECT 1 FROM heads WHERE source_id = ? AND raw = ? AND identity_key = ?"
+_OF_KEY: Final = "SELECT seq, counted, identity_key FROM heads WHERE source_id = ? AND release_key = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ def take_head(
     head of other keys, an expired one, one of a seq that is not reached yet, and one that is no newer.
     """
     identity_key = _identity_key(db, source_id)
-    if identity_key is None or select_one(db, "SELECT 1 FROM heads WHERE source_id = ? AND raw = ?", (source_id, raw)):
+    if identity_key is None or select_one(db, _KNOWN, (source_id, raw, identity_key)):
         return []
     try:
         head, release_key = open_head(raw)
@@ -47,11 +51,13 @@ def take_head(
         return []
     if not speaks or not head_is_fresh(head, now * 1000) or head.seq > now * 1000 + future_ms_max:
         return []
-    before = _newest(db, source_id, identity_key, release_key)
-    if before is not None and before["seq"] >= head.seq:
+    before = select_one(db, _OF_KEY, (source_id, release_key))
+    # Whichever identity bound the key: a rotation must not let older heads in again.
+    is_bound_anew = before is not None and before["identity_key"] != identity_key
+    if before is not None and (head.seq < before["seq"] or (head.seq == before["seq"] and not is_bound_anew)):
         return []
     _store(db, source_id, identity_key, release_key, raw, head)
-    counted_to = before["seq"] if before is not None and before["counted"] else -1
+    counted_to = before["seq"] if before is not None and before["counted"] and not is_bound_anew else -1
     return _signed_by(db, source_id, release_key, counted_to, head.seq)
 
 

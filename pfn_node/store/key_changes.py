@@ -6,6 +6,7 @@ is written to `source_keys`, for those who judge releases; a source that an admi
 here, takes over the key that follows without asking anybody, and the operator is alerted.
 """
 
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlite_utils
@@ -21,6 +22,12 @@ from pfn_protocol.limits import key_changes_max, keybinds_max
 from pfn_protocol.publisher import KeybindStatement, open_keybind
 from pfn_protocol.publisher_notices import OpenNotice, Revocation, Rotation, open_notice
 
+# What is kept was checked when it came, and is read again whenever keys are derived: each costs two signatures. As many
+# as one source may have keys and keybinds, for some dozens of sources.
+_KEPT_OPEN_MAX: Final = 2_048
+_open_kept_notice = lru_cache(_KEPT_OPEN_MAX)(open_notice)
+_open_kept_keybind = lru_cache(_KEPT_OPEN_MAX)(open_keybind)
+
 ROTATE: Final = "rotate"
 REVOKE: Final = "revoke"
 
@@ -31,7 +38,7 @@ def keys_of(db: sqlite_utils.Database, source: Source, also: OpenNotice | None =
     if not _is_relied_on(source):
         root = None  # of what is only heard of, the chain begins where the word of now says
     kept = [
-        Seen(open_notice(row["raw"]), row["signer"], row["seen_at"])
+        Seen(_open_kept_notice(row["raw"]), row["signer"], row["seen_at"])
         for row in select(
             db,
             "SELECT raw, signer, seen_at FROM publisher_notices WHERE source_id = ? AND kind IN ('rotate', 'revoke')",
@@ -64,7 +71,7 @@ def _is_relied_on(source: Source) -> bool:
 
 def _keybinds(db: sqlite_utils.Database, source_id: str) -> list[Seen[KeybindStatement]]:
     rows = select(db, "SELECT raw, release_key, seen_at FROM keybinds WHERE source_id = ?", (source_id,))
-    return [Seen(open_keybind(row["raw"])[0], row["release_key"], row["seen_at"]) for row in rows]
+    return [Seen(_open_kept_keybind(row["raw"])[0], row["release_key"], row["seen_at"]) for row in rows]
 
 
 def state_of(db: sqlite_utils.Database, source_id: str) -> str:
@@ -190,15 +197,37 @@ def choose_key(db: sqlite_utils.Database, source_id: str, now: int, *, was_known
 
 
 def begin_keys(db: sqlite_utils.Database, source_id: str, now: int) -> None:
-    """A source was registered (again): what its publisher signed before counts on, unless the admin knows better."""
+    """A source is relied on from now on: what its publisher signed before counts on, if the key is of its chain.
+
+    If it is not, what was kept is another's, perhaps a stranger's own key and whatever that signed: it goes, so that it
+    neither takes the publisher's room nor holds its epochs up.
+    """
     source = get_source(db, source_id)
     assert source is not None, "it was registered just now"
     if value(db, "SELECT 1 FROM key_roots WHERE source_id = ?", (source_id,)) is None:
         return
-    if parse_public_key(source.public_key) in keys_of(db, source).records:
+    record = keys_of(db, source).records.get(parse_public_key(source.public_key))
+    if record is not None and record.is_identity:
         conclude_keys(db, source_id, now)
     else:
+        _forget_statements(db, source_id)
         choose_key(db, source_id, now, was_known=False)
+
+
+def hear_key(db: sqlite_utils.Database, source_id: str, now: int) -> None:
+    """Another key is heard of a source that nobody relies on: what follows from the one before ends."""
+    source = get_source(db, source_id)
+    if source is None or not value(db, "SELECT 1 FROM source_keys WHERE source_id = ?", (source_id,)):
+        return
+    of_chain = "SELECT 1 FROM source_keys WHERE source_id = ? AND key = ? AND is_identity"
+    if not value(db, of_chain, (source_id, parse_public_key(source.public_key))):
+        _forget_statements(db, source_id)
+    conclude_keys(db, source_id, now)
+
+
+def _forget_statements(db: sqlite_utils.Database, source_id: str) -> None:
+    change(db, "DELETE FROM publisher_notices WHERE source_id = ?", (source_id,))
+    change(db, "DELETE FROM keybinds WHERE source_id = ?", (source_id,))
 
 
 def conclude_keys(db: sqlite_utils.Database, source_id: str, now: int) -> None:

@@ -18,7 +18,7 @@ from pfn_node.store.key_changes import conclude_keys, keys_of, state_of, take_ke
 from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_node.store.rows import Source
 from pfn_node.store.safety import advisory_content, subject_of_notice
-from pfn_node.store.sources import get_source
+from pfn_node.store.sources import get_source, host_of
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
     AdvisoryStatement,
@@ -38,6 +38,8 @@ from pfn_protocol.publisher_notices import Advisory, OpenNotice, Revocation, Rot
 _LOOKS_MAX: Final = 8
 # Authors of one publisher that share a key, as in the original; names cost a stranger nothing.
 _AUTHORS_OF_KEY_MAX: Final = 64
+# Who can be talked into signing another's rotation must not be pulled into a conflict by it.
+_IS_REGISTERED_ELSEWHERE: Final = "SELECT 1 FROM sources WHERE key_raw = ? AND registered AND host <> ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def _take(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind
         case Rotation() as rotation:
             if rotation.effective_s > now:
                 raise Refusal("R140", "this rotation is not in effect yet", Severity.HARMLESS)
+            if value(db, _IS_REGISTERED_ELSEWHERE, (rotation.new_key, host_of(source.id))):
+                raise Refusal("R140", "the new key is that of a registered source of another host")
             return take_key_change(db, source, opened, keybind, now)
         case Revocation():
             return take_key_change(db, source, opened, keybind, now)

@@ -15,6 +15,7 @@ Concluded where releases are judged (releases.py), and stored with them.
 
 import json
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlite_utils
@@ -33,6 +34,10 @@ from pfn_protocol.limits import cooldown_seconds
 from pfn_protocol.notice_fields import affects
 from pfn_protocol.publisher import open_release
 from pfn_protocol.publisher_notices import Advisory, Yank, open_notice
+
+# Yanks and advisories were checked when they came, and are read again for each release that is judged, and each list.
+_KEPT_OPEN_MAX: Final = 4_096
+_open_kept = lru_cache(_KEPT_OPEN_MAX)(open_notice)
 
 PUBLISHER: Final = "publisher"
 OWN: Final = "this node"
@@ -58,7 +63,7 @@ def yank_in_force(db: sqlite_utils.Database, source_id: str, plugin_id: str, ver
     """Return (reason, by) of the yank that acts on a release here, or None."""
     subject = subject_of_notice(plugin_id, version)
     for row in select(db, f"{_PUBLISHER_WORDS} AND n.subject = ?", (source_id, "yank", subject)):
-        notice = open_notice(row["raw"]).notice
+        notice = _open_kept(row["raw"]).notice
         assert isinstance(notice, Yank), "kept as one"
         return notice.reason, PUBLISHER
     for row in _node_words(db, "yank", source_id, plugin_id):
@@ -74,11 +79,13 @@ def advisories_in_force(db: sqlite_utils.Database, source_id: str, plugin_id: st
         if not row["withdrawn"]:
             by = OWN if row["own"] else did_key(row["node_id"])
             found[row["about"]] = {"advisory_id": row["about"], **json.loads(row["content"]), "by": by}
-    for row in select(db, _PUBLISHER_WORDS, (source_id, "advisory")):
-        notice = open_notice(row["raw"]).notice
-        if isinstance(notice, Advisory) and notice.slug == plugin_id:
-            content = advisory_content(notice)
-            found[notice.advisory_id] = {"advisory_id": notice.advisory_id, **content, "by": PUBLISHER}
+    # Only what begins with `plugin_id/`: a publisher may have said much about many plugins, and "0" follows "/".
+    of_plugin = f"{_PUBLISHER_WORDS} AND n.subject >= ? AND n.subject < ?"
+    for row in select(db, of_plugin, (source_id, "advisory", f"{plugin_id}/", f"{plugin_id}0")):
+        notice = _open_kept(row["raw"]).notice
+        assert isinstance(notice, Advisory), "kept as one"
+        content = advisory_content(notice)
+        found[notice.advisory_id] = {"advisory_id": notice.advisory_id, **content, "by": PUBLISHER}
     return [found[advisory_id] for advisory_id in sorted(found)]
 
 
@@ -263,7 +270,7 @@ _EVERY_CLAIM: Final = """
 
 
 def _publisher_view(db: sqlite_utils.Database, row: Row) -> dict[str, Any]:
-    notice = open_notice(row["raw"]).notice
+    notice = _open_kept(row["raw"]).notice
     assert isinstance(notice, Yank | Advisory), "kept as one"
     if isinstance(notice, Yank):
         about, content = notice.version, {"reason": notice.reason}

@@ -11,7 +11,7 @@ from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.encoding import open_envelope
 from pfn_protocol.identity import public_key_pem
 from pfn_protocol.limits import future_ms_max, head_lifetime_seconds_max, heads_per_source_max
-from pfn_protocol.publisher import HeadStatement, sign_head
+from pfn_protocol.publisher import HeadStatement, sign_head, sign_keybind
 from pfn_protocol.set_digest import SetDigest
 from tests.node.store_world import (
     NOW,
@@ -291,6 +291,21 @@ def test_with_another_key_of_the_source_what_the_old_one_bound_no_longer_counts(
 
     assert (before, level(world)) == ("A4", "A2")
     assert heads.compare_heads(world.db, BILBO.source_id, NOW) == []
+
+
+def test_the_newest_head_of_a_release_key_stays_the_newest_when_another_identity_binds_the_key() -> None:
+    world = world_with("sam", "rosie")
+    signed = release()
+    newer, older = head(seq=NOW * 1000 + 5, count=7), head(seq=NOW * 1000 + 4, count=3)
+    witnessed(world, (*signed, newer))
+    sources.update_source(world.db, BILBO.source_id, public_key=public_key_pem(key("another").public))
+    keybind = Evidence(EvidenceForm.KEYBIND, sign_keybind(key("another"), RELEASE_KEY, BILBO.url).raw)
+
+    releases.take_heads(world.db, BILBO.source_id, (keybind, older), NOW)
+    assert heads.compare_heads(world.db, BILBO.source_id, NOW) == []
+    releases.take_heads(world.db, BILBO.source_id, (keybind, newer), NOW)
+
+    assert [one.named for one in heads.compare_heads(world.db, BILBO.source_id, NOW)] == [7]
 
 
 def test_a_source_was_last_verified_by_whoever_of_this_node_and_its_pins_did_so_last_and_nobody_else() -> None:

@@ -1,6 +1,7 @@
 """Notices in the store: which of them count, what follows for releases, what a key's end means for what it signed."""
 
 import hashlib
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from pfn_node.store import announcements, decisions, notices, releases, safety, 
 from pfn_node.store.activity import activities
 from pfn_node.store.key_changes import begin_keys, choose_key, state_of
 from pfn_node.store.notices import take_binding, take_notice
+from pfn_protocol import encoding
 from pfn_protocol.announcements import AdvisoryStatement, RevokeStatement, YankStatement
 from pfn_protocol.errors import Refusal
-from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
-from pfn_protocol.limits import cooldown_seconds, key_changes_max, keybinds_max, notices_per_source_max
+from pfn_protocol.identity import PrivateKey, did_key, public_key_pem, verify
+from pfn_protocol.limits import cooldown_seconds, epoch_max, key_changes_max, keybinds_max, notices_per_source_max
 from pfn_protocol.publisher import sign_keybind
 from pfn_protocol.publisher_notices import (
     Advisory,
@@ -25,7 +27,7 @@ from pfn_protocol.publisher_notices import (
     sign_rotation,
     sign_yank,
 )
-from tests.node.store_world import NOW, Publisher, World, digest, key
+from tests.node.store_world import NOW, Publisher, World, digest, key, source_statement
 
 BILBO = Publisher()
 FRODO = Publisher("frodo", "https://bag.example", "other publisher")
@@ -432,6 +434,17 @@ def test_a_rotation_that_is_not_in_effect_yet_is_refused() -> None:
         take(world(), rotated(effective_s=NOW + 1))
 
 
+def test_a_rotation_to_the_key_of_a_registered_source_of_another_host_is_refused() -> None:
+    made = world()
+    made.add_source(FRODO, verified=True)
+
+    with pytest.raises(Refusal, match="R140"):
+        take(made, rotated(new=FRODO.key))
+
+    sources.update_source(made.db, FRODO.source_id, registered=False)
+    assert take(made, rotated(new=FRODO.key))
+
+
 def test_a_source_that_was_only_heard_of_keeps_the_key_that_was_heard() -> None:
     made = World()
     made.add_source(BILBO, registered=False, status="discovered")
@@ -699,3 +712,79 @@ def test_a_stranger_cannot_end_a_source_that_is_only_heard_of_by_a_key_that_it_i
 
     assert state_of(made.db, BILBO.source_id) == "speaks"
     assert take(made, yanked())
+
+
+# Keys that strangers named before the right one was heard.
+
+
+INVENTED = Publisher(name="invented")
+
+
+def poisoned() -> World:
+    """A stranger names a key of its own for a source, and has it bind, rotate and yank before anybody knows better."""
+    made = World()
+    made.say("stranger", source_statement(INVENTED, oracle="none"))
+    assert take_binding(made.db, bound(identity=INVENTED.key), made.at)
+    assert take(made, yanked(signer=PEN))
+    return made
+
+
+def test_a_key_that_only_a_stranger_named_counts_for_nothing_once_a_pin_names_another() -> None:
+    made = poisoned()
+    evil = INVENTED.release("hello", "1.0.0", digest("evil"), release_key=PEN)
+
+    made.pin("sam")
+    made.say("sam", source_statement(BILBO, oracle="none"))
+    made.saw("stranger", bytes_of="evil", evidence=evil)
+
+    assert made.release().assurance == "reported"
+    assert made.release().yanked is None
+    assert take(made, yanked())
+
+
+def test_the_key_of_a_stranger_never_takes_the_place_of_one_that_an_admin_registers() -> None:
+    made = poisoned()
+    made.pin("sam")
+    made.say("sam", source_statement(BILBO, oracle="none"))
+    sources.update_source(made.db, BILBO.source_id, registered=True)
+
+    take_binding(made.db, bound(key("another pen"), INVENTED.key), made.at)
+
+    source = sources.get_source(made.db, BILBO.source_id)
+    assert source is not None and source.public_key == public_key_pem(BILBO.key.public)
+
+
+def test_what_strangers_signed_before_a_source_is_relied_on_leaves_its_publisher_all_the_room() -> None:
+    made = World()
+    made.say("stranger", source_statement(INVENTED, oracle="none"))
+    for number in range(keybinds_max):
+        assert take_binding(made.db, bound(key(f"pen {number}"), INVENTED.key), made.at)
+    assert take(made, rotated(INVENTED.key, key("invented too"), epoch_max))
+    sources.update_source(
+        made.db, BILBO.source_id, public_key=public_key_pem(BILBO.key.public), registered=True, status="pending"
+    )
+    begin_keys(made.db, BILBO.source_id, made.at)
+
+    assert take_binding(made.db, bound(), made.at)
+    assert take(made, rotated())
+    source = sources.get_source(made.db, BILBO.source_id)
+    assert source is not None and source.public_key == public_key_pem(SECOND.public)
+
+
+def test_what_was_checked_when_it_came_is_not_checked_again_for_each_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world()
+    keys = [BILBO.key, *(key(f"identity {number}") for number in range(8))]
+    for epoch, (old, new) in enumerate(pairwise(keys), 1):
+        made.at += 1
+        assert take(made, rotated(old, new, epoch))
+    checked: list[bytes] = []
+
+    def counted(public: bytes, message: bytes, signature: bytes) -> bool:
+        checked.append(public)
+        return verify(public, message, signature)
+
+    monkeypatch.setattr(encoding, "verify", counted)
+    for number in range(4):
+        assert take(made, yanked(signer=keys[-1], seq=MS + number))
+
+    assert checked == [keys[-1].public] * 4
