@@ -102,6 +102,7 @@ def _take(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind
         case Rotation() as rotation:
             if rotation.effective_s > now:
                 raise Refusal("R140", "this rotation is not in effect yet", Severity.HARMLESS)
+            _check_voucher(db, source, rotation)
             return take_key_change(db, source, opened, keybind, now)
         case Revocation():
             return take_key_change(db, source, opened, keybind, now)
@@ -110,6 +111,13 @@ def _take(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind
         case Advisory() as advisory:
             subject = subject_of_notice(advisory.slug, advisory.advisory_id)
             return _take_word(db, source, opened, advisory, subject, keybind, now)
+
+
+def _check_voucher(db: sqlite_utils.Database, source: Source, rotation: Rotation) -> None:
+    """Who has any bytes signed by an identity key would have it vouch for a key of his own."""
+    record = keys_of(db, source).records.get(rotation.voucher)
+    if record is not None and record.is_identity and source.oracle_in_force == "raw":
+        raise Refusal("R140", f"{source.id} signs whatever it is sent with the key that vouches for this")
 
 
 def _take_word(
