@@ -106,6 +106,7 @@ def _take(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind
                 raise Refusal("R140", "this rotation is not in effect yet", Severity.HARMLESS)
             if value(db, _IS_REGISTERED_ELSEWHERE, (rotation.new_key, host_of(source.id))):
                 raise Refusal("R140", "the new key is that of a registered source of another host")
+            _check_voucher(db, source, rotation)
             return take_key_change(db, source, opened, keybind, now)
         case Revocation():
             return take_key_change(db, source, opened, keybind, now)
@@ -114,6 +115,13 @@ def _take(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind
         case Advisory() as advisory:
             subject = subject_of_notice(advisory.slug, advisory.advisory_id)
             return _take_word(db, source, opened, advisory, subject, keybind, now)
+
+
+def _check_voucher(db: sqlite_utils.Database, source: Source, rotation: Rotation) -> None:
+    """Who has any bytes signed by an identity key would have it vouch for a key of his own."""
+    record = keys_of(db, source).records.get(rotation.voucher)
+    if record is not None and record.is_identity and source.oracle_in_force == "raw":
+        raise Refusal("R140", f"{source.id} signs whatever it is sent with the key that vouches for this")
 
 
 def _take_word(

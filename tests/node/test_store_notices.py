@@ -213,6 +213,15 @@ def test_an_identity_key_that_signs_anything_for_anybody_yanks_nothing() -> None
         take(made, yanked())
 
 
+def test_an_identity_key_that_signs_anything_for_anybody_vouches_for_no_other() -> None:
+    made = world(oracle="raw")
+
+    with pytest.raises(Refusal, match="R140"):
+        take(made, rotated())
+
+    assert take(world(oracle="utf8"), rotated())
+
+
 def test_a_notice_about_an_unknown_source_is_refused() -> None:
     with pytest.raises(Refusal, match=r"R144.*not known here"):
         take(World(), yanked())
