@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final
 from urllib.parse import quote
@@ -12,16 +12,19 @@ from pfn_protocol.encoding import seal
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
 from pfn_protocol.publisher import sign_keybind, sign_release
+from pfn_protocol.publisher_notices import sign_yank
 from pfn_protocol.request_fields import encode_request
 from tests.fuzz.mutation import TEXTS, json_bytes, mutated_bytes, mutated_text, mutated_value
 from tests.node.attack_zips import HONEST
 from tests.node.web_node import BILBO, MASTER_KEY, NODE, PUBLISHER, STRANGER, URL
 from tests.protocol.vectors.message_cases import NONCE, REQUESTS
+from tests.protocol.vectors.notice_cases import YANK
 from tests.protocol.vectors.publisher_cases import RELEASE
 
 PEER: Final = PrivateKey(b"\x2a" * 32)
 RELEASE_TEXT: Final = base64.b64encode(sign_release(PUBLISHER, RELEASE).raw).decode()
 KEYBIND_TEXT: Final = base64.b64encode(sign_keybind(PUBLISHER, STRANGER, URL).raw).decode()
+NOTICE_TEXT: Final = base64.b64encode(sign_yank(PUBLISHER, replace(YANK, origin=URL)).raw).decode()
 UNKNOWN: Final = "nobody@elsewhere.test"
 # What fields of queries, paths and bodies are like when they are right.
 VALUES: Final[dict[str, tuple[Any, ...]]] = {
@@ -60,6 +63,17 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "expires_in_days": (30,),
     "id": ("AAAAAAAA", "0123abcd"),
     "overlap_hours": (1,),
+    "approve": ("hello-signal/1.1.0",),
+    "bundle": ("1",),
+    "after": ("0", "3"),
+    "notices_v2": ([NOTICE_TEXT], [NOTICE_TEXT, RELEASE_TEXT]),
+    "reason": ("it deletes what it should not",),
+    "withdrawn": (True, False),
+    "advisory_id": ("PFN-2026-1", "CVE-2026-12345"),
+    "severity": ("low", "critical"),
+    "summary": ("anybody may read everything",),
+    "ranges": ([{"from": "", "until": "1.1.0"}], [{"from": "1.0.0"}]),
+    "aliases": (["CVE-2026-12345"],),
 }
 HEADERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (

@@ -31,9 +31,11 @@ from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.announcement_fields import encode
 from pfn_protocol.announcements import Conviction, Statement
 from pfn_protocol.answer_fields import ANSWER_PATHS, encode_answer
+from pfn_protocol.bundle_proof import TrustRoots, prove
 from pfn_protocol.encoding import Value, open_envelope, pack, seal, unpack
 from pfn_protocol.equivocation import convict, stories
 from pfn_protocol.errors import Refusal
+from pfn_protocol.evidence_bundle import read_bundle, write_bundle
 from pfn_protocol.identity import PrivateKey, did_key, parse_did_key, parse_public_key, public_key_pem
 from pfn_protocol.json_text import raw_member
 from pfn_protocol.limits import sketch_cell_bytes
@@ -56,6 +58,7 @@ from pfn_protocol.publisher import (
     parse_signature,
     sign_keybind,
 )
+from pfn_protocol.publisher_notices import open_notice
 from pfn_protocol.request_fields import encode_request
 from pfn_protocol.sketch import Cells, build_cells
 from pfn_protocol.versions import compare
@@ -63,9 +66,21 @@ from tests.fuzz.mutation import BYTES, NUMBERS, json_bytes, mutated_bytes, mutat
 from tests.node.attack_zips import ATTACKS
 from tests.node.test_archive import TOOL_ZIPS
 from tests.node.zip_forge import FOLDER, Forged, forge, main_file, unicode_path, zip64_field
-from tests.protocol.vectors.announcement_cases import MIRROR, NODE, SOURCE, VERSION
+from tests.protocol.bundles import bundle, measured, written
+from tests.protocol.vectors.announcement_cases import (
+    ADVISORY,
+    MIRROR,
+    NODE,
+    OWN_ADVISORY,
+    OWN_YANK,
+    REVOKE,
+    SOURCE,
+    VERSION,
+    YANK,
+)
 from tests.protocol.vectors.case import ALICE, BOB, CAROL, MESH, NOW_MS
 from tests.protocol.vectors.message_cases import ANSWERS, NONCE, REQUESTS
+from tests.protocol.vectors.notice_cases import ADVISED, REVOKED, ROTATED, YANKED
 from tests.protocol.vectors.publisher_cases import HEAD, ORIGIN, RELEASE
 
 SALT: Final = bytes(16)
@@ -109,9 +124,17 @@ def _announcement(raw: bytes) -> None:
 
 
 def _announcements() -> Iterator[Decoder]:
-    statements: dict[str, Statement] = {"node": NODE, "source": SOURCE, "version": VERSION, "mirror": MIRROR}
-    for kind, statement in statements.items():
-        bodies = (encode(statement, 0, NOW_MS), encode(statement, 1, NOW_MS + 500_000))
+    statements: dict[str, tuple[Statement, ...]] = {
+        "node": (NODE,),
+        "source": (SOURCE,),
+        "version": (VERSION,),
+        "mirror": (MIRROR,),
+        "yank": (YANK, OWN_YANK),
+        "advisory": (ADVISORY, OWN_ADVISORY),
+        "revoke": (REVOKE,),
+    }
+    for kind, alike in statements.items():
+        bodies = tuple(encode(one, epoch, NOW_MS + epoch * 500_000) for one in alike for epoch in (0, 1))
         yield Decoder(f"{kind} announcement", _signed(f"pfn/{kind}/1", MESH, ALICE, bodies), _announcement, weight=2)
     told = [
         announce(ALICE, MESH, replace(VERSION, sha256=bytes([digest]) * 32), 7, NOW_MS + digest) for digest in (1, 2)
@@ -156,6 +179,24 @@ def _publisher() -> Iterator[Decoder]:
     yield Decoder("release", _signed("pfn/release/2", "", CAROL, (astuple(RELEASE),)), open_release)
     yield Decoder("head", _signed("pfn/head/2", "", CAROL, (astuple(HEAD),)), open_head)
     yield Decoder("keybind", _signed("pfn/keybind/2", "", CAROL, (keybind,)), open_keybind)
+    notices = (
+        ("rotate", BOB, ROTATED),
+        ("revoke", BOB, REVOKED),
+        ("yank", CAROL, YANKED),
+        ("advisory", CAROL, ADVISED),
+    )
+    for domain, key, raw in notices:
+        body = open_envelope(raw, mesh="", domain=f"pfn/{domain}/2", bytes_max=4096).value
+        yield Decoder(f"{domain} notice", _signed(f"pfn/{domain}/2", "", key, (body,)), open_notice)
+
+
+_ROOTS: Final = TrustRoots(nodes=frozenset({ALICE.public, BOB.public}))
+
+
+def _bundle(raw: bytes) -> None:
+    read = read_bundle(raw)
+    assert read_bundle(json.dumps(write_bundle(read)).encode()) == read
+    prove(read, measured(), _ROOTS, NOW_MS)
 
 
 def _texts(name: str, valid: tuple[str, ...], decode: Callable[[str], object], **options: Any) -> Decoder:
@@ -349,6 +390,7 @@ def zip_gate(folder: Path) -> Decoder:
 def decoders(folder: Path) -> list[Decoder]:
     """All of them; `folder` for what is read as a file."""
     envelopes = tuple(seal(ALICE, f"pfn/{kind}/1", MESH, ("x", 1)).raw for kind in ("node", "version"))
+    bundles = (written(), written(bundle(witnesses=())))
     labels = (b"<?php\n/*\n * Plugin Name: Hello\n * Version: 1.0\n */\n", b"Version: 1\x00\r\nTags:")
     return [
         Decoder("value", _values, _value, weight=2),
@@ -363,6 +405,7 @@ def decoders(folder: Path) -> list[Decoder]:
         *_publisher(),
         *_names(),
         *_json(),
+        Decoder("evidence bundle", lambda rng: mutated_bytes(rng, bundles[0], bundles), _bundle, weight=0.2),
         Decoder("cells", _cells_bytes, _cells, errors=()),
         Decoder(
             "plugin header",
