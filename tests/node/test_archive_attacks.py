@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
@@ -36,6 +38,17 @@ def test_names_that_could_lead_or_look_elsewhere_are_refused(tmp_path: Path, nam
     path.write_bytes(forge([main_file(), Forged(name, b"x")]))
 
     with pytest.raises(ArchiveRefused, match=r"^name: "):
+        inspect(path)
+
+
+def test_a_file_that_grows_too_much_does_not_hide_beside_one_that_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "hidden.zip"
+    with ZipFile(path, "w", ZIP_DEFLATED) as made:
+        made.writestr("forged/forged.php", "<?php\n/*\nPlugin Name: Forged\nVersion: 1.0\n*/\n")
+        made.writestr("forged/photo.bin", Random(1).randbytes(2**16))
+        made.writestr("forged/bomb.bin", bytes(2**21))
+
+    with pytest.raises(ArchiveRefused, match=r"^ratio: 'forged/bomb\.bin'"):
         inspect(path)
 
 

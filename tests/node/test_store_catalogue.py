@@ -224,6 +224,8 @@ def test_plugins_of_one_slug_are_told_apart_by_their_source() -> None:
         BILBO.source_id,
         FRODO.source_id,
     ]
+    own = [catalogue.get_release(world.db, one.source_id, "hello", "1.0.0") for one in (BILBO, FRODO)]
+    assert [release and release.source_id for release in own] == [BILBO.source_id, FRODO.source_id]
     assert catalogue.get_plugin(world.db, FRODO.source_id, "hello") is not None
     assert catalogue.get_plugin(world.db, FRODO.source_id, "unknown") is None
 

@@ -2,10 +2,12 @@
 
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfn_protocol.errors import Refusal
+from pfn_protocol.limits import url_chars_max
 from pfn_protocol.names import check_source_id, host_of, parse_asset_url, parse_instance_url, source_id_of
 
 URL_PIECES = st.sampled_from(
@@ -72,3 +74,8 @@ def test_an_address_stays_below_its_domain_whatever_is_filled_in(scheme: str, au
     assert parts.path.startswith("/files/")
     assert ".." not in parts.path.split("/")
     assert "\\" not in unquote(parts.path) or "\\" in author
+
+
+def test_a_url_is_too_long_as_it_came_whatever_would_become_of_it() -> None:
+    with pytest.raises(Refusal, match="at most"):
+        parse_instance_url("https://a.example" + "/" * url_chars_max, allow_http=True)
