@@ -44,6 +44,7 @@ async def restore_mesh(
         restored = Restored(
             announcements=noting(announcements.restore(db)),
             peers=tuple(PeerAddress(peer.node_id, peer.url) for peer in known if peer.url and not peer.blocked),
+            introduced=frozenset(peer.node_id for peer in known if peer.introduced),
             pins=pinned(known),
             blocked=blocked(known),
             last=announcements.own_last(db, key.public),

@@ -83,6 +83,7 @@ class Node:
     last: tuple[int, int] = (0, 0)
     kept: dict[bytes, tuple[AcceptedAnnouncement, bool]] = field(default_factory=dict)  # with whether admitted
     peers: dict[bytes, str] = field(default_factory=dict)
+    introduced: set[bytes] = field(default_factory=set)  # those of the peers that were introduced
     alerts: list[RaiseAlert] = field(default_factory=list)
     sent: list[SendRequest] = field(default_factory=list)
     answers: list[SendAnswer] = field(default_factory=list)
@@ -122,7 +123,8 @@ class Node:
         self.next_turn = 0
         self._heard.clear()
         peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
-        restored = Restored(tuple(self.kept.values()), peers, self.pins, self.blocked, self.last)
+        kept, introduced = tuple(self.kept.values()), frozenset(self.introduced)
+        restored = Restored(kept, peers, self.pins, self.blocked, self.last, introduced)
         network = self.network
         options = MeshOptions(self.url, self.software, self.features, status_every_ms=network.status_every_ms)
         rng = Random(f"{network.seed} {self.name} {self.incarnation}")
@@ -269,8 +271,11 @@ class Node:
                     self.kept[announcement_id] = (self.kept[announcement_id][0], False)
             case RememberPeer():
                 self.peers[effect.peer] = effect.url
+                if effect.introduced:
+                    self.introduced.add(effect.peer)
             case ForgetPeer():
                 self.peers.pop(effect.peer, None)
+                self.introduced.discard(effect.peer)
             case SendRequest():
                 self.network.carry_request(self, effect)
             case SendAnswer():

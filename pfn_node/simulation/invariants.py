@@ -40,7 +40,7 @@ INSPECTION_TURNS = 500
 # Requests that a machine may have under way: a push, a pull, a hanging one, a round and a link for each neighbour.
 REQUESTS_PER_LINK_MAX = 8
 # Links to nodes that are neither pinned nor joined: what it takes, and what it looks for itself.
-LINKS_MAX = limits.links_max + limits.links_wanted_max + limits.compare_links_max
+LINKS_MAX = limits.links_max + limits.links_wanted_max + limits.compare_links_alone_max
 
 
 @dataclass

@@ -174,7 +174,7 @@ def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: in
         )
         SELECT c.node_id, coalesce(peers.url, nullif(n.url, '')) AS url, coalesce(peers.joined, 0) AS joined,
                coalesce(peers.pinned, 0) AS pinned, coalesce(peers.provisional, 0) AS provisional, 0 AS blocked,
-               coalesce(peers.unpinned, 0) AS unpinned, peers.last_seen,
+               coalesce(peers.unpinned, 0) AS unpinned, coalesce(peers.introduced, 0) AS introduced, peers.last_seen,
                hex(c.node_id) IN (SELECT upper(value) FROM json_each(:vouched)) AS vouched
         FROM candidates AS c
         LEFT JOIN peers ON peers.node_id = c.node_id

@@ -18,18 +18,29 @@ PEERS_MAX: Final = 10_000
 JOIN_TARGETS_MAX: Final = 100
 
 
-def save_peer(db: sqlite_utils.Database, node_id: bytes, *, url: str | None = None, seen: int | None = None) -> None:
-    """Remember a node's address and when it was last reached (seconds); what is None stays as it was."""
+def save_peer(
+    db: sqlite_utils.Database,
+    node_id: bytes,
+    *,
+    url: str | None = None,
+    seen: int | None = None,
+    introduced: bool = False,
+) -> None:
+    """Remember a node's address and when it was last reached (seconds); what is None stays as it was.
+
+    `introduced`: a node that was joined or is pinned named it; that stays.
+    """
     is_new = value(db, "SELECT 1 FROM peers WHERE node_id = ?", (node_id,)) is None
     change(
         db,
         """
-        INSERT INTO peers (node_id, url, last_seen) VALUES (?, ?, ?)
+        INSERT INTO peers (node_id, url, last_seen, introduced) VALUES (?, ?, ?, ?)
         ON CONFLICT (node_id) DO UPDATE SET
             url = coalesce(excluded.url, url),
-            last_seen = coalesce(max(excluded.last_seen, last_seen), excluded.last_seen, last_seen)
+            last_seen = coalesce(max(excluded.last_seen, last_seen), excluded.last_seen, last_seen),
+            introduced = max(excluded.introduced, introduced)
         """,
-        (node_id, url, seen),
+        (node_id, url, seen, introduced),
     )
     if is_new:
         change(
@@ -97,8 +108,8 @@ def get_peer(db: sqlite_utils.Database, node_id: bytes) -> Peer | None:
 
 
 def peers(db: sqlite_utils.Database) -> list[Peer]:
-    """Return every node that this one knows an address of or has an opinion about, in the order of their ids."""
-    return [peer_from(row) for row in select(db, "SELECT * FROM peers ORDER BY node_id")]
+    """Return every node that this one knows an address of or has an opinion about, the longest known first."""
+    return [peer_from(row) for row in select(db, "SELECT * FROM peers ORDER BY rowid")]
 
 
 def forget_peer(db: sqlite_utils.Database, node_id: bytes) -> bool:
@@ -146,4 +157,5 @@ def peer_from(row: Row) -> Peer:
         blocked=bool(row["blocked"]),
         last_seen=row["last_seen"],
         unpinned=bool(row["unpinned"]),
+        introduced=bool(row["introduced"]),
     )

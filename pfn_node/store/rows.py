@@ -194,6 +194,7 @@ class Peer:
     blocked: bool
     last_seen: int | None
     unpinned: bool = False  # the operator took the pin away: joining again at a start does not bring it back
+    introduced: bool = False  # a node that was joined or is pinned named it
 
 
 @dataclass(frozen=True, slots=True)

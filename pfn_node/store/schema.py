@@ -410,3 +410,9 @@ def m006_notices(db: sqlite_utils.Database) -> None:
     """What publishers and nodes say about keys and about releases that are out."""
     for statement in NOTICE_TABLES:
         db.execute(statement)
+
+
+@migrations()
+def m007_introduced_peers(db: sqlite_utils.Database) -> None:
+    """Whom the operator's own nodes named, which no flood of other addresses pushes out."""
+    db.execute("ALTER TABLE peers ADD COLUMN introduced INTEGER NOT NULL DEFAULT 0")

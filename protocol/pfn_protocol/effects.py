@@ -52,6 +52,7 @@ class RememberPeer:
     peer: bytes
     url: str
     seen_ms: int
+    introduced: bool = False  # a node that was joined or is pinned named it (R98)
 
 
 @record

@@ -4,13 +4,14 @@ An address is hearsay until its node proved its key there. Hearsay is bounded by
 push it out. Links are kept here by state, so that nobody has to look through all peers for them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from pfn_protocol.address_groups import address_group
 from pfn_protocol.addresses import Source, with_address
-from pfn_protocol.effects import ForgetPeer
+from pfn_protocol.effects import ForgetPeer, RememberPeer
 from pfn_protocol.limits import (
+    anchors_max,
     left_out_max,
     link_faults_max,
     peers_known_max,
@@ -109,15 +110,28 @@ class KnownPeers:
         )
 
     def learn(
-        self, node_id: bytes, url: str, *, joined: bool = False, announced: bool = False, reached: bool = False
+        self,
+        node_id: bytes,
+        url: str,
+        *,
+        joined: bool = False,
+        announced: bool = False,
+        reached: bool = False,
+        introduced: bool = False,
     ) -> None:
-        """There is said to be a node at this URL: by the operator, by itself, by what was kept, or by others."""
+        """There is said to be a node at this URL: by the operator, by itself, by what was kept, or by others.
+
+        `introduced`: one of those others is a node that was joined or is pinned.
+        """
         if node_id == self._me or not url:
             return
         peer = self._peers.get(node_id)
+        if peer is not None and introduced and not peer.introduced:
+            self._introduce(peer)
         if peer is not None and url in peer.addresses and not (joined or announced or reached):
             return
-        peer = peer or self._add(node_id, url, needed=joined or reached)
+        if peer is None:
+            peer = self._add(node_id, url, needed=joined or reached, introduced=introduced)
         if peer is None:
             return
         peer.joined = peer.joined or joined
@@ -132,12 +146,32 @@ class KnownPeers:
             peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
         self.has_changed = True
 
+    def _learn_view(self, speaker: Peer, view: Iterable[PeerAddress]) -> None:
+        """What a neighbour names, or one that was asked to be one."""
+        introduces = speaker.joined or speaker.pinned
+        for address in view:
+            self.learn(address.node_id, address.url, introduced=introduces)
+
     def forget(self, node_id: bytes) -> None:
         """It left the mesh, or is too long silent."""
         peer = self._peers.get(node_id)
         if peer is not None:
             self._remove(peer)
             self._outgoing.add(ForgetPeer(node_id))
+
+    def _introduce(self, peer: Peer) -> None:
+        peer.introduced = True
+        if peer.reached:
+            self._outgoing.add(RememberPeer(peer.node_id, peer.proven, peer.last_heard_ms or 0, introduced=True))
+
+    def _give_way(self, among: Callable[[Peer], bool]) -> bool:
+        """Forget one of these that nobody introduced, for one that was. Returns whether there was one (R132)."""
+        gone = next(
+            (peer for peer in self._peers.values() if peer.may_go and not peer.introduced and among(peer)), None
+        )
+        if gone is not None:
+            self.forget(gone.node_id)
+        return gone is not None
 
     def _prove(self, peer: Peer, url: str) -> None:
         """It proved its key there. Of others that did so at the same place only those last heard of stay (R132)."""
@@ -183,13 +217,41 @@ class KnownPeers:
         chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
         return tuple(PeerAddress(peer.node_id, peer.proven) for peer in chosen)
 
-    def _add(self, node_id: bytes, url: str, *, needed: bool, asks: bool = False, pinned: bool = False) -> Peer | None:
+    @property
+    def _is_alone(self) -> bool:
+        """Whether there are nodes that the operator named, and a link to none of them."""
+        is_linked = any(peer.joined or peer.pinned for peer in self._linked.values())
+        return not is_linked and any(peer.joined or peer.pinned for peer in self._peers.values())
+
+    def _to_compare(self, now_ms: int, room: int) -> list[Peer]:
+        """Whom to compare sets with for the next minutes: one that has been known for long, and any others."""
+        if room <= 0:
+            return []
+        proven = [peer for peer in self._peers.values() if peer.reached]
+        oldest = [peer.node_id for peer in proven[:anchors_max]]
+        due = [peer for peer in self._peers.values() if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
+        free = [peer for peer in due if peer.reached]
+        anchors = [peer for peer in free if peer.joined or peer.pinned or peer.node_id in oldest]
+        chosen = self._rng.sample(anchors, min(1, len(anchors)))
+        introduced = [peer for peer in due if peer.introduced] if self._is_alone else []
+        for pool in (introduced, free):
+            others = [peer for peer in pool if peer not in chosen]
+            chosen += self._rng.sample(others, min(room - len(chosen), len(others)))
+        return chosen
+
+    def _add(
+        self,
+        node_id: bytes,
+        url: str,
+        *,
+        needed: bool,
+        asks: bool = False,
+        pinned: bool = False,
+        introduced: bool = False,
+    ) -> Peer | None:
         """A new peer; None if there is no room. Needed ones push out hearsay, or are taken over the limits."""
-        is_hearsay = not (needed or asks)
-        if is_hearsay and len(self._peers) - len(self._linked) >= peers_unlinked_max:
-            return None
         place = self._place_of(url) if url else ""
-        if is_hearsay and self._hearsay_at.get(place, 0) >= peers_per_group_max:
+        if not (needed or asks or self._is_noted(place, introduced=introduced)):
             return None
         if len(self._peers) >= peers_known_max:
             hearsay = next((peer for peer in self._peers.values() if peer.is_hearsay), None)
@@ -197,11 +259,20 @@ class KnownPeers:
                 self._remove(hearsay)
             elif not needed:
                 return None
-        peer = self._peers[node_id] = Peer(node_id, pinned=pinned, place=place)
+        peer = self._peers[node_id] = Peer(node_id, pinned=pinned, introduced=introduced, place=place)
         if place:
             self._hearsay_at[place] = self._hearsay_at.get(place, 0) + 1
         self.has_changed = True
         return peer
+
+    def _is_noted(self, place: str, *, introduced: bool) -> bool:
+        """Whether there is room for one more from hearsay; who was introduced takes that of one who was not."""
+        is_full = self._hearsay_at.get(place, 0) >= peers_per_group_max
+        if is_full and not (introduced and self._give_way(lambda peer: not peer.reached and peer.place == place)):
+            return False
+        if len(self._peers) - len(self._linked) < peers_unlinked_max:
+            return True
+        return introduced and (self._give_way(lambda peer: not peer.reached) or self._give_way(lambda peer: True))
 
     def _place_of(self, url: str) -> str:
         return address_group(url, hosts_shared=self._hosts_shared)

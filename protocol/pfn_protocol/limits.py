@@ -210,6 +210,12 @@ links_max: Final = 32
 links_fill_ms: Final = 2_000
 # Links that are there to compare sets only: they heal partitions, and an eclipse of all others.
 compare_links_max: Final = 2
+# As many while it has no link to any of those that it joined or pins, for all others may be one attacker's: if one
+# address in ten leads to an honest node that is there and has room, one in 850 such choices finds none.
+compare_links_alone_max: Final = 64
+# Links for comparing that a node takes from others: half of links_max, so that a mesh of nodes whose joined node is
+# away has room for newcomers.
+compare_links_taken_max: Final = 16
 compare_again_ms: Final = 600_000
 compare_first_ms: Final = 60_000
 # The longest proven peers, of which one (or a pin, or a join) is always among those.

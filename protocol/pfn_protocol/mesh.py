@@ -95,7 +95,8 @@ class Mesh:
         self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
         for address in restored.peers:
-            self._peers.learn(address.node_id, address.url, reached=True)
+            introduced = address.node_id in restored.introduced
+            self._peers.learn(address.node_id, address.url, reached=True, introduced=introduced)
         for view in self.links() if restored.announcements else ():
             said = self._registry.node_statement(view.peer)
             if said is not None and not said.left:

@@ -41,6 +41,7 @@ class Peer:
     addresses: dict[str, Source] = field(default_factory=dict)  # the best first
     joined: bool = False
     pinned: bool = False
+    introduced: bool = False  # a node that was joined or is pinned named it
     proven: str = ""  # the URL at which it last proved its key, since the start or before it
     proven_place: str = ""  # whom that URL is counted with
     state: LinkState = LinkState.KNOWN

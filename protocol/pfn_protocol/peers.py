@@ -23,11 +23,12 @@ from pfn_protocol.addresses import address_after
 from pfn_protocol.effects import RememberPeer
 from pfn_protocol.known_peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, KnownPeers
 from pfn_protocol.limits import (
-    anchors_max,
     back_off_seconds_max,
     compare_again_ms,
     compare_first_ms,
+    compare_links_alone_max,
     compare_links_max,
+    compare_links_taken_max,
     dial_again_ms_max,
     dial_again_ms_min,
     dials_of_hearsay_max,
@@ -124,7 +125,7 @@ class Peers(KnownPeers):
                 return
             if is_news:
                 self._prove(peer, in_flight.url)
-            self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms))
+            self._outgoing.add(RememberPeer(peer.node_id, in_flight.url, now_ms, peer.introduced))
         if not (getattr(message, "wait_seconds", 0) or isinstance(message, CellsRequest)):
             peer.round_trip_ms = max(0, now_ms - in_flight.sent_ms)
 
@@ -145,8 +146,7 @@ class Peers(KnownPeers):
         # First the link, so that the view cannot push the asker out of a full table.
         self._open(peer, request.left_out, now_ms, outbound=peer.outbound and peer.linked)
         self.learn(node_id, request.url, announced=True)
-        for address in request.view:
-            self.learn(address.node_id, address.url)
+        self._learn_view(peer, request.view)
         is_reached = peer.reached and peer.url == peer.proven
         if not (request.url and is_reached):  # what it says now is the best that is known, unless it is reached
             peer.url = request.url
@@ -154,8 +154,7 @@ class Peers(KnownPeers):
 
     def answered_link(self, peer: Peer, answer: LinkAnswer, now_ms: int) -> bool:
         """A node that was asked for a link answered. Returns whether there is one now."""
-        for address in answer.view:
-            self.learn(address.node_id, address.url)
+        self._learn_view(peer, answer.view)
         if self.refuses(peer.node_id):
             self.close(peer, now_ms)
             return False
@@ -259,11 +258,12 @@ class Peers(KnownPeers):
         assert self._compare_ms is not None
         if now_ms >= self._compare_ms:
             self._compare_ms = now_ms + self._with_jitter(compare_again_ms)
-            for peer in self._to_compare(now_ms):
-                self._dial(peer, now_ms, compare_only=True)
+            self._compare(now_ms, compare_links_alone_max if self._is_alone else compare_links_max)
         if now_ms >= self._shuffle_ms:
             self._shuffle_ms = now_ms + self._with_jitter(shuffle_ms)
             self._shuffle(now_ms)
+            if self._is_alone:
+                self._compare(now_ms, compare_links_alone_max)
 
     @property
     def wake_at(self) -> int | None:
@@ -349,15 +349,12 @@ class Peers(KnownPeers):
         preferred = pinned[: (room + self._rng.randrange(2)) // 2] if others else pinned
         return joined + (preferred + others + pinned[len(preferred) :])[:room]
 
-    def _to_compare(self, now_ms: int) -> list[Peer]:
-        """Whom to compare sets with for the next minutes: one that has been known for long, and any other."""
-        proven = [peer for peer in self._peers.values() if peer.reached]
-        oldest = [peer.node_id for peer in proven[:anchors_max]]
-        free = [peer for peer in proven if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
-        anchors = [peer for peer in free if peer.joined or peer.pinned or peer.node_id in oldest]
-        chosen = self._rng.sample(anchors, min(1, compare_links_max, len(anchors)))
-        others = [peer for peer in free if peer not in chosen]
-        return chosen + self._rng.sample(others, min(compare_links_max - len(chosen), len(others)))
+    def _compare(self, now_ms: int, wanted: int) -> None:
+        """Ask for the links for comparing that are missing."""
+        asked = (*self._linked.values(), *self._linking.values())
+        held = sum(peer.compare_only and (peer.outbound or not peer.linked) for peer in asked)
+        for peer in self._to_compare(now_ms, wanted - held):
+            self._dial(peer, now_ms, compare_only=True)
 
     def _shuffle(self, now_ms: int) -> None:
         """Exchange samples with a neighbour, and try an address that was only heard of."""
@@ -366,7 +363,8 @@ class Peers(KnownPeers):
             self._ask_for_link(self._rng.choice(neighbours), now_ms)
         hearsay = [one for one in self._peers.values() if one.is_hearsay and one.url and one.next_dial_ms <= now_ms]
         if hearsay:
-            self._feel(self._rng.choice(hearsay), now_ms)
+            introduced = [peer for peer in hearsay if peer.introduced]
+            self._feel(self._rng.choice(introduced or hearsay), now_ms)
 
     def _feel(self, peer: Peer, now_ms: int) -> None:
         request_id = self._outgoing.request(peer.node_id, peer.url, FetchRequest(()), now_ms)
@@ -385,6 +383,8 @@ class Peers(KnownPeers):
         """Whether an address that was just proven may be remembered. If not, the longest silent one is tested."""
         if peer.joined or peer.pinned or peer.state is LinkState.LINKING or self._passive() < passive_max:
             return True
+        if peer.introduced and self._give_way(lambda one: one.reached):
+            return True
         passive = [one for one in self._peers.values() if one.reached and self._is_dialable(one)]
         for silent in sorted(passive, key=lambda one: one.last_heard_ms or 0)[:1]:
             self._feel(silent, now_ms)
@@ -392,16 +392,18 @@ class Peers(KnownPeers):
 
     def _has_room(self, request: LinkRequest) -> bool:
         """Whether one more asker is taken: not too many, and not too many of one network."""
-        if len(self._linked) >= links_max:
+        taken = [peer for peer in self._linked.values() if not (peer.compare_only and peer.outbound)]
+        if len(taken) >= links_max:
             return False
-        if not request.url or request.compare_only:
+        if request.compare_only:
+            return sum(peer.compare_only for peer in taken) < compare_links_taken_max
+        if not request.url:
             return True
         place = self._place_of(request.url)
         of_place = [peer for peer in self._linked.values() if peer.url and self._place_of(peer.url) == place]
         if sum(not (peer.pinned or peer.joined) for peer in of_place) >= peers_per_group_max:
             return False
-        taken = sum(bool(peer.url) and not peer.compare_only for peer in self._linked.values())
-        return taken < self._wanted + links_spare_max
+        return sum(bool(peer.url) and not peer.compare_only for peer in taken) < self._wanted + links_spare_max
 
     def _open(self, peer: Peer, left_out: tuple[bytes, ...], now_ms: int, *, outbound: bool) -> None:
         self._set_state(peer, LinkState.LINKED)

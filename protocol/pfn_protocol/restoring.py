@@ -21,10 +21,11 @@ class Restored:
     """What was kept over a restart."""
 
     announcements: Iterable[tuple[AcceptedAnnouncement, bool]] = ()  # each with whether it was admitted
-    peers: tuple[PeerAddress, ...] = ()
+    peers: tuple[PeerAddress, ...] = ()  # reached before, in that order
     pins: tuple[bytes, ...] = ()
     blocked: tuple[bytes, ...] = ()
     last: tuple[int, int] = (0, 0)  # (epoch, seq) of the last own announcement
+    introduced: frozenset[bytes] = frozenset()  # those of the peers that were introduced (R98)
 
 
 def restore(

@@ -5,11 +5,12 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import gossip, hostile, ingest, mesh, mirror, origin, reconcile
+from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, reconcile
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
 BENCHMARKS: dict[str, Callable[..., Figures]] = {
+    "eclipse": eclipse.run,
     "gossip": gossip.run,
     "hostile": hostile.run,
     "ingest": ingest.run,
@@ -28,8 +29,11 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), mesh ({mesh.NODES}), origin")
     parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
     parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
+    parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
+    parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
     arguments = parser.parse_args()
     sizes = {
+        "eclipse": (arguments.trials, arguments.first_seed),
         "gossip": (arguments.nodes or gossip.NODES, arguments.seeds),
         "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
         "origin": (arguments.nodes or origin.NODES,),

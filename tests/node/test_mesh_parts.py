@@ -409,8 +409,8 @@ def machine() -> Mesh:
 async def test_every_effect_is_kept_in_its_table(database: Database) -> None:
     turns = Turns(database=database, bodies=Bodies(database), clock=clock)
 
-    await turns._keep([RememberPeer(PEER.public, URL, NOW * 1000), RaiseAlert("word", "A sentence.")])
-    assert [peer.url for peer in database.read_now(peer_store.peers)] == [URL]
+    await turns._keep([RememberPeer(PEER.public, URL, NOW * 1000, introduced=True), RaiseAlert("word", "A sentence.")])
+    assert [(peer.url, peer.introduced) for peer in database.read_now(peer_store.peers)] == [(URL, True)]
     await turns._keep([ForgetPeer(PEER.public)])
 
     assert database.read_now(peer_store.peers) == []

@@ -162,6 +162,27 @@ def test_a_peer_keeps_its_address_and_the_latest_moment_it_was_seen() -> None:
     assert (peer.url, peer.last_seen, peer.pinned) == ("https://alice.example", NOW, False)
 
 
+def test_that_a_peer_was_introduced_stays() -> None:
+    world = World()
+
+    peers.save_peer(world.db, key("alice").public, url="https://alice.example")
+    peers.save_peer(world.db, key("alice").public, url="https://alice.example", introduced=True)
+    peers.save_peer(world.db, key("alice").public, url="https://alice.example")
+
+    (peer,) = peers.peers(world.db)
+    assert peer.introduced
+
+
+def test_the_longest_known_peer_comes_first_whatever_its_key_is() -> None:
+    world = World()
+    ids = sorted((key(name).public for name in ("alice", "bob", "carol")), reverse=True)
+
+    for number, node_id in enumerate(ids):
+        peers.save_peer(world.db, node_id, url=f"https://node-{number}.example", seen=NOW - number)
+
+    assert [peer.node_id for peer in peers.peers(world.db)] == ids
+
+
 def test_a_pin_that_was_taken_away_is_remembered() -> None:
     world = World()
     alice = world.pin("alice")

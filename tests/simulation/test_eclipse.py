@@ -1,0 +1,16 @@
+"""A small number of the trials of `scripts/bench eclipse`."""
+
+import pytest
+
+from tests.benchmarks.eclipse import VARIANTS, Trial, Variant
+
+
+@pytest.mark.parametrize("variant", [one for one in VARIANTS if one.bar is not None], ids=lambda one: one.name)
+def test_a_node_among_four_times_as_many_attackers_keeps_an_honest_link_over_restarts(variant: Variant) -> None:
+    outcomes = [Trial(variant, seed).play() for seed in range(1, 6)]
+
+    assert [one.seed for one in outcomes if not one.kept_soon] == []
+    assert [one.seed for one in outcomes if not one.has_news] == []
+    assert sum(one.restarts for one in outcomes) >= 15 and sum(one.returns for one in outcomes) > 0
+    assert sum(one.returns_kept for one in outcomes) == sum(one.returns for one in outcomes)
+    assert max(one.worst_gap_minutes for one in outcomes) <= 15
