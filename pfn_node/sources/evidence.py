@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pfn_node.sources.publisher_answers import AuthorEntry, PluginData
 from pfn_node.store.rows import Source
 from pfn_protocol.announcements import Evidence, EvidenceForm
+from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import parse_public_key, verify
 from pfn_protocol.limits import evidence_text_inline_bytes_max
@@ -50,15 +51,6 @@ class SignedText:
     form: EvidenceForm
     signature: bytes
     text: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the bytes of a zip are, as they arrived here."""
-
-    sha256: bytes
-    sha384: bytes
-    size: int
 
 
 def check_metadata_signature(entry: AuthorEntry, public_key: bytes) -> SignedText | None:

@@ -31,7 +31,6 @@ from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
 from pfn_node.sources.evidence import (
     InvalidSignature,
-    Measured,
     SignedText,
     check_bytes,
     check_metadata_signature,
@@ -48,6 +47,7 @@ from pfn_node.store.rows import Filters, Observation, Release, Source
 from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source
 from pfn_protocol.announcements import Evidence, EvidenceForm
+from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.identity import parse_public_key
 from pfn_protocol.limits import heads_per_source_max
 

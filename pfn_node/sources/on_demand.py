@@ -24,7 +24,7 @@ import trio
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
-from pfn_node.sources.evidence import InvalidSignature, Measured, check_release
+from pfn_node.sources.evidence import InvalidSignature, check_release
 from pfn_node.sources.mirroring import (
     MESH_BYTES_PER_SECOND,
     MESH_SECONDS_MIN,
@@ -43,6 +43,7 @@ from pfn_node.store.rows import Observation, Release, Source
 from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source, host_of
 from pfn_protocol.announcements import Evidence, EvidenceForm
+from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.errors import Refusal, Severity
 from pfn_protocol.limits import description_chars_max, name_chars_max
 from pfn_protocol.names import source_id_of

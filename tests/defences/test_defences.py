@@ -91,6 +91,12 @@ def test_every_threat_names_tests_that_exist() -> None:
     assert {threat: links for threat, links in rows.items() if not links or not all(map(test_exists, links))} == {}
 
 
+def test_every_link_of_the_paper_leads_somewhere() -> None:
+    links = re.findall(r"\]\(\.\./([^)]*)\)", (ROOT / ".github" / "SECURITY.md").read_text())
+
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_every_defence_is_against_a_threat_that_is_listed() -> None:
     rows = threat_rows()
 

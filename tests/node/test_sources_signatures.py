@@ -229,3 +229,20 @@ async def test_a_signed_description_that_cannot_be_read_is_a_reason(tmp_path: Pa
             1,
             (("alpha", "the publisher's federated/plugin-data answered HTTP 503"),),
         )
+
+
+async def test_a_release_statement_of_another_author_of_the_same_key_is_refused(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    entry = publisher.publish("alpha", "1.0", signed=False, v2=RELEASE_KEY)
+    of_bob = Publisher(author="bob").release("alpha", "1.0", publisher.zips["alpha"], RELEASE_KEY)
+    entry["release_v2"] = base64.b64encode(of_bob).decode()
+    async with room.running() as sources:
+        await registered(sources, publisher)
+
+        result = await sources.subscribe(ID, "k1", ALL)
+
+        ((slug, reason),) = result.skipped
+        assert slug == "alpha" and "release_v2 is about bob" in reason
+        assert room.release(ID, "alpha", "1.0") is None
