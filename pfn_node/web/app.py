@@ -22,7 +22,6 @@ from pfn_node.web import (
     gate,
     mesh_api,
     metrics,
-    pages,
     routes,
     sessions,
 )
@@ -30,6 +29,7 @@ from pfn_node.web.answers import Alive
 from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
 from pfn_node.web.errors import ApiError
+from pfn_node.web.pages import site
 from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.services import Services
 
@@ -76,20 +76,21 @@ def create_app(services: Services) -> SafeQuart:
     app.url_map.merge_slashes = False  # no redirects: a path is right or it is 404
     app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max  # routes that take more say so
     figures = metrics.Metrics()
-    gate.install(app, services, figures)
     auditing = Auditing(services.database, services.now)
     checks = routes.Checks(
         Authenticator(services.database, auditing, services.settings, services.now),
         auditing,
         RateLimit(services.settings.verifications_per_minute),
     )
+    pages = site.Site(services, checks)
+    gate.install(app, services, figures, pages.show_error)
     for subject in (*SUBJECTS, probes):
         for operation in subject.operations:
             routes.install(app, services, checks, operation)
     metrics.install(app, services, figures)
     document.add_document(app, federation_peers.VERSION)
     made = document.make_document(app, services.settings)
-    pages.install(app, services, made)
+    pages.install(app, made)
     _serve_document(app, json.dumps(made, separators=(",", ":")))
     return app
 

@@ -30,19 +30,19 @@ from pfn_node.web.services import Services
 # Nodes of a mesh talk more than people do; one node may be many behind one address.
 NODE_RATE_FACTOR = 10
 PREFLIGHT_SECONDS = 86_400
-PUBLIC_SECONDS = 60  # for how long a page's style sheet may be kept
 
 NODE_PREFIX = "/node/"
 SESSION_PATH = "/session"  # what it answers is for pages of this node
 _READ_METHODS = ("GET", "HEAD")
 
+# Scripts come from files of the node alone, and no text ever becomes markup or script (Trusted Types without a policy).
 PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
@@ -103,8 +103,18 @@ class Rates:
             self._forged.take(bucket, self._clock())
 
 
-def install(app: Quart, services: Services, metrics: Metrics, clock: Callable[[], float] = trio.current_time) -> None:
-    """Put the gate before, and the finish behind, every route of the app."""
+ShowError = Callable[[ApiError, str], Response]
+
+
+def install(
+    app: Quart,
+    services: Services,
+    metrics: Metrics,
+    show_error: ShowError = error_response,
+    clock: Callable[[], float] = trio.current_time,
+) -> None:
+    """Put the gate before, and the finish behind, every route of the app. `show_error` makes an answer of an error and
+    the id of its request."""
     hosts = allowed_hosts(services)
     rates = Rates(services.settings, clock)
 
@@ -132,7 +142,7 @@ def install(app: Quart, services: Services, metrics: Metrics, clock: Callable[[]
         return response
 
     async def fail(error: Exception) -> Response:
-        return error_response(as_api_error(error), g.request_id)
+        return show_error(as_api_error(error), g.request_id)
 
     app.before_request(enter)
     app.after_request(leave)
@@ -145,8 +155,11 @@ def finish(response: Response) -> None:
     headers["X-Request-ID"] = g.request_id
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
-    headers.setdefault("Content-Security-Policy", PAGE_POLICY if response.mimetype == "text/html" else DATA_POLICY)
-    shared = not request.path.startswith((NODE_PREFIX, SESSION_PATH))
+    is_page = response.mimetype == "text/html" and request.method != "OPTIONS"
+    headers.setdefault("Content-Security-Policy", PAGE_POLICY if is_page else DATA_POLICY)
+    # With "no-referrer" browsers say "Origin: null" of a page's own forms.
+    headers.setdefault("Referrer-Policy", "same-origin" if is_page else "no-referrer")
+    shared = not (is_page or request.path.startswith((NODE_PREFIX, SESSION_PATH)))
     headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin" if shared else "same-origin")
     if shared and request.method in (*_READ_METHODS, "OPTIONS"):
         headers["Access-Control-Allow-Origin"] = "*"

@@ -167,26 +167,33 @@ async def _identify(
     services: Services, authenticator: Authenticator, operation: Operation, facts: Facts
 ) -> dict[str, Any]:
     """Who makes the request, as the handler wants it; `g.caller` tells it whether through a session."""
-    presented = _presented(services, operation, facts)
+    who = presented(
+        services,
+        facts,
+        reads=operation.reads,
+        takes_session=operation.takes_session and not operation.needs_master,
+    )
     if operation.needs_master:
-        await authenticator.require_master(presented)
+        await authenticator.require_master(who)
         return {}
     g.caller = await (
-        authenticator.optional(presented) if operation.takes_key else authenticator.require(presented, operation.scope)
+        authenticator.optional(who) if operation.takes_key else authenticator.require(who, operation.scope)
     )
     return {"key": g.caller.key if g.caller else None}
 
 
-def _presented(services: Services, operation: Operation, facts: Facts) -> Presented:
+def presented(
+    services: Services, facts: Facts, *, reads: bool, takes_session: bool = True, csrf: str | None = None
+) -> Presented:
+    """What the request shows of who makes it. `csrf` is the token that a form carries in the header's place."""
     headers = request.headers
     host, secure = headers.get("Host", ""), is_secure(services)
-    takes_session = operation.takes_session and not operation.needs_master
     return Presented(
         authorization=headers.get("Authorization"),
         session=token_in(request.cookies, host, secure=secure) if takes_session else None,
-        csrf=headers.get(CSRF_HEADER),
+        csrf=csrf or headers.get(CSRF_HEADER),
         same_origin=is_same_origin(headers.get("Origin"), headers.get("Sec-Fetch-Site"), host, secure=secure),
-        reads=operation.reads,
+        reads=reads,
         bucket=g.bucket,
         facts=facts,
     )

@@ -7,7 +7,7 @@ names a thing that could exist, and the answer to one that does not is 404.
 """
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -262,10 +262,12 @@ class SourceQuery(Query):
     source_id: SourceId
 
 
+ActivityType = Literal["version_update", "source_verification", "source_health", "federation_event", "security"]
+ACTIVITY_TYPES: tuple[ActivityType, ...] = get_args(ActivityType)
+
+
 class ActivityQuery(Query):
-    type: Literal["version_update", "source_verification", "source_health", "federation_event", "security"] | None = (
-        None
-    )
+    type: ActivityType | None = None
     since: Annotated[int, Field(ge=0, le=SECONDS_MAX), BeforeValidator(_plain_digits)] | None = Field(
         None, description="Seconds since 1970."
     )

@@ -80,7 +80,8 @@ async def test_every_answer_has_a_request_id_and_the_security_headers(node: WebN
 
         assert len(headers["X-Request-ID"]) == 16
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        is_page = headers["Content-Type"].startswith("text/html")
+        assert headers["Referrer-Policy"] == ("same-origin" if is_page else "no-referrer")
         assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert "unsafe" not in headers["Content-Security-Policy"]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pfn_node.store.database import DatabaseClosed
 from pfn_node.web.schemas import ANY_HTTP_PATTERN, HTTPS_PATTERN, SLUG_PATTERN, USERNAME_PATTERN, VERSION_PATTERN
 from pfn_protocol.errors import Refusal
 from pfn_protocol.names import check_slug, check_username, check_version, parse_instance_url
+from tests.node.page_reader import Reader
 from tests.node.test_web_mesh import a_peer
 from tests.node.web_node import WebNode, web_node
 
@@ -24,26 +24,10 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
         yield made
 
 
-class Tags(HTMLParser):
-    """The tags and links of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
-        assert not any(name.startswith("on") or name == "style" for name, _ in attrs), "inline script or style"
-
-
 async def test_an_empty_node_says_what_to_do_first(node: WebNode) -> None:
-    text = (await node.get("/")).body.decode()
+    text = Reader(await node.get("/")).text
 
-    assert "add-source" in text and "--join" in text
-    assert "script" not in Tags(text).tags
+    assert "No plugins yet" in text and "--join" in text
 
 
 async def test_the_home_page_shows_the_newest_plugins_and_peers_and_escapes_them(node: WebNode) -> None:
@@ -52,29 +36,50 @@ async def test_the_home_page_shows_the_newest_plugins_and_peers_and_escapes_them
     await node.add_report(b"y", plugin_id="other", name="<img src=x onerror=alert(1)>")
     node.mesh.known = [a_peer(), a_peer(url=None)]
 
-    got = await node.get("/")
-    page = Tags(got.body.decode())
+    page = Reader(await node.get("/"))
 
-    assert got.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in got.body.decode()
-    assert not {"script", "img", "b onclick"} & set(page.tags)
-    assert "https://stranger.test" in got.body.decode()
+    assert "<script>alert(1)</script>" in page.text and "<img src=x onerror=alert(1)>" in page.text
+    assert "https://stranger.test" in page.text
 
 
 async def test_every_link_of_the_pages_leads_somewhere_on_this_node(node: WebNode) -> None:
     await node.add_bilbo()
     await node.add_release(b"x")
-    for path in ("/", "/docs"):
-        for link in Tags((await node.get(path)).body.decode()).links:
-            assert link.startswith("/"), link
-            assert (await node.get(link)).status == 200, link
+    for path in ("/", "/docs", "/sign-in"):
+        for link in Reader(await node.get(path)).links:
+            assert link.startswith(("/", "#")), link
+            assert (await node.get(link.partition("#")[0] or path)).status == 200, link
 
 
-async def test_the_style_sheet_may_be_kept_for_a_while(node: WebNode) -> None:
-    got = await node.get("/static/style.css")
+async def test_style_sheets_and_scripts_are_kept_for_good_under_the_name_of_their_content(node: WebNode) -> None:
+    files = [link for link in Reader(await node.get("/")).links if link.startswith("/static/")]
+    for link, kind in ((".css", "text/css"), (".js", "text/javascript"), (".svg", "image/svg+xml")):
+        path = next(each for each in files if each.endswith(link))
+        got = await node.get(path)
+        again = await node.get(path, headers={"If-None-Match": got.headers["ETag"]})
 
-    assert got.headers["Content-Type"] == "text/css; charset=utf-8"
-    assert "max-age" in got.headers["Cache-Control"]
+        assert got.headers["Content-Type"].startswith(kind)
+        assert "immutable" in got.headers["Cache-Control"]
+        assert (again.status, again.body) == (304, b"")
+    assert (await node.get("/static/0123456789ab/style.css")).status == 404
+
+
+async def test_a_page_says_where_its_json_is_and_sends_programs_there(node: WebNode) -> None:
+    page = Reader(await node.get("/", headers={"Accept": "text/html,application/json;q=0.9"}))
+    got = await node.get("/", headers={"Accept": "application/json"})
+
+    assert "/federation/health" in page.links
+    assert (got.status, got.headers["Location"]) == (303, "/federation/health")
+
+
+async def test_a_browser_is_told_of_errors_on_a_page_and_a_program_in_json(node: WebNode) -> None:
+    page = await node.get("/no-such-page", headers={"Accept": "text/html"})
+    data = await node.get("/no-such-page")
+    call = await node.get("/federation/plugins/a@b.test/no-such", headers={"Accept": "text/html"})
+
+    assert page.status == data.status == call.status == 404
+    assert "Nothing here" in Reader(page).text
+    assert data.json["request_id"] and call.json["request_id"]
 
 
 async def test_the_docs_page_lists_every_documented_call_and_the_stream(node: WebNode) -> None:

@@ -1,0 +1,41 @@
+"""All pages of a node: what a person sees."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from quart import Quart, Response
+
+from pfn_node.web.errors import ApiError
+from pfn_node.web.pages import docs, home, signing_in
+from pfn_node.web.pages.assets import Assets
+from pfn_node.web.pages.page_routes import Page
+from pfn_node.web.pages.rendering import environment
+from pfn_node.web.pages.showing import Showing
+from pfn_node.web.routes import Checks
+from pfn_node.web.services import Services
+
+# In the order of the menus.
+SUBJECTS = (
+    home.pages,
+    signing_in.pages,
+)
+
+
+class Site:
+    """The pages of one app."""
+
+    def __init__(self, services: Services, checks: Checks) -> None:
+        self._services = services
+        self._assets = Assets()
+        menu: tuple[Page, ...] = tuple(page for subject in SUBJECTS for page in subject.declared if page.menu)
+        self._showing = Showing(services, checks, environment(self._assets), menu)
+
+    def install(self, app: Quart, document: Mapping[str, Any]) -> None:
+        """Serve the pages; `document` is the API's."""
+        self._assets.install(app)
+        for subject in (*SUBJECTS, docs.make_pages(document)):
+            self._showing.install(app, subject)
+
+    def show_error(self, error: ApiError, request_id: str) -> Response:
+        """An error as the client wants it: a page, or JSON."""
+        return self._showing.show_error(error, request_id)
