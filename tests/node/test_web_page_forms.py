@@ -80,6 +80,12 @@ async def test_a_form_without_a_session_leads_to_signing_in_and_back(node: WebNo
     assert (got.status, got.headers["Location"]) == (303, "/sign-in?next=%2Fsign-in")
 
 
+async def test_a_reload_after_a_refused_form_leads_back_to_its_page(node: WebNode) -> None:
+    got = await Browser(node).open("/sign-out")
+
+    assert (got.status, got.headers["Location"]) == (303, "/sign-in")
+
+
 async def test_signing_in_and_out_is_in_the_audit_log_without_the_key(node: WebNode) -> None:
     browser = Browser(node)
     await browser.sign_in()

@@ -7,7 +7,7 @@ sent back (303), so that a reload repeats nothing. The sentence that says so wai
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -47,11 +47,15 @@ class Showing:
     def install(self, app: Quart, pages: Pages) -> None:
         """Serve the pages and forms of a subject."""
         of_handler = {page.handler: page for page in pages.declared}
+        shown = {page.path for page in pages.declared}
         for page in pages.declared:
             app.add_url_rule(page.path, f"page {page.path}", self._view(page), methods=["GET"], strict_slashes=False)
         for form in pages.forms:
             take = self._taker(form, of_handler[form.page])
             app.add_url_rule(form.path, f"form {form.path}", take, methods=["POST"], strict_slashes=False)
+            if form.path not in shown:
+                back = self._leader_back(of_handler[form.page])
+                app.add_url_rule(form.path, f"back {form.path}", back, methods=["GET"], strict_slashes=False)
 
     def _view(self, page: Page) -> Any:
         async def view(**parts: str) -> Response:
@@ -60,6 +64,14 @@ class Showing:
             return await self._show(page, parts)
 
         return view
+
+    def _leader_back(self, page: Page) -> Any:
+        """What a form's path answers to a reload, once the page was shown there with what is wrong."""
+
+        async def lead_back(**parts: str) -> Response:
+            return _redirect(_filled(page.path, parts))
+
+        return lead_back
 
     def _taker(self, form: Form, page: Page) -> Any:
         async def take(**parts: str) -> Response:
@@ -270,8 +282,3 @@ def local_path(text: str | None) -> str:
     if text is None or not re.fullmatch(r"/(?![/\\])[^\s\\\x00-\x1f]*", text):
         return "/"
     return text
-
-
-def parts_of(path: str) -> Iterator[str]:
-    """The names of the parts of a path."""
-    yield from _PART.findall(path)
