@@ -16,7 +16,7 @@ from sqlite_utils import Migrations
 
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE
-from pfn_node.store.schema_notices import NOTICE_TABLES
+from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
 
 migrations: Final = Migrations("node")
 
@@ -416,3 +416,10 @@ def m006_notices(db: sqlite_utils.Database) -> None:
 def m007_introduced_peers(db: sqlite_utils.Database) -> None:
     """Whom the operator's own nodes named, which no flood of other addresses pushes out."""
     db.execute("ALTER TABLE peers ADD COLUMN introduced INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def m008_relied_sources(db: sqlite_utils.Database) -> None:
+    """Of which sources that are gone the keys are remembered; what was kept of the others goes."""
+    for statement in RELIED_SOURCES:
+        db.execute(statement)
