@@ -114,17 +114,19 @@ async def take_down(services: Services, key: ApiKey, body: TakeDown) -> Said:
 
 @routes.post("/federation/approve-release", body=ApproveRelease, answer=Said, scope="advisories", errors=(404, 409))
 async def approve_release(services: Services, key: ApiKey, body: ApproveRelease) -> Said:
-    """Let a release that cools down after a change of key count as the newest now."""
+    """Let a release be served, and count as the newest, that cools down after a change of key, or that is held back.
+
+    Only the bytes that it has now are approved; other ones under this version are judged by themselves.
+    """
     release = await services.database.read(
         lambda db: catalogue.get_release(db, body.source_id, body.plugin, body.version)
     )
     if release is None or release.sha256 is None:
         raise unknown_plugin(body.source_id, body.plugin, body.version)
-    if release.cooldown_until is None:
-        raise ApiError(409, "This release does not cool down; there is nothing to approve.")
     sha256, at = release.sha256, int(services.now())
     which = (body.source_id, body.plugin, body.version)
-    await services.database.write(lambda db: decisions.approve(db, which, sha256, key.id, at))
+    if not await services.database.write(lambda db: decisions.approve(db, which, sha256, key.id, at)):
+        raise ApiError(409, "This release neither cools down nor is held back; there is nothing to approve.")
     return Said(success=True, announced=False, message=f"{body.plugin} {body.version} is approved.")
 
 

@@ -605,9 +605,9 @@ def test_another_release_key_is_a_change_and_an_admin_may_approve_these_very_byt
     which = (BILBO.source_id, "hello", "1.1.0")
     assert newest(made) == "1.0.0"
 
-    decisions.approve(made.db, which, digest("other bytes"), "key", made.at)
+    assert not decisions.approve(made.db, which, digest("other bytes"), "key", made.at)
     assert newest(made) == "1.0.0"
-    decisions.approve(made.db, which, digest("1.1.0"), "key", made.at)
+    assert decisions.approve(made.db, which, digest("1.1.0"), "key", made.at)
     assert newest(made) == "1.1.0"
 
 
