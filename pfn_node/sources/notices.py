@@ -16,7 +16,7 @@ from pfn_node.sources.announcing import WITNESSES_ENOUGH, Announce
 from pfn_node.sources.outcomes import NoticeOutcome
 from pfn_node.sources.standing import settle
 from pfn_node.store.database import Database
-from pfn_node.store.notices import Taken, take_binding, take_notice, told_by_pins
+from pfn_node.store.notices import Taken, mark_advised, take_binding, take_notice, told_by_pins
 from pfn_node.store.releases import refresh_version
 from pfn_node.store.safety import cooled_down
 from pfn_node.store.sources import get_source
@@ -74,9 +74,10 @@ class Notices:
         bindings = _bind(db, keybinds, now)
         outcomes: list[NoticeOutcome] = []
         told: list[NoticeStatement] = []
+        advised: set[tuple[str, str]] = set()
         for raw in envelopes:
             try:
-                taken = take_notice(db, raw, now)
+                taken = take_notice(db, raw, now, advised)
             except Refusal as refusal:
                 outcomes.append(NoticeOutcome(REFUSED, None, refusal.rule, refusal.sentence))
                 continue
@@ -84,6 +85,7 @@ class Notices:
             told += _to_tell(db, taken)
             # A rotation may have made the key known that these keybinds are signed by.
             bindings = _bind(db, bindings, now)
+        mark_advised(db, advised)
         for source_id in dict.fromkeys(one.source_id for one in outcomes if one.outcome == NEW and one.source_id):
             if get_source(db, source_id) is not None:
                 settle(db, source_id, now)
