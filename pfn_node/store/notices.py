@@ -221,6 +221,35 @@ def statement_of(opened: OpenNotice, keybind: bytes) -> NoticeStatement:
             return AdvisoryStatement(source_id, advisory.slug, advisory.advisory_id, opened.raw, keybind)
 
 
+def untold(db: sqlite_utils.Database) -> list[NoticeStatement]:
+    """Return what is kept here and was told by nobody: publishers' notices, and what an admin took down."""
+    kept = select(
+        db,
+        """
+        SELECT n.raw, n.keybind FROM publisher_notices AS n JOIN sources ON sources.id = n.source_id
+        WHERE NOT EXISTS (SELECT 1 FROM notice_claims WHERE source_id = n.source_id AND evidence = n.raw)
+        ORDER BY n.seen_at LIMIT ?
+        """,
+        (notices_at_once_max,),
+    )
+    taken_down = select(
+        db,
+        """
+        SELECT source_id, plugin_id, version, reason FROM tombstones AS t
+        WHERE NOT EXISTS (
+            SELECT 1 FROM notice_claims
+            WHERE kind = 'yank' AND source_id = t.source_id AND plugin_id = t.plugin_id AND about = t.version
+              AND node_id = ? AND NOT withdrawn)
+        ORDER BY at LIMIT ?
+        """,
+        (own_id(db), notices_at_once_max),
+    )
+    return [
+        *(statement_of(open_notice(row["raw"]), row["keybind"]) for row in kept),
+        *(YankStatement(**row) for row in taken_down),
+    ]
+
+
 def told_by_pins(db: sqlite_utils.Database, statement: NoticeStatement) -> int:
     """Return how many directly pinned nodes announce this very evidence already."""
     return int(

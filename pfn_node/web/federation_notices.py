@@ -2,8 +2,6 @@
 
 import json
 
-import sqlite_utils
-
 from pfn_node.store import catalogue, decisions, safety
 from pfn_node.store.queries import Row
 from pfn_node.store.rows import ApiKey
@@ -99,15 +97,16 @@ async def take_down(services: Services, key: ApiKey, body: TakeDown) -> Said:
     at, release = int(services.now()), (body.source_id, body.plugin, body.version)
     withdrawn, reason = bool(body.withdrawn), body.reason or ""
 
-    def decide(db: sqlite_utils.Database) -> bool:
-        if withdrawn:
-            return decisions.bring_back(db, release, key.id, at)
-        decisions.take_down(db, release, reason, key.id, at)
-        return True
-
-    if not await services.database.write(decide):
-        raise ApiError(404, "That release was not taken down here.", details={"plugin": body.plugin})
-    announced = await services.sources.say(YankStatement(*release, reason=reason, withdrawn=withdrawn))
+    said = YankStatement(*release, reason=reason, withdrawn=withdrawn)
+    # A node that ends in between has a tombstone, about which it tells at its next start.
+    if withdrawn:
+        if await services.database.read(lambda db: safety.tombstone(db, *release)) is None:
+            raise ApiError(404, "That release was not taken down here.", details={"plugin": body.plugin})
+        announced = await services.sources.say(said)
+        await services.database.write(lambda db: decisions.bring_back(db, release, key.id, at))
+    else:
+        await services.database.write(lambda db: decisions.take_down(db, release, reason, key.id, at))
+        announced = await services.sources.say(said)
     what = "can be had again" if withdrawn else "is taken down"
     return Said(success=True, announced=announced, message=f"{body.plugin} {body.version} {what}.")
 
