@@ -4,7 +4,6 @@ The browser is the system's Chromium, or what PFN_CHROMIUM names; `scripts/brows
 are skipped, but for CI, where they fail. Every test fails at its end if the browser had anything to complain about.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
 
-from tests.browser.local_nodes import BrowserMesh, mesh_in_a_thread
+from tests.browser.local_nodes import BrowserMesh, browser_mesh
+from tests.browser.trio_thread import in_a_thread
 from tests.browser.watching import Watch
 
 NO_BROWSER = "NO BROWSER: no Chromium, so no page was tried. Run scripts/browser, or set PFN_CHROMIUM to one."
@@ -40,7 +40,8 @@ def chromium_path() -> str:
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserMesh]:
     """Three linked nodes that pin one another; the first follows two publishers, and mirrors all of their plugins."""
     chromium_path()
-    with mesh_in_a_thread(tmp_path_factory.mktemp("mesh")) as made:
+    folder = tmp_path_factory.mktemp("mesh")
+    with in_a_thread(lambda: browser_mesh(folder)) as (made, _):
         yield made
 
 
@@ -59,13 +60,16 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def session(mesh: BrowserMesh) -> StorageState:
     """What a browser keeps that is signed in at the first node. A test that signs out makes a session of its own."""
-    node = mesh.nodes[0]
-    headers = {"Authorization": f"Bearer {node.key}", "Origin": node.url}
-    with urlopen(Request(f"{node.url}/session", method="POST", headers=headers), timeout=30) as answer:
+    return signed_in(mesh.nodes[0].url, mesh.nodes[0].key)
+
+
+def signed_in(url: str, key: str) -> StorageState:
+    """What a browser keeps that has begun a session at a node with this key."""
+    headers = {"Authorization": f"Bearer {key}", "Origin": url}
+    with urlopen(Request(f"{url}/session", method="POST", headers=headers), timeout=30) as answer:
         name, _, rest = answer.headers["Set-Cookie"].partition("=")
-        expires = json.load(answer)["expires"]
-    cookie = {"name": name, "value": rest.partition(";")[0], "domain": urlsplit(node.url).hostname, "path": "/"}
-    return {"cookies": [{**cookie, "expires": expires, "httpOnly": True, "secure": False, "sameSite": "Strict"}]}  # type: ignore[typeddict-item]
+    cookie = {"name": name, "value": rest.partition(";")[0], "domain": urlsplit(url).hostname, "path": "/"}
+    return {"cookies": [{**cookie, "expires": -1, "httpOnly": True, "secure": False, "sameSite": "Strict"}]}  # type: ignore[typeddict-item]
 
 
 @pytest.fixture

@@ -67,19 +67,18 @@ def filled(path: str, parts: Mapping[str, str]) -> str:
     return _PART.sub(lambda found: quote(parts[found[1]], safe="@:"), path)
 
 
-def every_address(mesh: BrowserMesh, read: Callable[[str], str]) -> list[Address]:
+def every_address(parts: Mapping[str, str], read: Callable[[str], str], linked_max: int = LINKED_MAX) -> list[Address]:
     """Every declared page once, and what links of pages lead to; `read` answers the HTML of a path."""
     pages = declared_pages()
     of_path = {page.path: page for page in pages}
     rules = Map([Rule(page.path, endpoint=page.path) for page in pages], strict_slashes=False).bind("node")
-    parts = parts_of(mesh)
     found = [Address(page, filled(page.path, parts)) for page in pages]
     seen = {address.path for address in found}
     linked = dict.fromkeys(of_path, 0)
     for address in found:  # grows while it is walked
         for path in _links(read(address.path)):
             endpoint = _endpoint(rules, path)
-            if path in seen or endpoint is None or linked[endpoint] == LINKED_MAX:
+            if path in seen or endpoint is None or linked[endpoint] == linked_max:
                 continue
             seen.add(path)
             linked[endpoint] += 1

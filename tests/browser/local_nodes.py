@@ -1,13 +1,10 @@
-"""A mesh of real processes for tests that are not async themselves: it lives in a thread of its own.
-
-Playwright's plain interface and Trio cannot share a thread. So the mesh has its own, and `BrowserMesh.call` runs an
-async function there: `mesh.call(lambda: mesh.nodes[0].client.get("health"))`.
+"""A mesh of real processes for tests that are not async themselves: it lives in a thread of its own (trio_thread.py),
+and `BrowserMesh.call` runs an async function there: `mesh.call(lambda: mesh.nodes[0].client.get("health"))`.
 """
 
 import json
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copytree
@@ -24,7 +21,6 @@ from tests.end_to_end.plugins import write_plugin
 T = TypeVar("T")
 
 NODES = 3
-START_SECONDS_MAX = 60.0
 # One publisher that signs the bytes of its releases, and one that behaves as the original publisher software does.
 PROFILES = {"juniper": "v2", "wren": "original"}
 
@@ -87,57 +83,13 @@ class BrowserMesh:
         self.call(lambda: eventually(condition))
 
 
-@contextmanager
-def mesh_in_a_thread(folder: Path) -> Iterator[BrowserMesh]:
+@asynccontextmanager
+async def browser_mesh(folder: Path) -> AsyncIterator[BrowserMesh]:
     """The mesh, until the block ends; its processes end with it, whatever happens."""
-    life = _Life(folder)
-    thread = threading.Thread(target=life.live, name="mesh of the browser tests")
-    thread.start()
-    try:
-        if not life.begun.wait(START_SECONDS_MAX) or life.mesh is None:
-            raise RuntimeError("the mesh did not start") from life.failure
-        yield life.mesh
-    finally:
-        life.end()
-        thread.join()
-
-
-@dataclass
-class _Life:
-    folder: Path
-    begun: threading.Event = field(default_factory=threading.Event)
-    over: trio.Event = field(default_factory=trio.Event)
-    token: trio.lowlevel.TrioToken | None = None
-    mesh: BrowserMesh | None = None
-    failure: BaseException | None = None
-
-    def live(self) -> None:
-        try:
-            trio.run(self._live)
-        except BaseException as failure:  # told to the thread that waits
-            self.failure = failure
-        finally:
-            self.begun.set()
-
-    def end(self) -> None:
-        if self.token is not None:
-            try:
-                self.token.run_sync_soon(self.over.set)
-            except trio.RunFinishedError:
-                pass  # it has failed by itself
-
-    async def _live(self) -> None:
-        self.token = trio.lowlevel.current_trio_token()
-        async with local_mesh(self.folder) as local, trio.open_nursery() as nursery:
-            nursery.start_soon(self._cancel_when_over, nursery.cancel_scope)
-            made = BrowserMesh(local.master_key, local, self.token)
-            await _fill(made)
-            self.mesh = made
-            self.begun.set()
-
-    async def _cancel_when_over(self, scope: trio.CancelScope) -> None:
-        await self.over.wait()
-        scope.cancel()
+    async with local_mesh(folder) as local:
+        made = BrowserMesh(local.master_key, local, trio.lowlevel.current_trio_token())
+        await _fill(made)
+        yield made
 
 
 async def _fill(mesh: BrowserMesh) -> None:

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, StorageState
 
 from tests.browser.conftest import NewContext
-from tests.browser.every_page import every_address
+from tests.browser.every_page import every_address, parts_of
 from tests.browser.local_nodes import BrowserMesh
 
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
@@ -40,7 +40,7 @@ def test_no_page_keeps_anybody_out(
     options: dict[str, Any] = {"storage_state": session} if signed_in else {}
     page = new_context(**options).new_page()
     found: list[str] = []
-    for address in every_address(mesh, lambda path: page.request.get(path).text()):
+    for address in every_address(parts_of(mesh), lambda path: page.request.get(path).text()):
         if address.page.protected and not signed_in:
             continue
         answer = page.goto(address.path)
