@@ -60,6 +60,27 @@ def search_plugins(
     """
     sort = _sort_of(query)
     limit = max(1, min(query.limit, PAGE_ROWS_MAX))
+    chosen = selection(query)
+    if chosen is None:
+        return [], 0, None  # punctuation only: no plugin has that as a word
+    ids, parameters = chosen
+    total = int(value(db, " ".join(("WITH chosen AS (", ids, ") SELECT count(*) FROM chosen")), parameters))
+    page = ["WITH chosen AS (", ids, ")", _PAGE]
+    if query.cursor is not None:
+        parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
+        page.append(_CONTINUE[sort])
+    page.append(_ORDER[sort])
+    rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
+    plugins = [_plugin_from(db, row, now) for row in rows[:limit]]
+    following = _write_cursor(sort, rows[limit - 1]) if len(rows) > limit else None
+    return plugins, total, following
+
+
+def selection(query: PluginQuery) -> tuple[str, dict[str, Any]] | None:
+    """Return the query for the ids (and relevance) of all rows that match, and its parameters; None: nothing can match.
+
+    The text is made of constants alone. Raise `CatalogueError` for an unknown assurance.
+    """
     parameters: dict[str, Any] = {
         "source": query.source,
         "type": query.type,
@@ -69,20 +90,10 @@ def search_plugins(
     }
     words = None if query.q is None else match_expression(query.q)
     if words == "":
-        return [], 0, None  # punctuation only: no plugin has that as a word
+        return None
     if words is not None:
         parameters["words"] = words
-    chosen = _chosen(query, searching=words is not None)
-    total = int(value(db, " ".join(("WITH chosen AS (", *chosen, ") SELECT count(*) FROM chosen")), parameters))
-    page = ["WITH chosen AS (", *chosen, ")", _PAGE]
-    if query.cursor is not None:
-        parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
-        page.append(_CONTINUE[sort])
-    page.append(_ORDER[sort])
-    rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
-    plugins = [_plugin_from(db, row, now) for row in rows[:limit]]
-    following = _write_cursor(sort, rows[limit - 1]) if len(rows) > limit else None
-    return plugins, total, following
+    return " ".join(_chosen(query, searching=words is not None)), parameters
 
 
 def get_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, now: int | None = None) -> Plugin | None:

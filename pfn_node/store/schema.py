@@ -16,6 +16,7 @@ from sqlite_utils import Migrations
 
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE
+from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
 from pfn_node.store.schema_notices import NOTICE_TABLES
 
 migrations: Final = Migrations("node")
@@ -416,3 +417,10 @@ def m006_notices(db: sqlite_utils.Database) -> None:
 def m007_introduced_peers(db: sqlite_utils.Database) -> None:
     """Whom the operator's own nodes named, which no flood of other addresses pushes out."""
     db.execute("ALTER TABLE peers ADD COLUMN introduced INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def m008_catalogue_pages(db: sqlite_utils.Database) -> None:
+    """How many plugins have each tag, source, type and level, and what pages sort by."""
+    for statement in CATALOGUE_PAGES:
+        db.execute(statement)
