@@ -416,3 +416,9 @@ def m006_notices(db: sqlite_utils.Database) -> None:
 def m007_introduced_peers(db: sqlite_utils.Database) -> None:
     """Whom the operator's own nodes named, which no flood of other addresses pushes out."""
     db.execute("ALTER TABLE peers ADD COLUMN introduced INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def m008_mirror_claims_by_node(db: sqlite_utils.Database) -> None:
+    """What one node holds, for those who look at the mesh; counted from the index alone."""
+    db.execute("CREATE INDEX mirror_claims_by_node ON mirror_claims (node_id, admitted, expires_at, count)")
