@@ -104,7 +104,9 @@ _HELD_A_DAY: Final = """
         SELECT min(mirror_date) AS first FROM mirrored_plugins GROUP BY source_id, plugin_id
     ) WHERE first >= :since GROUP BY 1
 """
-_LISTED_A_DAY: Final = "SELECT updated_at / :day AS at, count(*) AS n FROM plugins WHERE updated_at >= :since GROUP BY 1"
+_LISTED_A_DAY: Final = (
+    "SELECT updated_at / :day AS at, count(*) AS n FROM plugins WHERE updated_at >= :since GROUP BY 1"
+)
 
 
 def _a_day(db: sqlite_utils.Database, counting: str, now: int) -> list[int]:

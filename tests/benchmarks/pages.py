@@ -74,8 +74,11 @@ async def _measure() -> dict[str, float | int | str]:
             home = [await _ask(client, "/") for _ in range(HOME_REQUESTS)]
             searches = {q: await _ask(client, f"/plugins?{urlencode({'q': q})}") for q in SEARCHES}
             filters = {str(given): await _ask(client, f"/plugins?{urlencode(given)}") for given in FILTERS}
-            deep = [took for start in ("/plugins?", "/plugins?q=wordpress", "/plugins?sort=name") for took in
-                    await _deep(client, start)]
+            deep = [
+                took
+                for start in ("/plugins?", "/plugins?q=wordpress", "/plugins?sort=name")
+                for took in await _deep(client, start)
+            ]
             weight = await _weight(client)
     every_search = [*searches.values(), *filters.values(), *deep]
     slowest = max([*searches, *filters], key=lambda name: (searches | filters)[name])
@@ -153,5 +156,3 @@ def _p95(values: list[float]) -> float:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
-
-

@@ -67,7 +67,10 @@ async def list_plugins(services: Services, visitor: Visitor, query: PluginsQuery
 
 
 @pages.get(
-    "/plugins/<source_id>/<plugin_id>", "plugin.html", title="Plugin", twin="/federation/plugins/<source_id>/<plugin_id>"
+    "/plugins/<source_id>/<plugin_id>",
+    "plugin.html",
+    title="Plugin",
+    twin="/federation/plugins/<source_id>/<plugin_id>",
 )
 async def show_plugin(services: Services, visitor: Visitor, source_id: str, plugin_id: str) -> dict[str, Any]:
     plugin = await federation_plugins.show_plugin(services, source_id, plugin_id)
