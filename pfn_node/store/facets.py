@@ -76,13 +76,14 @@ def plugins_listed(db: sqlite_utils.Database) -> int:
     return int(value(db, "SELECT sum(plugins) FROM plugin_facets WHERE facet = 'type'") or 0)
 
 
+_CHOSEN: Final = "WITH chosen AS MATERIALIZED (SELECT p.id, p.source_id, p.type, p.assurance_rank FROM ("
 _COUNT: Final = """
+    ) AS ids JOIN plugins AS p ON p.id = ids.id)
     SELECT 'tag' AS facet, t.tag AS value, count(*) AS plugins
     FROM chosen JOIN plugin_tags AS t ON t.plugin = chosen.id GROUP BY t.tag
-    UNION ALL SELECT 'source', p.source_id, count(*) FROM chosen JOIN plugins AS p ON p.id = chosen.id GROUP BY 2
-    UNION ALL SELECT 'type', p.type, count(*) FROM chosen JOIN plugins AS p ON p.id = chosen.id GROUP BY 2
-    UNION ALL SELECT 'assurance', CAST(p.assurance_rank AS TEXT), count(*)
-    FROM chosen JOIN plugins AS p ON p.id = chosen.id GROUP BY 2
+    UNION ALL SELECT 'source', source_id, count(*) FROM chosen GROUP BY source_id
+    UNION ALL SELECT 'type', type, count(*) FROM chosen GROUP BY type
+    UNION ALL SELECT 'assurance', CAST(assurance_rank AS TEXT), count(*) FROM chosen GROUP BY assurance_rank
     ORDER BY 3 DESC, 2
 """
 
@@ -93,7 +94,7 @@ def _counted(db: sqlite_utils.Database, query: PluginQuery) -> dict[str, list[Fa
     if chosen is None:
         return found
     ids, parameters = chosen
-    for row in select(db, " ".join(("WITH chosen AS MATERIALIZED (", ids, ")", _COUNT)), parameters):
+    for row in select(db, " ".join((_CHOSEN, ids, _COUNT)), parameters):
         values = found[row["facet"]]
         if len(values) < FACET_VALUES_MAX:
             values.append(FacetValue(_shown(row["facet"], row["value"]), row["plugins"]))

@@ -175,7 +175,7 @@ async def verify_release(services: Services, query: VerifyQuery) -> ReleaseCheck
 )
 async def download_evidence(services: Services, query: ReleaseQuery) -> Response:
     """What is known of a release as one file, with which its zip is checked without any node."""
-    asked = VerifyQuery(sourceId=query.source_id, plugin=query.plugin, version=query.version, bundle="1")
+    asked = VerifyQuery.model_validate(query.model_dump() | {"bundle": "1"})
     checked = await verify_release(services, asked)
     name = f"{checked.plugin_id}.{checked.version}.evidence"
     return Response(

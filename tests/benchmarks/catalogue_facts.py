@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 
 import sqlite_utils
@@ -23,11 +24,12 @@ PLUGINS = 60_000
 SOURCES = 1_000
 LEVELS = (("A1", "self", 70), ("A3", "release", 18), ("A2", "self", 6), ("reported", None, 4), ("A0", "self", 2))
 FACTS_VARIABLE = "PFN_PLUGIN_FACTS"
-_WORDS = (
-    "the for and with wordpress woocommerce post posts page pages simple admin widget content block form contact user "
-    "image gallery menu slider seo security backup cache email login comment custom type field shortcode editor theme "
-    "payment shipping product order analytics social share video map calendar event booking chat popup cookie redirect"
-).split()
+_TEXT = """
+    the for and with wordpress woocommerce post posts page pages simple admin widget content block form contact user
+    image gallery menu slider seo security backup cache email login comment custom type field shortcode editor theme
+    payment shipping product order analytics social share video map calendar event booking chat popup cookie redirect
+"""
+_WORDS = _TEXT.split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,15 @@ def load(db: sqlite_utils.Database, now: int) -> None:
         for facts in plugin_facts(now):
             # Some publishers have hundreds of plugins, most have a few.
             _insert_release(db, facts, int(SOURCES * dice.random() ** 2), dice)
-    db.execute("ANALYZE")
 
 
 def plugin_facts(now: int) -> Iterator[Facts]:
-    """Yield facts of `PLUGINS` plugins: of real ones as far as they reach, then made-up ones."""
+    """Facts of `PLUGINS` plugins: of real ones as far as they reach, then made-up ones."""
     path = os.environ.get(FACTS_VARIABLE)
     dice = random.Random(2)
-    count = 0
-    for count, facts in enumerate(_real(Path(path)) if path else (), 1):
-        yield facts
-    for number in range(count, PLUGINS):
-        yield _made_up(number, now, dice)
+    real = _real(Path(path)) if path else iter(())
+    made_up = (_made_up(number, now, dice) for number in range(PLUGINS))
+    return islice(chain(real, made_up), PLUGINS)
 
 
 def _real(path: Path) -> Iterator[Facts]:
@@ -89,7 +88,7 @@ def source_id(number: int) -> str:
 
 def _insert_source(db: sqlite_utils.Database, number: int, now: int, dice: random.Random) -> None:
     host = f"plugins-{number % 300}.example"
-    db["sources"].insert(
+    db.table("sources").insert(
         {
             "id": source_id(number),
             "instance_url": f"https://{host}",
@@ -118,7 +117,7 @@ def _insert_release(db: sqlite_utils.Database, facts: Facts, source: int, dice: 
         "name": facts.name,
         "description": facts.description,
     }
-    db["releases"].insert(
+    db.table("releases").insert(
         described
         | {
             "type": "plugin" if dice.random() < 0.95 else "theme",
@@ -138,7 +137,7 @@ def _insert_release(db: sqlite_utils.Database, facts: Facts, source: int, dice: 
         replace=True,
     )
     if held:
-        db["mirrored_plugins"].insert(
+        db.table("mirrored_plugins").insert(
             described | {"local_path": sha256.hex(), "mirror_date": facts.updated_at}, ignore=True
         )
     list_plugin(db, source_id(source), facts.slug)

@@ -19,10 +19,10 @@ REACHED = {
     "publisher, or have its author hand in a signed release.",
     "A0": "This node, or one that it pins, fetched the bytes from the publisher’s own server.",
     "A1": "As A0; and the publisher’s key, which is known here, signed the name, version and description.",
-    "A2": "Three nodes fetched the same bytes from the publisher: two of them this one or pinned here, the third pinned "
-    "by a pinned one at least; and no pinned node got others.",
-    "A3": "The publisher signed a statement (profile v2) that names this digest. Its key is known here, and it is known "
-    "to sign nothing that a stranger hands it.",
+    "A2": "Three nodes fetched the same bytes from the publisher: two of them this one or pinned here, the third "
+    "pinned by a pinned one at least; and no pinned node got others.",
+    "A3": "The publisher signed a statement (profile v2) that names this digest. Its key is known here, and it is "
+    "known to sign nothing that a stranger hands it.",
     "A4": "As A3, signed by a release key of its own; besides, three nodes witnessed the bytes, and the publisher’s "
     "signed list of all its releases is not older than two weeks.",
 }
