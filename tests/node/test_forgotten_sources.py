@@ -171,7 +171,7 @@ def test_a_removed_source_that_is_heard_of_under_its_former_key_has_the_one_that
 
 def test_of_sources_that_were_gone_before_only_what_was_relied_on_stays(tmp_path: Path) -> None:
     earlier = sqlite_utils.Database(tmp_path / "node.db")
-    migrations.apply(earlier, stop_before="m008_relied_sources")
+    migrations.apply(earlier, stop_before="m010_relied_sources")
     notice = {"kind": "yank", "subject": "x", "raw": b"", "signer": b"", "keybind": b"", "epoch": 0, "seq": 0}
     gone = ("registered", "chosen", "signed", "heard")
     for name in (*gone, "here"):
