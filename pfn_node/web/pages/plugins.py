@@ -13,16 +13,20 @@ from pfn_node.store.rows import Release
 from pfn_node.store.safety import said
 from pfn_node.web import federation_plugins
 from pfn_node.web.evidence import check_signatures, text_lookup
+from pfn_node.web.federation_notices import notice_view
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.release_answers import PluginRow, SignatureView
 from pfn_node.web.schemas import PluginsQuery
 from pfn_node.web.services import Services
+from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.identity import did_key
 
 pages = Pages()
 
-REPORTED_NOTICES_SHOWN = 5
+NOTICES_LOOKED_AT = 50
+CLAIMS_SHOWN = 10
 OTHERS_SHOWN = 10
+WORDS_SIGNED = (EvidenceForm.METADATA, EvidenceForm.PLUGIN_DATA)
 _FILTERS = ("q", "tag", "source", "type", "min_assurance", "sort")
 
 
@@ -84,11 +88,14 @@ async def show_plugin(services: Services, visitor: Visitor, source_id: str, plug
             seen = catalogue.observations_of(db, source_id, plugin_id, release.version)
             same = [each for each in seen if each.sha256 == release.sha256]
             signatures = check_signatures(same, source, texts, None, former_keys(db, source_id))
-        notices = said(db, source_id, plugin_id, services.node_id, REPORTED_NOTICES_SHOWN)
+        notices = said(db, source_id, plugin_id, services.node_id, NOTICES_LOOKED_AT)
+        idle = [notice for notice in notices if not notice["acts"] and not notice["withdrawn"]]
         return {
             "source": source,
             "signatures": signatures,
-            "claims": [notice for notice in notices if not notice["acts"] and not notice["withdrawn"]],
+            "signed_bytes": any(each.valid and each.covers_bytes for each in signatures),
+            "signed_words": any(each.valid and each.form in WORDS_SIGNED for each in signatures),
+            "claims": [notice_view(notice) for notice in idle[:CLAIMS_SHOWN]],
             "others": _others(db, source_id, plugin_id),
             "slug_owner": catalogue.slug_owner(db, plugin_id),
         }
@@ -102,15 +109,7 @@ async def show_plugin(services: Services, visitor: Visitor, source_id: str, plug
         "own_id": did_key(services.node_id),
         "base": services.url or request.host_url.rstrip("/"),
         "is_served": is_served(plugin),
-        "signed_bytes": any(each.valid and each.covers_bytes for each in signatures_of(known)),
-        "signed_words": any(each.valid and each.form in ("metadata", "plugin-data") for each in signatures_of(known)),
     }
-
-
-def signatures_of(known: dict[str, Any]) -> list[SignatureView]:
-    """The signatures that were checked just now."""
-    checked: list[SignatureView] = known["signatures"]
-    return checked
 
 
 def is_served(plugin: PluginRow) -> bool:
