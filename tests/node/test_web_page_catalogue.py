@@ -199,7 +199,7 @@ async def test_a_long_list_goes_on_where_the_page_ended(node: WebNode) -> None:
         got = await Browser(node).open(path)
         seen += re.findall(r"Plugin \d", re.sub(r"<aside.*</aside>", "", got.body.decode(), flags=re.S))
         more = re.search(r'rel="next" href="([^"]+)"', got.body.decode())
-        path = more[1].replace("&amp;", "&") + "&limit=2" if more else ""
+        path = more[1].replace("&amp;", "&") if more else ""
 
     assert seen == [f"Plugin {number}" for number in range(5)]
 

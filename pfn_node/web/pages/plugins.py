@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import sqlite_utils
+from pydantic import Field
 from quart import request
 
 from pfn_node.store import catalogue, registry
@@ -16,13 +17,14 @@ from pfn_node.web.evidence import check_signatures, text_lookup
 from pfn_node.web.federation_notices import notice_view
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.release_answers import PluginRow, SignatureView
-from pfn_node.web.schemas import PluginsQuery
+from pfn_node.web.schemas import PAGE_MAX, PluginsQuery, QueryInteger
 from pfn_node.web.services import Services
 from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.identity import did_key
 
 pages = Pages()
 
+ROWS_DEFAULT = 25
 NOTICES_LOOKED_AT = 50
 CLAIMS_SHOWN = 10
 OTHERS_SHOWN = 10
@@ -30,11 +32,18 @@ WORDS_SIGNED = (EvidenceForm.METADATA, EvidenceForm.PLUGIN_DATA)
 _FILTERS = ("q", "tag", "source", "type", "min_assurance", "sort")
 
 
+class ListQuery(PluginsQuery):
+    """As the API is asked, but for pages of a length that people read."""
+
+    limit: QueryInteger = Field(ROWS_DEFAULT, ge=1, le=PAGE_MAX)
+
+
 class Narrowing:
     """Links to the same list, narrowed or sorted otherwise: each begins at the first page."""
 
     def __init__(self, query: PluginsQuery) -> None:
-        self._given = {name: getattr(query, name) for name in _FILTERS}
+        self._given: dict[str, str | None] = {name: getattr(query, name) for name in _FILTERS}
+        self._given["limit"] = None if query.limit == ROWS_DEFAULT else str(query.limit)
 
     def link(self, **changed: str | None) -> str:
         """The path with some filters changed; None takes one away."""
@@ -43,18 +52,17 @@ class Narrowing:
 
     def page(self, cursor: str) -> str:
         """The path of the page that a cursor leads to."""
-        kept = {name: given for name, given in self._given.items() if given is not None}
-        return f"/plugins?{urlencode(kept | {'cursor': cursor})}"
+        return self.link(cursor=cursor)
 
     @property
     def chosen(self) -> dict[str, str]:
         """What narrows the list now, besides the words."""
-        names = ("tag", "source", "type", "min_assurance")
-        return {name: self._given[name] for name in names if self._given[name] is not None}
+        chosen = {name: self._given[name] for name in ("tag", "source", "type", "min_assurance")}
+        return {name: given for name, given in chosen.items() if given is not None}
 
 
-@pages.get("/plugins", "plugins.html", title="Plugins", menu="main", query=PluginsQuery, twin="/federation/plugins")
-async def list_plugins(services: Services, visitor: Visitor, query: PluginsQuery) -> dict[str, Any]:
+@pages.get("/plugins", "plugins.html", title="Plugins", menu="main", query=ListQuery, twin="/federation/plugins")
+async def list_plugins(services: Services, visitor: Visitor, query: ListQuery) -> dict[str, Any]:
     found = await federation_plugins.list_plugins(services, query)
     asked = federation_plugins.asked(query)
     facets = await services.database.read(lambda db: facets_of(db, asked, found.total))
