@@ -345,6 +345,7 @@ class PeerRow(Answer):
     incomplete: bool
     convicted: bool
     proof: list[str]
+    bytes_last_minute: int
 
 
 class Peers(Answer):

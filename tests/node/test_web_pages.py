@@ -101,7 +101,7 @@ async def test_the_document_describes_every_call_of_the_api(node: WebNode) -> No
     described = {path.replace("{", "<").replace("}", ">") for path in document["paths"]}
 
     assert document["openapi"].startswith("3.1")
-    assert served - described == {"/federation/events"}
+    assert served - described == {"/federation/events", "/mesh/live"}
     assert set(document["x-event-streams"]) == {"/federation/events"}
 
 
