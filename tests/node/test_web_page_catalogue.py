@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from pfn_node.store import announcements, catalogue
-from pfn_node.store.facets import COUNTED_MATCHES_MAX, FacetValue, facets_of
 from pfn_node.store.showcase import SourceStates
 from pfn_node.web.node_health import DISK_FREE_BYTES_MIN, node_problems
 from pfn_protocol.acceptance import announce
@@ -139,54 +138,6 @@ async def test_a_filter_in_force_is_shown_and_taken_away_by_its_link(node: WebNo
     assert "at least A1" in page.text
     assert "/plugins?q=apple&source=bilbo%40publisher.test&type=plugin&min_assurance=A1" in page.links
     assert page.values["tag"] == "food" and page.values["min_assurance"] == "A1"
-
-
-async def test_facets_count_what_they_would_leave(node: WebNode) -> None:
-    await fill(node)
-    everything, apples = catalogue.PluginQuery(), catalogue.PluginQuery(q="apple")
-
-    whole = await node.services.database.read(lambda db: facets_of(db, everything, 3))
-    found = await node.services.database.read(lambda db: facets_of(db, apples, 2))
-    many = await node.services.database.read(lambda db: facets_of(db, apples, COUNTED_MATCHES_MAX + 1))
-    none = await node.services.database.read(lambda db: facets_of(db, catalogue.PluginQuery(q="-"), 0))
-
-    assert whole["tag"] == [FacetValue("food", 2), FacetValue("garden", 1), FacetValue("sweet", 1)]
-    assert whole["assurance"] == [FacetValue("A1", 2), FacetValue("reported", 3)]
-    assert found["tag"] == [FacetValue("food", 1), FacetValue("garden", 1), FacetValue("sweet", 1)]
-    assert found["type"] == [FacetValue("plugin", 1), FacetValue("theme", 1)]
-    assert found["source"] == [FacetValue(BILBO, 2)]
-    assert many["tag"][0] == FacetValue("food", None)
-    assert none == {"tag": [], "source": [], "type": [], "assurance": []}
-
-
-async def test_facets_follow_what_is_listed_retagged_judged_again_and_taken_off(node: WebNode) -> None:
-    await fill(node)
-    counted = "SELECT facet, value, plugins FROM plugin_facets ORDER BY 1, 2"
-    truth = """
-        SELECT 'tag', tag, count(*) FROM plugin_tags GROUP BY tag
-        UNION ALL SELECT 'source', source_id, count(*) FROM plugins GROUP BY 2
-        UNION ALL SELECT 'type', type, count(*) FROM plugins GROUP BY 2
-        UNION ALL SELECT 'assurance', CAST(assurance_rank AS TEXT), count(*) FROM plugins GROUP BY 2 ORDER BY 1, 2
-    """
-
-    async def agree() -> list[Any]:
-        kept, true = await node.services.database.read(
-            lambda db: (db.execute(counted).fetchall(), db.execute(truth).fetchall())
-        )
-        assert kept == true
-        return list(kept)
-
-    before = await agree()
-    await node.add_release(b"2.1", plugin_id="two", version="2.0.0", name="Apple tree", tags=("Trees",))
-    changed = await agree()
-    await sql(node, "UPDATE plugins SET assurance_rank = 5, type = 'theme'")
-    raised = await agree()
-    await sql(node, "DELETE FROM plugins")
-    after = await agree()
-
-    assert ("tag", "garden", 1) in before and ("tag", "trees", 1) in changed
-    assert [row for row in raised if row[0] == "assurance"] == [("assurance", "5", 3)]
-    assert after == []
 
 
 async def test_a_long_list_goes_on_where_the_page_ended(node: WebNode) -> None:
