@@ -46,7 +46,7 @@ async def list_notices(services: Services, query: AdvisoriesQuery) -> NoticeList
     rows = await services.database.read(
         lambda db: safety.said(db, query.source_id, query.plugin, services.node_id, NOTICES_SHOWN_MAX)
     )
-    return NoticeList(notices=[_view(row) for row in rows])
+    return NoticeList(notices=[notice_view(row) for row in rows])
 
 
 @routes.post("/federation/yank", body=SayYank, answer=Said, scope="advisories", errors=(404,))
@@ -138,7 +138,8 @@ async def _say(services: Services, statement: NoticeStatement) -> None:
         raise ApiError(503, "The node could not announce it now; try again in a moment.", headers={"Retry-After": "5"})
 
 
-def _view(row: Row) -> NoticeView:
+def notice_view(row: Row) -> NoticeView:
+    """A row of `safety.said` as answers show it."""
     content = json.loads(row["content"])
     by = row["by"] if isinstance(row["by"], str) else did_key(row["by"])
     is_yank = row["kind"] == "yank"
