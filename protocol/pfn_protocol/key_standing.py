@@ -95,12 +95,21 @@ class _Link:
     recovery_hash: bytes = b""
     followed_by: Seen[Rotation] | None = None
     frozen_s: int | None = None
+    renounced_s: int | None = None  # when it was first seen that this key, or its recovery key, revoked it
 
     def recovered_by(self, voucher: bytes) -> bool:
         return self.recovery_hash != b"" and hashlib.sha256(voucher).digest() == self.recovery_hash
 
-    def vouched_by(self, rotation: Rotation) -> bool:
-        return rotation.voucher == self.key or self.recovered_by(rotation.voucher)
+    def vouched_by(self, one: Seen[Rotation]) -> bool:
+        """Whether the key itself, unless it was revoked before, or the recovery key vouches."""
+        itself = one.statement.voucher == self.key and (self.renounced_s is None or one.seen_s <= self.renounced_s)
+        return itself or self.recovered_by(one.statement.voucher)
+
+    def renounce(self, revoked: list[Seen[Revocation]]) -> None:
+        """Note whether this key took itself back. A successor's word does not count here: it comes by the rotation."""
+        own = (one for one in revoked if one.statement.key == self.key)
+        moments = (one.seen_s for one in own if one.signer == self.key or self.recovered_by(one.signer))
+        self.renounced_s = min(moments, default=None)
 
 
 def derive_keys(
@@ -109,11 +118,18 @@ def derive_keys(
     keybinds: Iterable[Seen[KeybindStatement]],
     rotations: Iterable[Seen[Rotation]],
     revocations: Iterable[Seen[Revocation]],
+    *,
+    root_recovery_hash: bytes = b"",
 ) -> SourceKeys:
-    """Work out the keys of a source. `root_epoch`: rotations up to it were settled when `root` was chosen (R140)."""
+    """Work out the keys of a source.
+
+    `root_epoch`: rotations up to it were settled when `root` was chosen (R140). `root_recovery_hash`: what the
+    rotation that made `root` the key committed to, where it is known; or empty.
+    """
     ordered = sorted(rotations, key=lambda one: (one.seen_s, one.statement.epoch, one.statement.new_key))
     revoked = sorted(revocations, key=lambda one: one.seen_s)
-    chain = _chain(root, root_epoch, [one for one in ordered if one.statement.role == IDENTITY])
+    first = _Link(root, root_epoch, root_recovery_hash)
+    chain = _chain(first, revoked, [one for one in ordered if one.statement.role == IDENTITY])
     records = {link.key: _identity_record(link) for link in chain}
     for revocation in revoked:
         if _may_revoke_identity(revocation, chain):
@@ -131,9 +147,11 @@ def derive_keys(
     return SourceKeys(root, root_epoch, chain[-1].key, records, max(changes, default=None))
 
 
-def _chain(root: bytes, root_epoch: int, rotations: list[Seen[Rotation]]) -> list[_Link]:
-    chain = [_Link(root, root_epoch)]
+def _chain(root: _Link, revoked: list[Seen[Revocation]], rotations: list[Seen[Rotation]]) -> list[_Link]:
+    chain = [root]
     for one in rotations:
+        for link in chain:
+            link.renounce(revoked)
         last = chain[-1]
         if one.statement.old_key != last.key:
             _contradict(chain, one)
@@ -148,7 +166,7 @@ def _may_follow(link: _Link, one: Seen[Rotation]) -> bool:
         return recovers and one.seen_s <= link.frozen_s + recovery_seconds
     if one.statement.new_key == link.key and link.recovery_hash:
         return recovers  # a thief must not exchange the key that could undo the theft
-    return link.vouched_by(one.statement)
+    return link.vouched_by(one)
 
 
 def _follow(chain: list[_Link], one: Seen[Rotation]) -> None:
@@ -169,7 +187,7 @@ def _contradict(chain: list[_Link], one: Seen[Rotation]) -> None:
     assert followed is not None, "only the last key has no successor"
     if one.statement.epoch <= link.epoch or one.statement.new_key in (link.key, followed.statement.new_key):
         return
-    if not link.vouched_by(one.statement) or link.recovered_by(followed.statement.voucher):
+    if not link.vouched_by(one) or link.recovered_by(followed.statement.voucher):
         return  # what the recovery key said stands
     recovers = link.recovered_by(one.statement.voucher) and one.seen_s <= followed.seen_s + recovery_seconds
     if not recovers and one.seen_s > followed.seen_s + rotation_grace_seconds:

@@ -11,6 +11,7 @@ import pytest
 from pfn_node.store import announcements, peers
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import Evidence, EvidenceForm, SourceStatement
+from pfn_protocol.bundle_notices import OMITTED
 from pfn_protocol.bundle_proof import Measured, Proof, TrustRoots, prove
 from pfn_protocol.evidence_bundle import EvidenceBundle, read_bundle
 from pfn_protocol.identity import PrivateKey
@@ -74,7 +75,7 @@ async def test_only_who_asks_for_a_bundle_gets_one(node: WebNode) -> None:
     wrong = await node.get("/federation/verify", query_string=DOWNLOAD | {"bundle": "yes"})
 
     assert plain.pop("bundle") is None
-    assert asked_for.pop("bundle")["format"] == "pfn-evidence/1"
+    assert asked_for.pop("bundle")["format"] == "pfn-evidence/2"
     assert plain == asked_for
     assert wrong.status == 400
 
@@ -98,7 +99,7 @@ async def test_a_bundle_proves_offline_what_the_node_says(node: WebNode) -> None
     )
     assert {piece.form for piece in bundle.evidence} == {piece.form for piece in every_evidence()}
     assert (found.level, len(found.witnesses.all), found.key.oracle_attested) == ("A3", 3, True)
-    assert not found.caveats
+    assert found.caveats == (OMITTED,)
 
 
 async def test_what_the_node_does_not_know_of_the_oracle_a_bundle_does_not_claim(node: WebNode) -> None:
