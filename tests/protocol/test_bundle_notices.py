@@ -38,7 +38,7 @@ from tests.protocol.bundles import (
     yanked,
 )
 
-ELSEWHERE = {"origin": "https://other.example"}
+ELSEWHERE = "https://other.example"
 GROUND = (ALICE, BOB, ERIN)
 NODES = frozenset(node.public for node in GROUND)
 
@@ -58,7 +58,7 @@ def proof(
 ) -> Proof:
     """What it proves to who was given one key, and trusts these nodes."""
     read = read_bundle(written(bundle(evidence=evidence, **({"attestations": ()} | fields))))
-    return prove(read, measured(), TrustRoots(root and root.public, trusted), NOW_MS + later_ms)
+    return prove(read, measured(), TrustRoots(None if root is None else root.public, trusted), NOW_MS + later_ms)
 
 
 def says(found: Proof, part: str) -> bool:
@@ -125,11 +125,11 @@ def test_a_release_key_that_was_followed_proves_nothing() -> None:
     "rotation",
     [
         rotated(CAROL, SECOND, author="bilbo"),
-        rotated(CAROL, SECOND, **ELSEWHERE),
+        rotated(CAROL, SECOND, origin=ELSEWHERE),
         rotated(CAROL, SECOND, voucher=MALLORY),
         rotated(MALLORY, SECOND),
         rotated(CAROL, SECOND, effective_s=NOW_MS // 1_000 + 60),
-        bound(SECOND, THIRD, origin=ELSEWHERE["origin"]).data,
+        bound(SECOND, THIRD, origin=ELSEWHERE).data,
     ],
     ids=[
         "another author",
@@ -237,7 +237,7 @@ def test_a_release_that_another_key_signed_too_outlives_a_revocation() -> None:
         (revoked(DORA, MALLORY),),
         (revoked(CAROL, DORA),),
         (revoked(CAROL, author="bilbo"),),
-        (revoked(CAROL, **ELSEWHERE),),
+        (revoked(CAROL, origin=ELSEWHERE),),
         (revoked(MALLORY),),
         (rotated(CAROL, CAROL), revoked(CAROL, RECOVERY)),
     ],
@@ -376,10 +376,10 @@ def test_an_all_clear_that_does_not_count_clears_nothing(keys: tuple[bytes, ...]
         yanked(version="1.0.1"),
         yanked(slug="other"),
         yanked(author="bilbo"),
-        yanked(**ELSEWHERE),
+        yanked(origin=ELSEWHERE),
         advised(slug="other"),
         advised(ranges=(("1.0.1", ""),)),
-        advised(**ELSEWHERE),
+        advised(origin=ELSEWHERE),
     ],
 )
 def test_a_word_about_something_else_is_none(notice: bytes) -> None:

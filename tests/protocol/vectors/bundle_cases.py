@@ -85,12 +85,12 @@ def _forms() -> Iterator[Case]:
     ):
         yield Case(name, "R160", "bundle", whole.given | {"text": text}, refused="R160")
     yield _case("nobody's key is given", "R161", "reported", key=None, known=None)
-    attested = {"attestations": (attests(ALICE),)}
+    attested: dict[str, Any] = {"attestations": (attests(ALICE),)}
     yield _case(
         "a key that a trusted node attests", "R161", "A3", key=None, known="attested", trusted=NODES, **attested
     )
     yield _case("a release key that nobody bound", "R162", "reported", evidence=(released(),))
-    watched = {"witnesses": tuple(saw(node) for node in NODES)}
+    watched: dict[str, Any] = {"witnesses": tuple(saw(node) for node in NODES)}
     yield _case("three trusted witnesses and no signature", "R163", "A2", trusted=NODES, evidence=(), **watched)
     yield _case("a text and a witness", "R164", "A1", trusted=NODES, evidence=(described(),), witnesses=(saw(BOB),))
     headed = (*BASE["evidence"], head())
@@ -137,7 +137,7 @@ def _words() -> Iterator[Case]:
     yield _case("a yank of another version", "R166", "A3", notices=(yanked(version="1.0.1"),))
     yield _case("a yank by the identity key", "R166", "A3", notices=(yanked(CAROL),), yanked=True)
     yield _case("a yank by a key that signs anything", "R166", "reported", notices=(yanked(CAROL),), oracle="raw")
-    followed = {"keys": (rotated(CAROL, SECOND), bound(SECOND, THIRD).data), "last": SECOND}
+    followed: dict[str, Any] = {"keys": (rotated(CAROL, SECOND), bound(SECOND, THIRD).data), "last": SECOND}
     evidence = (released(THIRD), bound())
     yield _case(
         "a yank by a key that was followed",
