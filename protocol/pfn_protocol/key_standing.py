@@ -95,21 +95,21 @@ class _Link:
     recovery_hash: bytes = b""
     followed_by: Seen[Rotation] | None = None
     frozen_s: int | None = None
-    renounced_s: int | None = None  # when it was first seen that this key, or its recovery key, revoked it
 
     def recovered_by(self, voucher: bytes) -> bool:
         return self.recovery_hash != b"" and hashlib.sha256(voucher).digest() == self.recovery_hash
 
-    def vouched_by(self, one: Seen[Rotation]) -> bool:
-        """Whether the key itself, unless it was revoked before, or the recovery key vouches."""
-        itself = one.statement.voucher == self.key and (self.renounced_s is None or one.seen_s <= self.renounced_s)
-        return itself or self.recovered_by(one.statement.voucher)
+    def vouched_by(self, one: Seen[Rotation], revoked: list[Seen[Revocation]]) -> bool:
+        """Whether the recovery key vouches, or the key itself, which must not have been taken back before."""
+        if self.recovered_by(one.statement.voucher):
+            return True
+        return one.statement.voucher == self.key and not any(
+            self.renounced_by(revocation) for revocation in revoked if revocation.seen_s < one.seen_s
+        )
 
-    def renounce(self, revoked: list[Seen[Revocation]]) -> None:
-        """Note whether this key took itself back. A successor's word does not count here: it comes by the rotation."""
-        own = (one for one in revoked if one.statement.key == self.key)
-        moments = (one.seen_s for one in own if one.signer == self.key or self.recovered_by(one.signer))
-        self.renounced_s = min(moments, default=None)
+    def renounced_by(self, one: Seen[Revocation]) -> bool:
+        """Whether this key is taken back by itself or its recovery key; a successor's word comes by the rotation."""
+        return one.statement.key == self.key and (one.signer == self.key or self.recovered_by(one.signer))
 
 
 def derive_keys(
@@ -150,23 +150,21 @@ def derive_keys(
 def _chain(root: _Link, revoked: list[Seen[Revocation]], rotations: list[Seen[Rotation]]) -> list[_Link]:
     chain = [root]
     for one in rotations:
-        for link in chain:
-            link.renounce(revoked)
         last = chain[-1]
         if one.statement.old_key != last.key:
-            _contradict(chain, one)
-        elif one.statement.epoch > last.epoch and _may_follow(last, one):
+            _contradict(chain, one, revoked)
+        elif one.statement.epoch > last.epoch and _may_follow(last, one, revoked):
             _follow(chain, one)
     return chain
 
 
-def _may_follow(link: _Link, one: Seen[Rotation]) -> bool:
+def _may_follow(link: _Link, one: Seen[Rotation], revoked: list[Seen[Revocation]]) -> bool:
     recovers = link.recovered_by(one.statement.voucher)
     if link.frozen_s is not None:
         return recovers and one.seen_s <= link.frozen_s + recovery_seconds
     if one.statement.new_key == link.key and link.recovery_hash:
         return recovers  # a thief must not exchange the key that could undo the theft
-    return link.vouched_by(one)
+    return link.vouched_by(one, revoked)
 
 
 def _follow(chain: list[_Link], one: Seen[Rotation]) -> None:
@@ -178,7 +176,7 @@ def _follow(chain: list[_Link], one: Seen[Rotation]) -> None:
         chain.append(_Link(rotation.new_key, rotation.epoch, rotation.recovery_hash))
 
 
-def _contradict(chain: list[_Link], one: Seen[Rotation]) -> None:
+def _contradict(chain: list[_Link], one: Seen[Rotation], revoked: list[Seen[Revocation]]) -> None:
     """A rotation of a key that is not the last one: if it had a successor already, there are two stories."""
     place = next((place for place, link in enumerate(chain) if link.key == one.statement.old_key), None)
     if place is None:
@@ -187,7 +185,7 @@ def _contradict(chain: list[_Link], one: Seen[Rotation]) -> None:
     assert followed is not None, "only the last key has no successor"
     if one.statement.epoch <= link.epoch or one.statement.new_key in (link.key, followed.statement.new_key):
         return
-    if not link.vouched_by(one) or link.recovered_by(followed.statement.voucher):
+    if not link.vouched_by(one, revoked) or link.recovered_by(followed.statement.voucher):
         return  # what the recovery key said stands
     recovers = link.recovered_by(one.statement.voucher) and one.seen_s <= followed.seen_s + recovery_seconds
     if not recovers and one.seen_s > followed.seen_s + rotation_grace_seconds:
