@@ -17,6 +17,7 @@ from pfn_node.web.pages.rendering import short_id
 from pfn_node.web.services import PeerView
 
 WIDTH, HEIGHT = 960, 760  # of the view box, whose origin is the middle
+NEAR_WIDTH, NEAR_HEIGHT = 720, 570  # of the same shape
 CENTRE_RADIUS = 34.0
 OWN_RING, LINK_RING, OPINION_RING, OUTER_RING = 64.0, 186.0, 268.0, 312.0
 ALONE_MAX = 60  # nodes that are drawn each for itself; beyond, those without a link are only counted
@@ -117,8 +118,8 @@ class Placed:
         return link_width(self.peer)
 
     @property
-    def dashes(self) -> str | None:
-        """Of a dotted link: its dots stay apart however wide it is."""
+    def dashes(self) -> str:
+        """Of the link."""
         return link_dashes(self.peer)
 
     @property
@@ -149,6 +150,17 @@ class Picture:
     others: list[Placed] = field(default_factory=list)
     sectors: list[Sector] = field(default_factory=list)
     beyond: int = 0  # linked nodes that found no place
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Width and height of what is looked at: nearer where nothing stands outside."""
+        return (WIDTH, HEIGHT) if self.others or self.sectors else (NEAR_WIDTH, NEAR_HEIGHT)
+
+    @property
+    def view_box(self) -> str:
+        """The same, as SVG says it."""
+        width, height = self.room
+        return f"{-width // 2} {-height // 2} {width} {height}"
 
     @property
     def nodes(self) -> list[Placed]:
@@ -300,7 +312,7 @@ def _write_names(picture: Picture) -> None:
     taken += [Box.around(bead.at, bead.size * 0.7 + 2) for bead in beads]
     taken += [Box.around(node.more_at, 10) for node in picture.nodes if node.more]
     for node in picture.nodes:
-        node.label = next((label for label in _places(node) if _has_room(label.box, taken)), None)
+        node.label = next((label for label in _places(node) if _has_room(label.box, picture.room, taken)), None)
         if node.label is not None:
             taken.append(node.label.box)
 
@@ -334,6 +346,7 @@ def _places(node: Placed) -> Iterable[Label]:
         yield Label(lines, Point(round(start, 1), round(box.top + 11, 1)), anchors[name], box)
 
 
-def _has_room(box: Box, taken: Sequence[Box]) -> bool:
-    inside = box.left >= -WIDTH / 2 and box.right <= WIDTH / 2 and box.top >= -HEIGHT / 2 and box.bottom <= HEIGHT / 2
+def _has_room(box: Box, room: tuple[int, int], taken: Sequence[Box]) -> bool:
+    width, height = room
+    inside = -width / 2 <= box.left and box.right <= width / 2 and -height / 2 <= box.top and box.bottom <= height / 2
     return inside and not any(box.meets(other) for other in taken)
