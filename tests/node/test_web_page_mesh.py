@@ -220,6 +220,25 @@ async def test_publishers_stand_beside_the_nodes_that_watch_them(node: WebNode) 
     assert "42 artifacts of 2 sources" in page
 
 
+async def test_who_holds_most_is_told_with_this_node_first(node: WebNode) -> None:
+    await node.add_release(b"a plugin")
+    node.mesh.known = [a_peer(1, "eager"), a_peer(2), a_peer(3)]
+    await _watch(node, key_of(2), "sam@shire.test", artifacts=40)
+    await _watch(node, key_of(3), "sam@shire.test", artifacts=10)
+
+    page = (await Browser(node).read("/mesh")).text
+
+    assert "This node 1 https://node2.test 40 https://node3.test 10" in page
+
+
+async def test_links_beyond_the_room_of_the_map_are_said_to_stand_in_the_table(node: WebNode) -> None:
+    node.mesh.known = [a_peer(number, "lazy") for number in range(1, mesh_map.LINKED_MAX + 4)]
+
+    page = await Browser(node).read("/mesh")
+
+    assert "3 of the links found no room on the map" in page.text
+
+
 async def test_the_table_shows_linked_peers_first_and_finds_by_id_and_url(node: WebNode) -> None:
     node.mesh.known = [a_peer(1), a_peer(2, "eager"), a_peer(3, blocked=True, state="blocked"), a_peer(4, pinned=True)]
     shown = [did_key(key_of(number).public) for number in (1, 2, 3, 4)]

@@ -83,6 +83,7 @@ function listen() {
   feed = new EventSource("/mesh/live");
   feed.addEventListener("peers", (event) => {
     const told = JSON.parse(event.data);
+    stage.dataset.feed = "live";
     for (const peer of told.peers) {
       move(peer);
       write(peer);
@@ -128,6 +129,7 @@ function seeOrNot() {
   if (document.hidden) {
     feed?.close();
     feed = null;
+    delete stage.dataset.feed;
     counts.clear();
   } else if (feed === null) {
     listen();
