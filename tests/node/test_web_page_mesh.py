@@ -275,12 +275,17 @@ async def test_visitors_are_offered_no_change(node: WebNode) -> None:
     assert "/mesh/peers" not in page.forms and "/mesh/join" not in page.forms
 
 
-async def test_the_small_map_shows_few_nodes_and_linked_ones_first(node: WebNode) -> None:
+async def test_the_small_map_shows_a_few_linked_nodes_or_else_known_ones(node: WebNode) -> None:
+    async def drawn() -> tuple[int, int]:
+        picture = (await mesh.small_map(node.services)).picture
+        return len(picture.linked), len(picture.others)
+
     node.mesh.known = [a_peer(number, "eager" if number > 20 else "") for number in range(1, 30)]
-
-    small = await mesh.small_map(node.services)
-
-    assert (len(small.picture.linked), len(small.picture.others)) == (9, mesh.SMALL_MAX - 9)
+    assert await drawn() == (9, 0)
+    node.mesh.known = [a_peer(number, "lazy") for number in range(1, 30)]
+    assert await drawn() == (mesh.SMALL_MAX, 0)
+    node.mesh.known = [a_peer(number, blocked=number == 1) for number in range(1, 5)]
+    assert await drawn() == (0, 3)
 
 
 async def test_claims_are_asked_for_few_nodes_and_sources(node: WebNode) -> None:

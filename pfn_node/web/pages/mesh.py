@@ -116,8 +116,10 @@ async def show_mesh(services: Services, visitor: Visitor, query: MeshQuery) -> d
 
 
 async def small_map(services: Services) -> Map:
-    """The map for the home page, `mesh_small.html`: this node, its sources, and a few nodes, linked ones first."""
-    peers = sorted((peer for peer in services.mesh.peers() if not peer.blocked), key=_order)[:SMALL_MAX]
+    """The map for the home page, `mesh_small.html`: this node, its sources, and a few nodes that it is linked to; where
+    there are none, some that it knows."""
+    known = sorted((peer for peer in services.mesh.peers() if not peer.blocked), key=_order)
+    peers = [peer for peer in known if peer.links][:SMALL_MAX] or known[:SMALL_MAX]
     own = await services.database.read(lambda db: mesh_claims.own_sources(db, OWN_BEADS_MAX))
     return _map(services, peers, draw(peers, own, {}), {}, {})
 

@@ -29,9 +29,9 @@ BEADS_MAX = 3  # publishers beside a node
 OWN_BEADS_MAX = 12
 WATCHED_MAX = 100  # publishers of one node that are counted
 BEAD = 10.0
-LABELLED_MAX = 32  # nodes, up to which names are tried to be written
+LABELLED_MAX, BOTH_LINES_MAX = 32, 16  # nodes, up to which names are written where there is room; with their ids
 LABEL_CHARACTERS_MAX = 22
-CHARACTER_WIDTH, LINE_HEIGHT = 6.7, 14.0
+CHARACTER_WIDTH, LINE_HEIGHT = 7.4, 14.0  # of the widest of the usual fonts
 _TURN = 2 * math.pi
 # How large the nodes of a ring are drawn, by how many there are.
 _SIZES = ((8, 19.0), (16, 15.0), (24, 12.0), (32, 10.5), (48, 9.0), (64, 7.5))
@@ -303,7 +303,7 @@ def name_lines(peer: PeerView) -> tuple[str, ...]:
 
 
 def _write_names(picture: Picture) -> None:
-    """Write the names of nodes where there is room for them: outwards, else beside, below or above; else not."""
+    """Write the names of nodes where there is room for them, outwards; else not."""
     if len(picture.nodes) > LABELLED_MAX or picture.sectors:
         return
     taken = [Box.around(Point(0, 0), CENTRE_RADIUS + 4)]
@@ -311,15 +311,16 @@ def _write_names(picture: Picture) -> None:
     beads = [*picture.own, *(bead for node in picture.nodes for bead in node.beads)]
     taken += [Box.around(bead.at, bead.size * 0.7 + 2) for bead in beads]
     taken += [Box.around(node.more_at, 10) for node in picture.nodes if node.more]
+    lines_max = 2 if len(picture.nodes) <= BOTH_LINES_MAX else 1
     for node in picture.nodes:
-        node.label = next((label for label in _places(node) if _has_room(label.box, picture.room, taken)), None)
+        node.label = next((label for label in _places(node, lines_max) if _has_room(label.box, picture.room, taken)), None)
         if node.label is not None:
             taken.append(node.label.box)
 
 
-def _places(node: Placed) -> Iterable[Label]:
+def _places(node: Placed, lines_max: int) -> Iterable[Label]:
     """Where the name of a node may stand, the best place first."""
-    lines = name_lines(node.peer)
+    lines = name_lines(node.peer)[:lines_max]
     high = LINE_HEIGHT * len(lines)
     wide = max(map(len, lines)) * CHARACTER_WIDTH
     reach = node.radius + 8
@@ -338,7 +339,7 @@ def _places(node: Placed) -> Iterable[Label]:
         places["right" if side > 0 else "left"] = Box(left, tip.y - high / 2, left + wide, tip.y + high / 2)
     across = ("right", "left") if side > 0 else ("left", "right")
     upright = ("below", "above") if y > 0 else ("above", "below")
-    order = (across[0], *upright, across[1]) if abs(side) > 0.35 else (*upright, *across)
+    order = (across[0], upright[0]) if abs(side) > 0.35 else (upright[0], *across)  # never towards the links
     anchors = {"right": "start", "left": "end", "below": "middle", "above": "middle"}
     for name in order:
         box = places[name]
