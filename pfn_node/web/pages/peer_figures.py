@@ -90,7 +90,7 @@ def holds(held: Held) -> str:
 def shape(peers: Iterable[PeerView]) -> str:
     """A digest of who is there, and how: when it changes, the map has to be drawn anew."""
     drawn = sorted(
-        (peer.node_id, peer.url, peer.state, tuple(peer.links), tuple(word for _, word, _ in opinions(peer)))
+        (peer.node_id, peer.url or "", peer.state, tuple(peer.links), tuple(word for _, word, _ in opinions(peer)))
         for peer in peers
     )
     return sha256(repr(drawn).encode()).hexdigest()[:_SHAPE_CHARACTERS]
