@@ -313,7 +313,9 @@ def _write_names(picture: Picture) -> None:
     taken += [Box.around(node.more_at, 10) for node in picture.nodes if node.more]
     lines_max = 2 if len(picture.nodes) <= BOTH_LINES_MAX else 1
     for node in picture.nodes:
-        node.label = next((label for label in _places(node, lines_max) if _has_room(label.box, picture.room, taken)), None)
+        node.label = next(
+            (label for label in _places(node, lines_max) if _has_room(label.box, picture.room, taken)), None
+        )
         if node.label is not None:
             taken.append(node.label.box)
 
