@@ -275,6 +275,14 @@ async def test_visitors_are_offered_no_change(node: WebNode) -> None:
     assert "/mesh/peers" not in page.forms and "/mesh/join" not in page.forms
 
 
+def test_names_on_a_small_map_are_short_and_lie_on_nothing() -> None:
+    picture = draw([a_peer(number, "eager") for number in range(1, 13)], ["own@p.test"], {}, small=True)
+
+    labels = [node.label for node in picture.nodes if node.label is not None]
+    assert len(labels) >= 6 and all(len(line) <= 16 for label in labels for line in label.lines)
+    _assert_apart(picture)
+
+
 async def test_the_small_map_shows_a_few_linked_nodes_or_else_known_ones(node: WebNode) -> None:
     async def drawn() -> tuple[int, int]:
         picture = (await mesh.small_map(node.services)).picture

@@ -121,7 +121,7 @@ async def small_map(services: Services) -> Map:
     known = sorted((peer for peer in services.mesh.peers() if not peer.blocked), key=_order)
     peers = [peer for peer in known if peer.links][:SMALL_MAX] or known[:SMALL_MAX]
     own = await services.database.read(lambda db: mesh_claims.own_sources(db, OWN_BEADS_MAX))
-    return _map(services, peers, draw(peers, own, {}), {}, {})
+    return _map(services, peers, draw(peers, own, {}, small=True), {}, {})
 
 
 def _map(

@@ -30,8 +30,6 @@ OWN_BEADS_MAX = 12
 WATCHED_MAX = 100  # publishers of one node that are counted
 BEAD = 10.0
 LABELLED_MAX, BOTH_LINES_MAX = 32, 16  # nodes, up to which names are written where there is room; with their ids
-LABEL_CHARACTERS_MAX = 22
-CHARACTER_WIDTH, LINE_HEIGHT = 7.4, 14.0  # of the widest of the usual fonts
 _TURN = 2 * math.pi
 # How large the nodes of a ring are drawn, by how many there are.
 _SIZES = ((8, 19.0), (16, 15.0), (24, 12.0), (32, 10.5), (48, 9.0), (64, 7.5))
@@ -62,6 +60,18 @@ class Box(NamedTuple):
     def around(cls, at: Point, reach: float) -> "Box":
         """The square around a place."""
         return cls(at.x - reach, at.y - reach, at.x + reach, at.y + reach)
+
+
+class Hand(NamedTuple):
+    """How names are written. `wide` is what a character takes in the widest of the usual fonts (mesh.css)."""
+
+    lines: int
+    characters: int
+    wide: float
+    high: float
+
+
+LONG, SHORT, LARGE = Hand(2, 22, 7.8, 14.0), Hand(1, 22, 7.8, 14.0), Hand(1, 16, 11.8, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +231,11 @@ def _never_falling(values: Sequence[float]) -> list[float]:
     return [mean for mean, size in pools for _ in range(size)]
 
 
-def draw(peers: Sequence[PeerView], own: Sequence[str], watched: Mapping[str, Sequence[str]]) -> Picture:
-    """Place all peers. `own`: the sources of this node; `watched`: by node id, those of others."""
+def draw(
+    peers: Sequence[PeerView], own: Sequence[str], watched: Mapping[str, Sequence[str]], *, small: bool = False
+) -> Picture:
+    """Place all peers. `own`: the sources of this node; `watched`: by node id, those of others. `small`: the map is to
+    be shown in little room, so what is written is large."""
     picture = Picture(own_more=max(0, len(own) - OWN_BEADS_MAX))
     shown = own[:OWN_BEADS_MAX]
     angles = spread(shown, _TURN / max(8, len(shown)) * 0.9)
@@ -238,7 +251,8 @@ def draw(peers: Sequence[PeerView], own: Sequence[str], watched: Mapping[str, Se
         picture.others = _ring(kept, OPINION_RING, watched, largest=9.0, beads_max=0)
         alone = {peer.node_id for peer in kept}
         picture.sectors = _sectors([peer for peer in others if peer.node_id not in alone])
-    _write_names(picture)
+    if len(picture.nodes) <= LABELLED_MAX and not picture.sectors:
+        _write_names(picture, LARGE if small else LONG if len(picture.nodes) <= BOTH_LINES_MAX else SHORT)
     return picture
 
 
@@ -293,38 +307,31 @@ def _sector(index: int, peers: Sequence[PeerView], most: int) -> Sector:
     return Sector(len(peers), unreachable, path, polar((start + end) / 2, outer + 12))
 
 
-def name_lines(peer: PeerView) -> tuple[str, ...]:
+def name_lines(peer: PeerView, hand: Hand) -> tuple[str, ...]:
     """How a node is called on the map: where it is, and its id."""
-    short = short_id(peer.node_id)
     host = (peer.url or "").partition("://")[2].strip("/")
-    if not host:
-        return (short,)
-    return (host if len(host) <= LABEL_CHARACTERS_MAX else host[: LABEL_CHARACTERS_MAX - 1] + "…", short)
+    names = [name for name in (host, short_id(peer.node_id)) if name][: hand.lines]
+    return tuple(name if len(name) <= hand.characters else name[: hand.characters - 1] + "…" for name in names)
 
 
-def _write_names(picture: Picture) -> None:
+def _write_names(picture: Picture, hand: Hand) -> None:
     """Write the names of nodes where there is room for them, outwards; else not."""
-    if len(picture.nodes) > LABELLED_MAX or picture.sectors:
-        return
     taken = [Box.around(Point(0, 0), CENTRE_RADIUS + 4)]
     taken += [Box.around(node.at, node.radius + 3) for node in picture.nodes]
     beads = [*picture.own, *(bead for node in picture.nodes for bead in node.beads)]
     taken += [Box.around(bead.at, bead.size * 0.7 + 2) for bead in beads]
     taken += [Box.around(node.more_at, 10) for node in picture.nodes if node.more]
-    lines_max = 2 if len(picture.nodes) <= BOTH_LINES_MAX else 1
     for node in picture.nodes:
-        node.label = next(
-            (label for label in _places(node, lines_max) if _has_room(label.box, picture.room, taken)), None
-        )
+        node.label = next((label for label in _places(node, hand) if _has_room(label.box, picture.room, taken)), None)
         if node.label is not None:
             taken.append(node.label.box)
 
 
-def _places(node: Placed, lines_max: int) -> Iterable[Label]:
+def _places(node: Placed, hand: Hand) -> Iterable[Label]:
     """Where the name of a node may stand, the best place first."""
-    lines = name_lines(node.peer)[:lines_max]
-    high = LINE_HEIGHT * len(lines)
-    wide = max(map(len, lines)) * CHARACTER_WIDTH
+    lines = name_lines(node.peer, hand)
+    high = hand.high * len(lines)
+    wide = max(map(len, lines)) * hand.wide
     reach = node.radius + 8
     out = reach + (BEAD * 1.2 * len(node.beads) + (20 if node.more else 0) if node.beads else 0)
     side = math.sin(node.angle)
@@ -346,7 +353,7 @@ def _places(node: Placed, lines_max: int) -> Iterable[Label]:
     for name in order:
         box = places[name]
         start = {"start": box.left, "end": box.right, "middle": (box.left + box.right) / 2}[anchors[name]]
-        yield Label(lines, Point(round(start, 1), round(box.top + 11, 1)), anchors[name], box)
+        yield Label(lines, Point(round(start, 1), round(box.top + hand.high * 0.8, 1)), anchors[name], box)
 
 
 def _has_room(box: Box, room: tuple[int, int], taken: Sequence[Box]) -> bool:
