@@ -1,4 +1,4 @@
-"""The page of the mesh: the map tells what the API does, moves when news does, and nodes are joined and judged there."""
+"""The page of the mesh: the map tells what the API does, moves when news does; nodes are joined and judged there."""
 
 from playwright.sync_api import Locator, Page, expect
 
