@@ -92,3 +92,28 @@ _TOTAL: Final = """
 
 def _activity_from(row: Row) -> Activity:
     return Activity(**row)
+
+
+def activity_page(
+    db: sqlite_utils.Database,
+    type: str | None = None,
+    source_id: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[Activity]:
+    """Return activity newest first, from the row before the id `before` on: a page costs the same wherever it is."""
+    narrowed = _OF_SOURCE if source_id is not None else _OF_ANYBODY
+    asked = {"type": type, "source": source_id, "before": _LAST_ID if before is None else before, "limit": limit}
+    if source_id is None:
+        del asked["source"]
+    return [_activity_from(row) for row in select(db, narrowed, asked)]
+
+
+_LAST_ID: Final = 2**62
+_OF_SOURCE: Final = """
+    SELECT * FROM activity WHERE source_id = :source AND id < :before AND (:type IS NULL OR type = :type)
+    ORDER BY id DESC LIMIT :limit
+"""
+_OF_ANYBODY: Final = """
+    SELECT * FROM activity WHERE id < :before AND (:type IS NULL OR type = :type) ORDER BY id DESC LIMIT :limit
+"""

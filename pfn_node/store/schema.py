@@ -416,3 +416,13 @@ def m006_notices(db: sqlite_utils.Database) -> None:
 def m007_introduced_peers(db: sqlite_utils.Database) -> None:
     """Whom the operator's own nodes named, which no flood of other addresses pushes out."""
     db.execute("ALTER TABLE peers ADD COLUMN introduced INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def m008_overviews(db: sqlite_utils.Database) -> None:
+    """What an administrator looks over is found without reading whole tables (overview.py, activity.py)."""
+    db.execute("CREATE INDEX activity_by_source ON activity (source_id, id)")
+    db.execute("CREATE INDEX plugins_by_slug ON plugins (plugin_id, source_id)")
+    db.execute("CREATE INDEX releases_held_back ON releases (observed_at) WHERE held_back IS NOT NULL")
+    db.execute("CREATE INDEX releases_unbacked ON releases (observed_at) WHERE NOT backed")
+    db.execute("CREATE INDEX releases_mirrored ON releases (source_id, size) WHERE mirrored")

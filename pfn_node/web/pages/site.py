@@ -6,7 +6,20 @@ from typing import Any
 from quart import Quart, Response
 
 from pfn_node.web.errors import ApiError
-from pfn_node.web.pages import docs, home, signing_in
+from pfn_node.web.pages import (
+    activity,
+    advisories,
+    audit,
+    docs,
+    health,
+    home,
+    keys,
+    settings,
+    signing_in,
+    slugs,
+    storage,
+    versions,
+)
 from pfn_node.web.pages.assets import Assets
 from pfn_node.web.pages.page_routes import Page
 from pfn_node.web.pages.rendering import environment
@@ -18,6 +31,15 @@ from pfn_node.web.services import Services
 SUBJECTS = (
     home.pages,
     signing_in.pages,
+    activity.pages,
+    versions.pages,
+    health.pages,
+    advisories.pages,
+    slugs.pages,
+    storage.pages,
+    keys.pages,
+    audit.pages,
+    settings.pages,
 )
 
 
