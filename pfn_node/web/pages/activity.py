@@ -5,14 +5,11 @@ from datetime import UTC, date, datetime
 from itertools import groupby
 from typing import Any
 
-from pydantic import Field
-
 from pfn_node.store import registry
 from pfn_node.store.rows import Activity
 from pfn_node.web.pages.page_routes import Pages, Visitor
-from pfn_node.web.schemas import PAGE_DEFAULT, SECONDS_MAX, ActivityQuery, QueryInteger
+from pfn_node.web.schemas import PAGE_DEFAULT, ActivityQuery
 from pfn_node.web.services import Services
-from pfn_protocol.limits import source_id_chars_max
 
 pages = Pages()
 
@@ -24,13 +21,6 @@ TYPES = {
     "federation_event": ("Federation", "Sources come and go, nodes are met, plugins are left out."),
     "security": ("Security", "Keys, yanks, advisories, disputes: what an administrator should see."),
 }
-
-
-class ActivityPageQuery(ActivityQuery):
-    """`limit` and `offset` are the API's; a page is continued by the id of its last row."""
-
-    source: str | None = Field(None, max_length=source_id_chars_max, description="Only of this source.")
-    before: QueryInteger | None = Field(None, ge=1, le=SECONDS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +47,12 @@ class Day:
     title="Activity",
     menu="admin",
     scope="read",
-    query=ActivityPageQuery,
+    query=ActivityQuery,
     twin="/federation/activity",
 )
-async def show_activity(services: Services, visitor: Visitor, query: ActivityPageQuery) -> dict[str, Any]:
+async def show_activity(services: Services, visitor: Visitor, query: ActivityQuery) -> dict[str, Any]:
     rows = await services.database.read(
-        lambda db: registry.activity_page(db, query.type, query.source or None, query.before, PAGE_DEFAULT + 1)
+        lambda db: registry.activity_page(db, query.type, query.source_id or None, query.before, PAGE_DEFAULT + 1)
     )
     shown = rows[:PAGE_DEFAULT]
     return {

@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from pfn_node.settings import Settings
 from pfn_node.web.pages.page_routes import Pages, Visitor
+from pfn_node.web.pages.rendering import size
 from pfn_node.web.services import Services
 
 pages = Pages()
@@ -36,7 +37,7 @@ class SettingRow:
 @pages.get("/admin/settings", "settings.html", title="Settings", menu="admin", scope="keys")
 async def show_settings(services: Services, visitor: Visitor) -> dict[str, Any]:
     rows = setting_rows(services.settings)
-    return {"settings": rows, "changed": sum(1 for row in rows if row.origin != "default")}
+    return {"settings": rows, "changed": sum(1 for row in rows if row.origin != "default"), "url": services.url}
 
 
 def setting_rows(settings: Settings) -> list[SettingRow]:
@@ -48,6 +49,8 @@ def _row(settings: Settings, name: str, field: FieldInfo) -> SettingRow:
     origin = settings.origin_of(name)
     value = getattr(settings, name)
     shown = written(value, is_secret="SecretStr" in str(field.annotation))
+    if "_bytes_" in name and isinstance(value, int):
+        shown = f"{shown} ({size(value)})"
     return SettingRow(name, shown, origin, ORIGINS[origin], field.description or "", f"PFN_{name.upper()}")
 
 
