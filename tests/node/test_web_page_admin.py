@@ -72,6 +72,10 @@ async def happened(node: WebNode, message: str, type: str = "federation_event", 
     await node.services.database.write(lambda db: record_activity(db, type, message, at=at, **about))
 
 
+async def mirrored(node: WebNode, sha256: bytes) -> None:
+    await node.services.database.write(lambda db: releases.mark_mirrored(db, sha256, True))
+
+
 def older(page: Reader) -> list[str]:
     """Links to what comes before; without the JSON of the page itself."""
     return [link for link in page.links if "before=" in link and not link.startswith("/federation/")]
@@ -160,7 +164,7 @@ async def test_updates_show_the_old_version_and_the_new_and_how_the_release_stan
     await node.add_bilbo()
     for number in ("1.0.0", "1.1.0"):
         seen = await node.add_release(f"zip {number}".encode(), version=number)
-        await node.services.database.write(lambda db, sha256=seen.sha256: releases.mark_mirrored(db, sha256, True))
+        await mirrored(node, seen.sha256)
 
     page = await admin.read("/admin/versions")
     other = await admin.read("/admin/versions?source=frodo@elsewhere.test")
@@ -293,7 +297,7 @@ async def test_storage_shows_whose_bytes_are_kept_and_what_a_purge_would_free(no
     own, shared = b"x" * 3000, b"y" * 5000
     for version, data in (("1.0.0", own), ("1.1.0", shared)):
         seen = await node.add_release(data, version=version)
-        await node.services.database.write(lambda db, sha256=seen.sha256: releases.mark_mirrored(db, sha256, True))
+        await mirrored(node, seen.sha256)
     await node.add_report(shared, source_id="frodo@elsewhere.test")
 
     page = await admin.read("/admin/storage")
