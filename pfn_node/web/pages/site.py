@@ -7,6 +7,7 @@ from quart import Quart, Response
 
 from pfn_node.web.errors import ApiError
 from pfn_node.web.pages import (
+    about,
     activity,
     advisories,
     audit,
@@ -14,6 +15,8 @@ from pfn_node.web.pages import (
     health,
     home,
     keys,
+    mesh,
+    plugins,
     settings,
     signing_in,
     slugs,
@@ -30,6 +33,9 @@ from pfn_node.web.services import Services
 # In the order of the menus.
 SUBJECTS = (
     home.pages,
+    plugins.pages,
+    about.pages,
+    mesh.pages,
     signing_in.pages,
     activity.pages,
     versions.pages,
