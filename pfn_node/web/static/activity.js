@@ -4,11 +4,24 @@
 const connection = document.getElementById("connection");
 const arrivals = document.getElementById("arrivals");
 
-const newest = () =>
-  Math.max(0, ...Array.from(document.querySelectorAll("[data-entry]"), (entry) => Number(entry.dataset.entry)));
+const entries = () => Array.from(document.querySelectorAll("[data-entry]"));
+const newest = () => Math.max(0, ...entries().map((entry) => Number(entry.dataset.entry)));
 
 let seen = newest();
 let lostAt = null;
+let read = null; // the entry at the top of the window of who has scrolled down, and where it stands
+
+addEventListener("scroll", () => {
+  const top = scrollY === 0 ? undefined : entries().find((entry) => entry.getBoundingClientRect().top >= 0);
+  read = top === undefined ? null : { entry: top.dataset.entry, at: top.getBoundingClientRect().top };
+}, { passive: true });
+
+/** What somebody reads stays where it is, whatever came above it. */
+function keepPlace() {
+  if (read === null) return;
+  const same = document.querySelector(`[data-entry="${read.entry}"]`);
+  if (same !== null) scrollBy({ top: same.getBoundingClientRect().top - read.at, behavior: "instant" });
+}
 
 function clock() {
   return new Date().toLocaleTimeString([], { hour12: false });
@@ -28,8 +41,9 @@ document.addEventListener("node-connection", (event) => {
 });
 
 document.addEventListener("page-refreshed", () => {
+  keepPlace();
   let count = 0;
-  for (const entry of document.querySelectorAll("[data-entry]")) {
+  for (const entry of entries()) {
     if (Number(entry.dataset.entry) <= seen) continue;
     entry.classList.add("fresh");
     count += 1;
