@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import TIMEOUT_MS, signed_in
+from tests.browser.chromium import signed_in
+from tests.browser.conftest import TIMEOUT_MS
 from tests.browser.every_page import every_address
 from tests.browser.hostile_node import MARK, HostileNode, collapsed, hostile_node, marked
 from tests.browser.payloads import PAYLOADS
