@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import re
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh
 from pfn_node.store.audit import AuditEntry, broken
+from pfn_node.web.pages.site import SUBJECTS
 from pfn_protocol.identity import PrivateKey
 from tests.end_to_end.conftest import follow
 from tests.end_to_end.plugins import write_plugin
@@ -65,7 +67,8 @@ async def everything_that_can_be_got(client: NodeClient, source: str, session: d
     """What every GET answers, as anybody, with a key and with a session; headers included."""
     document = json.loads((await call(client, "GET", "/openapi.json", {})).body)
     paths = [path for path, item in document["paths"].items() if "get" in item]
-    paths += ["/", "/docs", "/metrics", "/openapi.json", "/static/style.css", "/nope", "/federation/plugins?limit=-1"]
+    paths += [re.sub(r"<(\w+)>", r"{\1}", page.path) for subject in SUBJECTS for page in subject.declared]
+    paths += ["/docs", "/metrics", "/openapi.json", "/nope", "/federation/plugins?limit=-1"]
     release = f"sourceId={source}&plugin=night-lamp&source={source}"
     found: dict[str, bytes] = {}
     for path in paths:
