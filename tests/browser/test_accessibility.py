@@ -44,7 +44,9 @@ def test_no_page_keeps_anybody_out(
         if address.page.protected and not signed_in:
             continue
         answer = page.goto(address.path)
-        assert answer is not None and answer.status == 200, address.path
+        if answer is None or answer.status != 200:
+            found.append(f"{address.path} was answered with {answer and answer.status}")
+            continue
         found += faults_of(page)
 
     assert found == [], "\n".join(found)
