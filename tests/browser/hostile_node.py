@@ -21,6 +21,7 @@ from pfn_node.store.activity import record_activity
 from pfn_node.store.rows import Filters, HealthCheck
 from pfn_node.web.schemas import ACTIVITY_TYPES
 from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
+from pfn_protocol.limits import tag_chars_max
 from tests.browser.payloads import PAYLOADS
 from tests.node.test_web_mesh import a_peer
 from tests.node.web_node import BILBO, NOW, WebNode, web_node
@@ -28,11 +29,14 @@ from tests.node.web_node import BILBO, NOW, WebNode, web_node
 MARK = re.compile(r"~(\w+\.\w+)~(\d+)~")
 # So many payloads stand in one long text: a dozen pages of plugins show them all.
 BATCH = 21
+# A link to a tag asks for it, and no tag is longer.
+CHARACTERS_MAX = {"release.tags": tag_chars_max}
 
 
 def marked(field: str, number: int) -> str:
-    """The payload of a row, with its mark."""
-    return f"{PAYLOADS[number % len(PAYLOADS)]} ~{field}~{number}~"
+    """The payload of a row, with its mark. Cut where more cannot be asked for."""
+    mark = f" ~{field}~{number}~"
+    return PAYLOADS[number % len(PAYLOADS)][: CHARACTERS_MAX.get(field, 10_000) - len(mark)] + mark
 
 
 def batch(field: str, number: int) -> str:
