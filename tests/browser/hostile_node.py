@@ -90,7 +90,7 @@ async def seed(node: WebNode) -> None:
     await node.services.database.write(_fill)
     for number in range(len(PAYLOADS)):
         name = f"plugin-{number}"
-        if number % 4 == 2:  # an older version, to be yanked
+        if _has_older(number):
             await node.add_release(b"old", plugin_id=name, version=f"0.{number}", name=marked("release.name", number))
         await node.add_release(name.encode(), plugin_id=name, name=marked("release.name", number))
     await node.services.database.write(_overwrite)
@@ -102,6 +102,11 @@ async def seed(node: WebNode) -> None:
         )
         for number in range(len(PAYLOADS))
     ]
+
+
+def _has_older(number: int) -> bool:
+    """Whether the plugin has a yanked version: those do that stand first in lists, by whatever they are ordered."""
+    return number < 2 * BATCH or number >= len(PAYLOADS) - 2 * BATCH
 
 
 def _key(number: int) -> PrivateKey:
@@ -146,9 +151,8 @@ def _overwrite(db: Any) -> None:
                 db, table, "plugin_id", plugin, name=marked("release.name", number), tags=tags, icons=icons,
                 description=batch("release.description", number),
             )  # fmt: skip
-        if number % 4 == 1:
-            _update(db, "releases", "plugin_id", plugin, advisories=json.dumps([_advisory(number)]))
-        if number % 4 == 2:
+        _update(db, "releases", "plugin_id", plugin, advisories=json.dumps([_advisory(number)]))
+        if _has_older(number):
             _update(
                 db, "releases", "version", f"0.{number}", yanked=batch("release.yanked", number), yanked_by="publisher"
             )

@@ -15,7 +15,7 @@ from tests.browser.payloads import PAYLOADS
 from tests.browser.trio_thread import in_a_thread
 from tests.browser.watching import Watch
 
-# Of each declared page; the pages of a list beyond.
+# Of each declared page, beside the pages of whole lists.
 LINKED_MAX = 12
 # Every text on the page; whatever could run or load something; every element by name.
 LOOK = """() => {
@@ -65,7 +65,8 @@ def victim(browser: Browser, node: HostileNode) -> Iterator[Page]:
 
 def test_every_hostile_text_is_text_on_every_page(victim: Page, node: HostileNode) -> None:
     seen: dict[str, set[int]] = {}
-    for address in every_address(node.parts, lambda path: victim.request.get(path).text(), LINKED_MAX):
+    read = lambda path: victim.request.get(path).text()  # noqa: E731
+    for address in every_address(node.parts, read, LINKED_MAX, whole_lists=True):
         answer = victim.goto(address.path)
         assert answer is not None and answer.status == 200, address.path
         judge(address.path, victim.evaluate(LOOK), seen)
