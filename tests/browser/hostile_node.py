@@ -156,8 +156,6 @@ def _overwrite(db: Any) -> None:
             _update(
                 db, "releases", "version", f"0.{number}", yanked=batch("release.yanked", number), yanked_by="publisher"
             )
-        if number % 4 == 3:
-            _update(db, "releases", "plugin_id", plugin, held_back=marked("release.held_back", number))
         _claim(db, "yank", number, {"reason": batch("claim.reason", number)})
         _claim(db, "advisory", number, _advisory(number))
         reason = batch("tombstone.reason", number)
