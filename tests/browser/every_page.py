@@ -70,8 +70,8 @@ def filled(path: str, parts: Mapping[str, str]) -> str:
 
 def every_address(
     parts: Mapping[str, str], read: Callable[[str], str], linked_max: int = LINKED_MAX, *, whole_lists: bool = False
-) -> list[Address]:
-    """Every declared page once, and what links of pages lead to; `read` answers the HTML of a path.
+) -> Iterator[Address]:
+    """Every declared page once, and what links of pages lead to, each after `read`, which answers the HTML of a path.
 
     With `whole_lists`, a declared page that is a list is followed to its end.
     """
@@ -83,7 +83,9 @@ def every_address(
     lists = set(seen) if whole_lists else set()
     linked = dict.fromkeys(of_path, 0)
     for address in found:  # grows while it is walked
-        for path, leads_on in _links(read(address.path), address.path):
+        text = read(address.path)
+        yield address
+        for path, leads_on in _links(text, address.path):
             endpoint = _endpoint(rules, path)
             if path in seen or endpoint is None:
                 continue
@@ -95,7 +97,6 @@ def every_address(
                 continue
             seen.add(path)
             found.append(Address(of_path[endpoint], path))
-    return found
 
 
 def _links(text: str, base: str) -> Iterator[tuple[str, bool]]:

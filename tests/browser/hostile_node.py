@@ -131,7 +131,7 @@ def _fill(db: Any) -> None:
             registry.record_health(db, HealthCheck(at, False, 0.5, marked("health.details", number), NOW - number))
             subscriptions.record_failure(db, at, batch("failure.error_message", number), NOW)
         record_activity(
-            db, types[number % len(types)], batch("activity.message", number), at=NOW, source_id=source,
+            db, types[number % len(types)], "It said: " + batch("activity.message", number), at=NOW, source_id=source,
             plugin_id=f"plugin-{number}", plugin_name=marked("activity.plugin_name", number),
             old_version=marked("activity.old_version", number), new_version=marked("activity.new_version", number),
         )  # fmt: skip
@@ -157,7 +157,7 @@ def _overwrite(db: Any) -> None:
                 db, "releases", "version", f"0.{number}", yanked=batch("release.yanked", number), yanked_by="publisher"
             )
         _claim(db, "yank", number, {"reason": batch("claim.reason", number)})
-        _claim(db, "advisory", number, _advisory(number))
+        _claim(db, "advisory", number, _said_in_advisory(number))
         reason = batch("tombstone.reason", number)
         db.execute("INSERT INTO tombstones VALUES (?, ?, '0.1', ?, ?)", (BILBO, plugin, reason, NOW))
         db.execute("INSERT INTO join_targets (url) VALUES (?)", (marked("join.url", number),))
@@ -169,12 +169,17 @@ def _overwrite(db: Any) -> None:
 
 
 def _advisory(number: int) -> dict[str, Any]:
+    return {"advisory_id": marked("advisory.id", number), "by": "publisher", **_said_in_advisory(number)}
+
+
+def _said_in_advisory(number: int) -> dict[str, Any]:
     return {
-        "advisory_id": marked("advisory.id", number), "severity": "high", "by": "publisher",
-        "summary": batch("advisory.summary", number), "url": marked("advisory.url", number),
+        "severity": "high",
+        "summary": batch("advisory.summary", number),
+        "url": marked("advisory.url", number),
         "aliases": [marked("advisory.alias", number)],
         "ranges": [{"from": marked("advisory.from", number), "until": ""}],
-    }  # fmt: skip
+    }
 
 
 def _claim(db: Any, kind: str, number: int, content: dict[str, Any]) -> None:

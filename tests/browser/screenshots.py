@@ -72,7 +72,7 @@ def main(folder: Path) -> None:
             browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
             for prefix, state in (("visitor", None), ("admin", signed_in(node.url, node.key))):
                 page = browser.new_context(base_url=node.url, storage_state=state).new_page()
-                found = every_address(parts, lambda path, page=page: page.request.get(path).text())  # type: ignore[misc]
+                found = list(every_address(parts, lambda path, page=page: page.request.get(path).text()))  # type: ignore[misc]
                 seen = [address for address in found if state or not address.page.protected]
                 count += take_all(page, seen, folder, prefix)
             browser.close()
