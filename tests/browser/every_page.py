@@ -69,11 +69,15 @@ def filled(path: str, parts: Mapping[str, str]) -> str:
 
 
 def every_address(
-    parts: Mapping[str, str], read: Callable[[str], str], linked_max: int = LINKED_MAX, *, whole_lists: bool = False
+    parts: Mapping[str, str],
+    read: Callable[[str], str],
+    *,
+    more: Mapping[str, int] | None = None,
+    whole_lists: bool = False,
 ) -> Iterator[Address]:
     """Every declared page once, and what links of pages lead to, each after `read`, which answers the HTML of a path.
 
-    With `whole_lists`, a declared page that is a list is followed to its end.
+    `more` says of which declared paths more links are followed than LINKED_MAX. With `whole_lists`, a declared page that is a list is followed to its end.
     """
     pages = declared_pages()
     of_path = {page.path: page for page in pages}
@@ -91,7 +95,7 @@ def every_address(
                 continue
             if leads_on and address.path in lists:
                 lists.add(path)
-            elif linked[endpoint] < linked_max:
+            elif linked[endpoint] < (more or {}).get(endpoint, LINKED_MAX):
                 linked[endpoint] += 1
             else:
                 continue
