@@ -77,8 +77,8 @@ def every_address(
 ) -> Iterator[Address]:
     """Every declared page once, and what links of pages lead to, each after `read`, which answers the HTML of a path.
 
-    `more` says of which declared paths more links are followed than LINKED_MAX. With `whole_lists`, a declared page that
-    is a list is followed to its end.
+    `more` says of which declared paths more links are followed than LINKED_MAX. With `whole_lists`, a declared page
+    that is a list is followed to its end.
     """
     pages = declared_pages()
     of_path = {page.path: page for page in pages}
