@@ -50,7 +50,7 @@ async function refresh() {
 }
 
 /** Ask for the page soon; many reasons at once lead to one request. */
-function refreshSoon() {
+export function refreshSoon() {
   if (due !== null || document.hidden) return;
   due = setTimeout(refresh, Math.max(50, last + SECONDS_BETWEEN * 1000 - Date.now()));
 }
