@@ -68,11 +68,12 @@ async def preview(
     if author_data is None:
         newest = await database.read(lambda db: holdings.newest_of(db, source.id))
         return _sorted_out("here", newest, filters, problem or "the publisher does not answer soon enough")
-    sized = {(one.slug, one.version): one for one in known}
-    listed = [
-        sized.get((entry.slug, entry.version)) or Listed(entry.slug, entry.version, entry.name, entry.tags, None, False)
-        for entry in author_data.entries
-    ]
+    here = {(one.slug, one.version): one for one in known}
+    listed = []
+    for entry in author_data.entries:
+        seen = here.get((entry.slug, entry.version))
+        size, held = (None, False) if seen is None else (seen.size, seen.held)
+        listed.append(Listed(entry.slug, entry.version, entry.name, entry.tags, size, held))
     return _sorted_out("publisher", listed, filters, None)
 
 

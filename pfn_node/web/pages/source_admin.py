@@ -1,7 +1,5 @@
 """What an administrator does with sources: adding, verifying, changing and removing them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +9,7 @@ from quart import Response
 from pfn_node.sources.outcomes import SourceConflict
 from pfn_node.web import federation_sources
 from pfn_node.web.answers import Done, SourceUpdated
-from pfn_node.web.errors import ApiError, as_api_error
+from pfn_node.web.pages.blaming import blamed_on
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.pages.sources import pages as source_pages
 from pfn_node.web.pages.sources import show_source
@@ -50,7 +48,7 @@ async def add(services: Services, visitor: Visitor, body: AddSource) -> Response
     """Register a publisher, and show how its verification goes."""
     assert visitor.key is not None
     _check(services, body.instance_url, body.public_key)
-    with _blamed_on("instance_url", SourceConflict), _blamed_on("username", Refusal):
+    with blamed_on("instance_url", SourceConflict), blamed_on("username", Refusal):
         added = await federation_sources.add_source(services, key=visitor.key, body=body)
     return Response("", status=303, headers={"Location": f"/sources/{quote(added.source_id, safe='@:')}"})
 
@@ -74,7 +72,7 @@ async def update(services: Services, visitor: Visitor, body: UpdateSource) -> So
         public_key=body.public_key,
         allow_unsigned=None if body.allow_unsigned == source.allow_unsigned else body.allow_unsigned,
     )
-    with _blamed_on("instance_url", SourceConflict, Refusal):
+    with blamed_on("instance_url", SourceConflict, Refusal):
         return await federation_sources.update_source(services, key=visitor.key, body=changed)
 
 
@@ -87,21 +85,9 @@ async def remove(services: Services, visitor: Visitor, body: RemoveSource) -> Do
 
 def _check(services: Services, instance_url: str | None, public_key: str | None) -> None:
     """Refuse an address or a key that is none, beside its field."""
-    with _blamed_on("instance_url", Refusal):
+    with blamed_on("instance_url", Refusal):
         if instance_url is not None:
             parse_instance_url(instance_url, allow_http=services.settings.allow_private_networks)
-    with _blamed_on("public_key", Refusal):
+    with blamed_on("public_key", Refusal):
         if public_key is not None:
             parse_public_key(public_key)
-
-
-@contextmanager
-def _blamed_on(field: str, *kinds: type[Exception]) -> Iterator[None]:
-    """What fails for one of these reasons is shown beside the field that is to blame."""
-    try:
-        yield
-    except kinds as error:
-        told = as_api_error(error)
-        raise ApiError(
-            told.status, told.sentence, details={"fields": [{"field": field, "problem": told.sentence}]}
-        ) from error

@@ -19,6 +19,7 @@ from pfn_node.web import federation_sources
 from pfn_node.web.answers import Done
 from pfn_node.web.errors import ApiError, as_api_error
 from pfn_node.web.federation_sources import filters_of
+from pfn_node.web.pages.blaming import blamed_on
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.pages.source_figures import duration
 from pfn_node.web.pages.sources import STATUS_WORDS
@@ -191,7 +192,8 @@ async def unsubscribe(services: Services, visitor: Visitor, body: Unsubscribe) -
 
 async def _sync(services: Services, visitor: Visitor, source_id: str, filters: Filters, done: str) -> str:
     assert visitor.key is not None
-    await federation_sources.known_source(services, source_id)
+    with blamed_on("sourceId", ApiError):
+        await federation_sources.known_source(services, source_id)
     result = await services.sources.subscribe(source_id, visitor.key.id, filters, seconds_max=WAIT_SECONDS)
     if result.running:
         return f"{done}; the progress of the sync is shown below."
