@@ -251,10 +251,10 @@ async def test_verifying_begins_at_once_and_the_page_shows_the_steps_so_far(node
 
     assert (got.status, got.headers["Location"], node.sources.started) == (303, PATH, [BILBO])
     assert "Verifying now" in during.text and "zips lie at https://assets.test" in during.text
-    assert "Challenge sent, username checked under way." in during.text
-    assert "Signature verified to come." in during.text
-    assert "Signature verified failed." in after.text and "does not verify" in after.text
-    assert "Origin asked for its own word not taken." in after.text and "Verifying now" not in after.text
+    assert "Challenge and username under way." in during.text
+    assert "Signature to come." in during.text
+    assert "Signature failed." in after.text and "does not verify" in after.text
+    assert "The origin's own word not taken." in after.text and "Verifying now" not in after.text
 
 
 async def test_an_update_changes_only_what_differs(node: WebNode, admin: Browser) -> None:
@@ -312,7 +312,7 @@ async def test_a_preview_counts_names_and_bytes_before_anything_is_kept(node: We
     page = await admin.read(path)
 
     assert "2 plugins would be mirrored" in page.text
-    assert "5 bytes to fetch, and 1 of unknown size" in page.text and "1 left out by the filters" in page.text
+    assert "2 to fetch, 5 bytes, 1 of unknown size" in page.text and "1 left out by the filters" in page.text
     assert page.values["filters.tags"] == "red" and page.values["sourceId"] == BILBO
     assert node.sources.synced == []
 

@@ -9,7 +9,7 @@ from quart import Response
 from pfn_node.sources.outcomes import SourceConflict
 from pfn_node.web import federation_sources
 from pfn_node.web.answers import Done, SourceUpdated
-from pfn_node.web.pages.blaming import blamed_on
+from pfn_node.web.pages.blaming import blamed_on, check_fields
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.pages.sources import pages as source_pages
 from pfn_node.web.pages.sources import show_source
@@ -25,7 +25,7 @@ from pfn_node.web.services import Services
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import parse_public_key
 from pfn_protocol.limits import url_chars_max, username_chars_max
-from pfn_protocol.names import parse_instance_url
+from pfn_protocol.names import check_username, parse_instance_url
 
 pages = Pages()
 
@@ -43,12 +43,24 @@ async def show_add(services: Services, visitor: Visitor, query: AddQuery) -> dic
     return {"query": query, "http_allowed": services.settings.allow_private_networks}
 
 
-@pages.form("/admin/sources/add", page=show_add, body=AddSource, scope="sources")
-async def add(services: Services, visitor: Visitor, body: AddSource) -> Response:
+class NewSource(AddSource):
+    """A source, whose fields are all checked before the first is blamed."""
+
+    username: str = Field(min_length=1)
+
+
+@pages.form("/admin/sources/add", page=show_add, body=NewSource, scope="sources")
+async def add(services: Services, visitor: Visitor, body: NewSource) -> Response:
     """Register a publisher, and show how its verification goes."""
     assert visitor.key is not None
-    _check(services, body.instance_url, body.public_key)
-    with blamed_on("instance_url", SourceConflict), blamed_on("username", Refusal):
+    check_fields(
+        {
+            "instance_url": lambda: _is_url(services, body.instance_url),
+            "username": lambda: check_username(body.username),
+            "public_key": lambda: parse_public_key(body.public_key),
+        }
+    )
+    with blamed_on("instance_url", SourceConflict, Refusal):
         added = await federation_sources.add_source(services, key=visitor.key, body=body)
     return Response("", status=303, headers={"Location": f"/sources/{quote(added.source_id, safe='@:')}"})
 
@@ -65,7 +77,12 @@ async def update(services: Services, visitor: Visitor, body: UpdateSource) -> So
     """Change what differs, and read the publisher's asset info again."""
     assert visitor.key is not None
     source = await federation_sources.known_source(services, body.source_id)
-    _check(services, body.instance_url, body.public_key)
+    check_fields(
+        {
+            "instance_url": lambda: _is_url(services, body.instance_url or source.instance_url),
+            "public_key": lambda: parse_public_key(body.public_key or source.public_key),
+        }
+    )
     changed = UpdateSource(
         source_id=source.id,
         instance_url=None if body.instance_url == source.instance_url else body.instance_url,
@@ -83,11 +100,5 @@ async def remove(services: Services, visitor: Visitor, body: RemoveSource) -> Do
     return await federation_sources.remove_source(services, key=visitor.key, body=body)
 
 
-def _check(services: Services, instance_url: str | None, public_key: str | None) -> None:
-    """Refuse an address or a key that is none, beside its field."""
-    with blamed_on("instance_url", Refusal):
-        if instance_url is not None:
-            parse_instance_url(instance_url, allow_http=services.settings.allow_private_networks)
-    with blamed_on("public_key", Refusal):
-        if public_key is not None:
-            parse_public_key(public_key)
+def _is_url(services: Services, text: str) -> object:
+    return parse_instance_url(text, allow_http=services.settings.allow_private_networks)

@@ -39,13 +39,13 @@ STATUS_WORDS: Final = {
     "discovered": ("", "Heard of from other nodes; nobody registered it here."),
 }
 STEP_WORDS: Final = {
-    "asset_info": "Asset info read",
-    "keys": "Key changes read",
-    "challenge": "Challenge sent, username checked",
-    "signature": "Signature verified",
-    "oracle": "Other texts refused",
-    "origin": "Origin asked for its own word",
-    "record": "Recorded, and told to the mesh",
+    "asset_info": "Asset info",
+    "keys": "Key changes",
+    "challenge": "Challenge and username",
+    "signature": "Signature",
+    "oracle": "Whether it signs for others",
+    "origin": "The origin's own word",
+    "record": "Record and announcement",
 }
 _ORACLE_WORDS: Final = {
     "none": ("good", "signs nothing but challenges"),
