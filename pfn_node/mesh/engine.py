@@ -326,7 +326,7 @@ class Engine:
         if self._mesh is None:
             return []
         known, proofs = self._database.read_now(lambda db: (peer_store.peers(db), announcements.convictions(db)))
-        return peer_views(self._mesh, self._key.public, known, proofs, self._traffic)
+        return peer_views(self._mesh, self._key.public, known, proofs, self._traffic, self._clock())
 
     # ---- What the parts of the mesh report.
 

@@ -1,12 +1,15 @@
 """What is measured of the exchange with each node: for the operator's eyes, and for choosing mirrors."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Nodes whose figures are kept; the ones not heard of for longest go first.
 PEERS_MAX = 4096
 # Weight of the newest measurement: a changed route shows after a handful of requests, one slow answer does not.
 ROUND_TRIP_WEIGHT = 0.2
+# The last minute is counted in steps of so many seconds: fine enough to be seen to change, few enough to keep for all.
+STEP_SECONDS = 10
+STEPS = 6
 
 
 @dataclass(slots=True)
@@ -17,6 +20,23 @@ class PeerTraffic:
     bytes_received: int = 0
     round_trip_seconds: float | None = None
     last_seen: int | None = None
+    step: int = 0  # the newest one that is counted: whole steps since 1970
+    bytes_of_steps: list[int] = field(default_factory=lambda: [0] * STEPS)  # in a circle
+
+    def count(self, size: int, at: float) -> None:
+        """Count bytes that went either way now."""
+        self._go_on_to(int(at) // STEP_SECONDS)
+        self.bytes_of_steps[self.step % STEPS] += size
+
+    def bytes_last_minute(self, now: float) -> int:
+        """What went both ways in the last minute."""
+        self._go_on_to(int(now) // STEP_SECONDS)
+        return sum(self.bytes_of_steps)
+
+    def _go_on_to(self, step: int) -> None:
+        for passed in range(min(step - self.step, STEPS)):
+            self.bytes_of_steps[(step - passed) % STEPS] = 0
+        self.step = max(step, self.step)  # a clock that was set back counts on in the newest step
 
 
 class Traffic:
@@ -27,7 +47,7 @@ class Traffic:
 
     def of(self, peer: bytes) -> PeerTraffic:
         """The figures of one node; zeros if nothing was exchanged."""
-        return self._peers.get(peer, PeerTraffic())
+        return self._peers.get(peer) or PeerTraffic()
 
     def record(
         self, peer: bytes, *, sent: int, received: int, at: float, round_trip_seconds: float | None = None
@@ -38,6 +58,7 @@ class Traffic:
         figures.bytes_sent += sent
         figures.bytes_received += received
         figures.last_seen = int(at)
+        figures.count(sent + received, at)
         if round_trip_seconds is not None:
             before = figures.round_trip_seconds
             weight = ROUND_TRIP_WEIGHT if before is not None else 1.0

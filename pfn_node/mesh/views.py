@@ -47,6 +47,7 @@ class PeerView:
     incomplete: bool = False  # some should be here by its own count, and are not
     convicted: bool = False  # it was proved to have told two stories: its word counts for nothing
     proof: tuple[str, ...] = ()  # the ids of the two announcements that prove it
+    bytes_last_minute: int = 0  # both ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,15 @@ class NodeInfo:
 
 
 def peer_views(
-    mesh: Mesh, me: bytes, rows: Sequence[Peer], proofs: Mapping[bytes, tuple[bytes, bytes]], traffic: Traffic
+    mesh: Mesh,
+    me: bytes,
+    rows: Sequence[Peer],
+    proofs: Mapping[bytes, tuple[bytes, bytes]],
+    traffic: Traffic,
+    now: float,
 ) -> list[PeerView]:
-    """The other nodes as this one knows them: first those with an opinion about them, then links, then by last seen."""
+    """The other nodes as this one knows them: first those with an opinion about them, then links, then by last seen.
+    `now` in seconds since 1970."""
     links = {link.peer: link for link in mesh.links()}
     known = {peer.node_id: peer for peer in rows}
     for node_id in (*links, *proofs):
@@ -92,14 +99,16 @@ def peer_views(
         known.setdefault(node_id, Peer(node_id, url or None, False, False, False, False, None))
     known.pop(me, None)
     views = [
-        _view(mesh, peer, links.get(node_id), proofs.get(node_id, ()), traffic.of(node_id))
+        _view(mesh, peer, links.get(node_id), proofs.get(node_id, ()), traffic.of(node_id), now)
         for node_id, peer in known.items()
     ]
     views.sort(key=_order)
     return views[:PEERS_SHOWN_MAX]
 
 
-def _view(mesh: Mesh, peer: Peer, link: LinkView | None, proof: tuple[bytes, ...], traffic: PeerTraffic) -> PeerView:
+def _view(
+    mesh: Mesh, peer: Peer, link: LinkView | None, proof: tuple[bytes, ...], traffic: PeerTraffic, now: float
+) -> PeerView:
     round_trip = traffic.round_trip_seconds
     heard = link.last_heard_ms // 1000 if link is not None and link.last_heard_ms is not None else None
     announced, held = mesh.completeness.stated(peer.node_id)
@@ -128,6 +137,7 @@ def _view(mesh: Mesh, peer: Peer, link: LinkView | None, proof: tuple[bytes, ...
         incomplete=mesh.completeness.shortfall(peer.node_id) is not None,
         convicted=bool(proof),
         proof=tuple(one.hex() for one in proof),
+        bytes_last_minute=traffic.bytes_last_minute(now),
     )
 
 

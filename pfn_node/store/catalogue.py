@@ -60,6 +60,28 @@ def search_plugins(
     """
     sort = _sort_of(query)
     limit = max(1, min(query.limit, PAGE_ROWS_MAX))
+    counted, chosen = selection(query), selection(query, ranked=sort == "relevance")
+    if counted is None or chosen is None:
+        return [], 0, None  # punctuation only: no plugin has that as a word
+    ids, parameters = chosen
+    total = int(value(db, " ".join(("SELECT count(*) FROM (", counted[0], ")")), parameters))
+    page = ["WITH chosen AS (", ids, ")", _PAGE]
+    if query.cursor is not None:
+        parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
+        page.append(_CONTINUE[sort])
+    page.append(_ORDER[sort])
+    rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
+    plugins = [_plugin_from(db, row, now) for row in rows[:limit]]
+    following = _write_cursor(sort, rows[limit - 1]) if len(rows) > limit else None
+    return plugins, total, following
+
+
+def selection(query: PluginQuery, *, ranked: bool = False) -> tuple[str, dict[str, Any]] | None:
+    """Return the query for the ids of all rows that match, and its parameters; None: nothing can match.
+
+    `ranked`: with their relevance, which takes longer than finding them. The text is made of constants alone. Raise
+    `CatalogueError` for an unknown assurance.
+    """
     parameters: dict[str, Any] = {
         "source": query.source,
         "type": query.type,
@@ -69,20 +91,10 @@ def search_plugins(
     }
     words = None if query.q is None else match_expression(query.q)
     if words == "":
-        return [], 0, None  # punctuation only: no plugin has that as a word
+        return None
     if words is not None:
         parameters["words"] = words
-    chosen = _chosen(query, searching=words is not None)
-    total = int(value(db, " ".join(("WITH chosen AS (", *chosen, ") SELECT count(*) FROM chosen")), parameters))
-    page = ["WITH chosen AS (", *chosen, ")", _PAGE]
-    if query.cursor is not None:
-        parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
-        page.append(_CONTINUE[sort])
-    page.append(_ORDER[sort])
-    rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
-    plugins = [_plugin_from(db, row, now) for row in rows[:limit]]
-    following = _write_cursor(sort, rows[limit - 1]) if len(rows) > limit else None
-    return plugins, total, following
+    return " ".join(_chosen(query, searching=words is not None, ranked=ranked)), parameters
 
 
 def get_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, now: int | None = None) -> Plugin | None:
@@ -212,12 +224,17 @@ def plugins_with_slug(db: sqlite_utils.Database, slug: str, limit: int = 100) ->
 
 
 def match_expression(text: str) -> str:
-    """Return the FTS5 query for what was typed: all its words, the last one also as a beginning. Empty: no words."""
+    """Return the FTS5 query for what was typed: all its words, the last one also as a beginning.
+
+    A single letter is no beginning. Empty: no words.
+    """
     characters = (c if unicodedata.category(c)[0] in "LNM" else " " for c in text)
     words = [word[:WORD_CHARACTERS_MAX] for word in "".join(characters).split()][:SEARCH_WORDS_MAX]
     # Letters and digits only, in quotes: a word such as AND or NEAR is a word.
     quoted = [f'"{word}"' for word in words]
-    return " ".join((*quoted[:-1], f"{quoted[-1]}*")) if quoted else ""
+    if not words or (len(words[-1]) == 1 and words[-1].isascii()):
+        return " ".join(quoted)  # half of all words begin with it: that narrows nothing, and takes long
+    return " ".join((*quoted[:-1], f"{quoted[-1]}*"))
 
 
 def release_from(row: Row) -> Release:
@@ -285,7 +302,7 @@ def _rank_of(min_assurance: str | None) -> int:
     return ASSURANCE_RANKS[min_assurance]
 
 
-def _chosen(query: PluginQuery, *, searching: bool) -> list[str]:
+def _chosen(query: PluginQuery, *, searching: bool, ranked: bool) -> list[str]:
     """Return the pieces of the query for the ids of all rows that match; every piece is a constant."""
     conditions = [
         (query.source is not None, "p.source_id = :source"),
@@ -296,7 +313,9 @@ def _chosen(query: PluginQuery, *, searching: bool) -> list[str]:
     pieces = ["SELECT p.id, 0.0 AS relevance FROM plugins AS p WHERE TRUE"]
     if searching:
         pieces = [
-            "SELECT p.id, plugin_texts.rank AS relevance FROM plugin_texts",
+            "SELECT p.id,",
+            "plugin_texts.rank" if ranked else "0.0",
+            "AS relevance FROM plugin_texts",
             "JOIN plugins AS p ON p.id = plugin_texts.rowid WHERE plugin_texts MATCH :words",
         ]
     for wanted, condition in conditions:

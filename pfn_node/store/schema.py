@@ -15,7 +15,8 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
-from pfn_node.store.schema_assurance import ASSURANCE
+from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS
+from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
 from pfn_node.store.schema_notices import NOTICE_TABLES
 
 migrations: Final = Migrations("node")
@@ -397,12 +398,8 @@ def m004_assurance(db: sqlite_utils.Database) -> None:
 @migrations()
 def m005_convictions(db: sqlite_utils.Database) -> None:
     """Who was proved to have told two stories, and by what; a version slot's other announcement is looked for."""
-    db.execute(
-        "CREATE TABLE convictions (node_id BLOB PRIMARY KEY, announcement_id BLOB NOT NULL, told TEXT NOT NULL, "
-        "first BLOB NOT NULL, second BLOB NOT NULL, admitted INTEGER NOT NULL) STRICT"
-    )
-    db.execute("CREATE INDEX convictions_by_announcement ON convictions (announcement_id)")
-    db.execute("CREATE INDEX versions_by_slot ON announcements (author, subject) WHERE kind = 'version'")
+    for statement in CONVICTIONS:
+        db.execute(statement)
 
 
 @migrations()
@@ -416,3 +413,16 @@ def m006_notices(db: sqlite_utils.Database) -> None:
 def m007_introduced_peers(db: sqlite_utils.Database) -> None:
     """Whom the operator's own nodes named, which no flood of other addresses pushes out."""
     db.execute("ALTER TABLE peers ADD COLUMN introduced INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def m008_catalogue_pages(db: sqlite_utils.Database) -> None:
+    """How many plugins have each tag, source, type and level, and what pages sort by."""
+    for statement in CATALOGUE_PAGES:
+        db.execute(statement)
+
+
+@migrations()
+def m009_mirror_claims_by_node(db: sqlite_utils.Database) -> None:
+    """What one node holds, for those who look at the mesh; counted from the index alone."""
+    db.execute("CREATE INDEX mirror_claims_by_node ON mirror_claims (node_id, admitted, expires_at, count)")

@@ -68,3 +68,18 @@ ASSURANCE: Final = (
     # Everything is judged again at the next start.
     "DELETE FROM facts WHERE name = 'trust_depth'",
 )
+
+CONVICTIONS: Final = (
+    """
+    CREATE TABLE convictions (
+        node_id BLOB PRIMARY KEY,
+        announcement_id BLOB NOT NULL,
+        told TEXT NOT NULL,
+        first BLOB NOT NULL,
+        second BLOB NOT NULL,
+        admitted INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX convictions_by_announcement ON convictions (announcement_id)",
+    "CREATE INDEX versions_by_slot ON announcements (author, subject) WHERE kind = 'version'",
+)

@@ -345,6 +345,7 @@ class PeerRow(Answer):
     incomplete: bool
     convicted: bool
     proof: list[str]
+    bytes_last_minute: int
 
 
 class Peers(Answer):
@@ -375,7 +376,8 @@ class AuditHead(Answer):
 class Health(Answer):
     """How the node is."""
 
-    status: str
+    status: str = Field(description="ok, or degraded.")
+    problems: list[str] = Field(description="Why it is degraded, and what to do.")
     node_id: str
     version: str
     url: str | None

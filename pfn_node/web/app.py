@@ -29,7 +29,7 @@ from pfn_node.web.answers import Alive
 from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
 from pfn_node.web.errors import ApiError
-from pfn_node.web.pages import site
+from pfn_node.web.pages import mesh_live, site
 from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.services import Services
 
@@ -44,6 +44,7 @@ SUBJECTS = (
     federation_audit.routes,
     sessions.routes,
     mesh_api.routes,
+    mesh_live.routes,
 )
 
 # A store that does not answer in this time is not ready, whatever it would say later.

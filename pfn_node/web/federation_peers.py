@@ -5,11 +5,12 @@ from importlib.metadata import version
 
 import trio
 
-from pfn_node.store import audit, catalogue
+from pfn_node.store import audit, catalogue, showcase
 from pfn_node.store.rows import ApiKey
 from pfn_node.web.answers import AuditHead, Disk, Health, NodeView, PeerRow, Peers, PeerSet
 from pfn_node.web.auditing import note
 from pfn_node.web.errors import ApiError
+from pfn_node.web.node_health import node_problems
 from pfn_node.web.routes import Routes
 from pfn_node.web.schemas import SetPeer
 from pfn_node.web.services import Services
@@ -115,10 +116,14 @@ def _url_of(services: Services, node_id: str) -> str:
 @routes.get("/federation/health", answer=Health)
 async def show_health(services: Services) -> Health:
     """How the node is."""
-    counts, head = await services.database.read(lambda db: (catalogue.counts(db), audit.head(db)))
+    counts, states, head = await services.database.read(
+        lambda db: (catalogue.counts(db), showcase.source_states(db), audit.head(db))
+    )
     disk = await trio.to_thread.run_sync(shutil.disk_usage, services.settings.data)
+    problems = node_problems(services.mesh.status(), services.mesh.peers(), states, disk.free)
     return Health(
-        status="ok",
+        status="degraded" if problems else "ok",
+        problems=problems,
         node_id=did_key(services.node_id),
         version=VERSION,
         url=services.url,

@@ -34,7 +34,20 @@ HOLDERS_SHOWN_MAX = 50
 @routes.get("/federation/plugins", query=PluginsQuery, answer=Plugins, errors=(404,))
 async def list_plugins(services: Services, query: PluginsQuery) -> Plugins:
     """Search or list plugins: one row for each plugin of each source, its newest backed version."""
-    asked = catalogue.PluginQuery(
+    question = asked(query)
+    now = int(services.now())
+    try:
+        found, total, next_cursor = await services.database.read(
+            lambda db: catalogue.search_plugins(db, question, now=now)
+        )
+    except catalogue.CatalogueError as error:  # everything else that it refuses was refused by the query's model
+        raise ApiError(404, f"There is no such page: {error}.") from error
+    return Plugins(plugins=[PluginRow.of(plugin) for plugin in found], total=total, next=next_cursor)
+
+
+def asked(query: PluginsQuery) -> catalogue.PluginQuery:
+    """What the catalogue is asked by a query of the API, or of the page that shows the same."""
+    return catalogue.PluginQuery(
         q=query.q,
         tag=query.tag,
         source=query.source,
@@ -44,14 +57,6 @@ async def list_plugins(services: Services, query: PluginsQuery) -> Plugins:
         limit=query.limit,
         cursor=query.cursor,
     )
-    now = int(services.now())
-    try:
-        found, total, next_cursor = await services.database.read(
-            lambda db: catalogue.search_plugins(db, asked, now=now)
-        )
-    except catalogue.CatalogueError as error:  # everything else that it refuses was refused by the query's model
-        raise ApiError(404, f"There is no such page: {error}.") from error
-    return Plugins(plugins=[PluginRow.of(plugin) for plugin in found], total=total, next=next_cursor)
 
 
 @routes.get("/federation/plugins/<source_id>/<plugin_id>", answer=PluginView, errors=(404,))

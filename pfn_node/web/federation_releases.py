@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from pfn_protocol.errors import Refusal
 routes = Routes("releases")
 
 ZIP = "application/zip"
+EVIDENCE = "application/json"
 
 # Who waits behind so many has given up before his turn comes: an artifact takes up to a second.
 MEASURING_WAITING_MAX = 30
@@ -161,6 +163,25 @@ async def verify_release(services: Services, query: VerifyQuery) -> ReleaseCheck
         release,
         lambda: measure_artifact(services.artifacts, release.sha256),
         with_bundle=query.bundle is not None,
+    )
+
+
+@routes.get(
+    "/federation/evidence",
+    query=ReleaseQuery,
+    answer=Bytes(EVIDENCE, "The evidence bundle (pfn-evidence/1) as a file, for `pfn verify --evidence`."),
+    errors=(404,),
+    verifies=True,
+)
+async def download_evidence(services: Services, query: ReleaseQuery) -> Response:
+    """What is known of a release as one file, with which its zip is checked without any node."""
+    asked = VerifyQuery.model_validate(query.model_dump() | {"bundle": "1"})
+    checked = await verify_release(services, asked)
+    name = f"{checked.plugin_id}.{checked.version}.evidence"
+    return Response(
+        json.dumps(checked.bundle),
+        content_type=EVIDENCE,
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 
 

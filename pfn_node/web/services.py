@@ -5,6 +5,7 @@ dial out, and consumers' paths (catalogue, artifacts) visibly need neither sourc
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -97,6 +98,8 @@ class PeerView(Protocol):
     def convicted(self) -> bool: ...
     @property
     def proof(self) -> tuple[str, ...]: ...
+    @property
+    def bytes_last_minute(self) -> int: ...
 
 
 class MeshRoom(Protocol):
@@ -120,6 +123,16 @@ class Want(Protocol):
 
 MEASURING_MAX = 2
 STREAMS_MAX = 100
+MAP_STREAMS_MAX = 50  # for visitors, who take nothing from the streams of those with a key
+
+
+@dataclass(slots=True)
+class Looks:
+    """What all live maps share: one look at the peers, and who has how many streams open."""
+
+    peers: Sequence[PeerView] = ()
+    due: float = 0.0  # when to look again, in trio's time
+    streams: Counter[str | None] = field(default_factory=Counter)  # by address; None = exempt from limits by address
 
 
 @dataclass(slots=True)
@@ -139,3 +152,4 @@ class Services:
     measuring: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(MEASURING_MAX))
     # Open event streams: each costs a task and a connection.
     streams: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(STREAMS_MAX))
+    looks: Looks = field(default_factory=Looks)

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, reconcile
+from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "mesh": mesh.run,
     "mirror": mirror.run,
     "origin": origin.run,
+    "pages": pages.run,
     "reconcile": reconcile.run,
 }
 

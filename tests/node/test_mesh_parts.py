@@ -480,6 +480,17 @@ def test_the_figures_of_nodes_not_heard_of_for_longest_go_first(monkeypatch: pyt
     assert traffic.of(PEER.public).last_seen is None
 
 
+def test_the_bytes_of_the_last_minute_go_with_it() -> None:
+    traffic = Traffic()
+    traffic.record(PEER.public, sent=1, received=2, at=NOW)
+    traffic.record(PEER.public, sent=10, received=20, at=NOW + 30)
+
+    counted = [traffic.of(PEER.public).bytes_last_minute(NOW + later) for later in (30, 59, 60, 75, 100, 10_000, 30)]
+
+    assert counted == [33, 33, 30, 30, 0, 0, 0]
+    assert traffic.of(ME.public).bytes_last_minute(NOW) == 0
+
+
 async def test_blocking_work_runs_in_a_thread() -> None:
     in_thread = worker_threads()
 

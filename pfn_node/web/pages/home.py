@@ -1,20 +1,22 @@
-"""/: what this node is, whether it is well, and what is new."""
+"""/: what this node is, whether it is well, what its peers do, and what is new."""
 
+import shutil
 from typing import Any
 
 import sqlite_utils
 
-from pfn_node.store import catalogue, registry
+from pfn_node.store import catalogue, showcase
 from pfn_node.web.federation_peers import node_view
-from pfn_node.web.federation_plugins import download_path
+from pfn_node.web.node_health import node_problems
+from pfn_node.web.pages.mesh import small_map
 from pfn_node.web.pages.page_routes import Pages, Visitor
+from pfn_node.web.release_answers import PluginRow
 from pfn_node.web.services import Services
 
 pages = Pages()
 
-PLUGINS_SHOWN = 10
-SOURCES_SHOWN = 5
-PEERS_SHOWN = 50
+RELEASES_SHOWN = 8
+SOURCES_SHOWN = 6
 
 
 @pages.get("/", "home.html", title="Home", twin="/federation/health")
@@ -22,12 +24,20 @@ async def show_home(services: Services, visitor: Visitor) -> dict[str, Any]:
     now = int(services.now())
 
     def read(db: sqlite_utils.Database) -> dict[str, Any]:
-        newest, _, _ = catalogue.search_plugins(db, catalogue.PluginQuery(sort="updated", limit=PLUGINS_SHOWN), now=now)
+        newest, _, _ = catalogue.search_plugins(db, catalogue.PluginQuery(limit=RELEASES_SHOWN), now=now)
         return {
-            "counts": catalogue.counts(db),
-            "plugins": [{"release": plugin.release, "download": download_path(plugin.release)} for plugin in newest],
-            "sources": registry.list_sources(db, limit=SOURCES_SHOWN, offset=0),
+            "figures": showcase.figures(db, now),
+            "releases": [PluginRow.of(plugin) for plugin in newest],
+            "trusted": showcase.most_trusted(db, SOURCES_SHOWN),
+            "disk_free": shutil.disk_usage(services.settings.data).free,
         }
 
     known = await services.database.read(read)
-    return known | {"node": node_view(services), "peers": list(services.mesh.peers())[:PEERS_SHOWN]}
+    peers = [peer for peer in services.mesh.peers() if not peer.blocked]
+    problems = node_problems(services.mesh.status(), peers, known["figures"].sources, known["disk_free"])
+    return known | {
+        "node": node_view(services),
+        "peers": peers,
+        "problems": problems,
+        "small_map": await small_map(services),
+    }

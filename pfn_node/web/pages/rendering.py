@@ -1,6 +1,7 @@
 """Templates, and how times, numbers and ids are written on pages. All text is escaped; there are no inline scripts or
 styles, so the policy of a page (gate.py) allows none."""
 
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from pfn_protocol.identity import short_did
 
 _UNITS = ((86_400 * 365, "year"), (86_400 * 30, "month"), (86_400, "day"), (3600, "hour"), (60, "minute"))
 _SHORT_HEAD, _SHORT_TAIL = 8, 4
+LETTER_TONES = 6
 
 # A word, a sentence: what each level of assurance says of a release (SPEC.md, chapter 6).
 LEVELS = {
@@ -80,6 +82,11 @@ def ago(seconds: float | None, now: float) -> Markup:
     )
 
 
+def tone(text: str) -> int:
+    """Which of the colours of letter tiles a name has: always the same one."""
+    return zlib.crc32(text.encode("utf-8", "replace")) % LETTER_TONES
+
+
 def sparkline(values: list[float], width: int = 96, height: int = 24) -> str:
     """The points of an SVG polyline that shows values over time, newest last; empty for fewer than two."""
     if len(values) < 2:
@@ -107,6 +114,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         "size": size,
         "number": number,
         "sparkline": sparkline,
+        "tone": tone,
     }
     made.globals |= {"version": VERSION, "asset": assets.path_of, "levels": LEVELS, "ago": ago}
     made.globals["activity_types"] = ACTIVITY_TYPES

@@ -6,7 +6,17 @@ from typing import Any
 from quart import Quart, Response
 
 from pfn_node.web.errors import ApiError
-from pfn_node.web.pages import docs, home, signing_in, source_admin, sources, subscriptions
+from pfn_node.web.pages import (
+    about,
+    docs,
+    home,
+    mesh,
+    plugins,
+    signing_in,
+    source_admin,
+    sources,
+    subscriptions,
+)
 from pfn_node.web.pages.assets import Assets
 from pfn_node.web.pages.page_routes import Page
 from pfn_node.web.pages.rendering import environment
@@ -17,7 +27,10 @@ from pfn_node.web.services import Services
 # In the order of the menus.
 SUBJECTS = (
     home.pages,
+    plugins.pages,
     sources.pages,
+    about.pages,
+    mesh.pages,
     source_admin.pages,
     subscriptions.pages,
     signing_in.pages,
