@@ -81,5 +81,7 @@ def _sorted_out(
     basis: Literal["publisher", "here"], listed: list[Listed], filters: Filters, problem: str | None
 ) -> Preview:
     wanted = tuple(one for one in listed if matches(filters, one.slug, one.tags))
-    tags = Counter(tag.casefold() for one in listed for tag in dict.fromkeys(one.tags))
-    return Preview(basis, wanted, len(listed) - len(wanted), tuple(tags.most_common(TAGS_SHOWN_MAX)), problem)
+    spelled = {tag.casefold(): tag for one in reversed(listed) for tag in one.tags}  # as it comes first
+    counted = Counter(folded for one in listed for folded in dict.fromkeys(map(str.casefold, one.tags)))
+    tags = tuple((spelled[folded], count) for folded, count in counted.most_common(TAGS_SHOWN_MAX))
+    return Preview(basis, wanted, len(listed) - len(wanted), tags, problem)

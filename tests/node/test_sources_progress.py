@@ -167,7 +167,7 @@ async def test_a_preview_counts_what_the_filters_let_through_and_what_is_here(
 
     assert (before.basis, [one.slug for one in before.wanted], before.left_out) == ("publisher", ["one", "two"], 1)
     assert (before.bytes_known, before.sizes_unknown, before.held) == (0, 2, 0)
-    assert dict(before.tags) == {"red": 2, "blue": 2}
+    assert dict(before.tags) == {"Red": 2, "blue": 2}
     assert (after.held, after.sizes_unknown, after.bytes_to_fetch) == (1, 1, 0)
     assert after.bytes_known == len(publisher.zips["one"])
 
