@@ -8,6 +8,7 @@ from trio.testing import MockClock
 
 from pfn_node.sources.outcomes import UnknownSource
 from pfn_node.sources.progress import WATCHED_MAX, Progress
+from pfn_node.sources.standing import skipped_of
 from pfn_node.store.rows import Filters
 from tests.node.fake_outbound import Answer, Request
 from tests.node.sources_room import Publisher, arranged, registered, settled
@@ -188,3 +189,20 @@ async def test_a_preview_of_a_publisher_that_is_down_is_of_what_is_listed_here(
         assert found.problem is not None and "503" in found.problem
         with pytest.raises(UnknownSource):
             await sources.preview("nobody@publisher.test", Filters())
+
+
+async def test_a_source_that_is_added_again_begins_without_what_its_last_sync_left_out(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    publisher.publish("one", "1.0.0", signed=False)
+    async with room.running(loops=False) as sources:
+        await registered(sources, publisher)
+        await sources.subscribe(ID, "key", Filters())
+        before = room.read(lambda db: skipped_of(db, ID))
+
+        await sources.remove(ID, purge=True)
+        await registered(sources, publisher)
+
+        assert [slug for slug, _, _ in before] == ["one"]
+        assert room.read(lambda db: skipped_of(db, ID)) == []
