@@ -8,14 +8,23 @@ from quart import Quart, Response
 from pfn_node.web.errors import ApiError
 from pfn_node.web.pages import (
     about,
+    activity,
+    advisories,
+    audit,
     docs,
+    health,
     home,
+    keys,
     mesh,
     plugins,
+    settings,
     signing_in,
+    slugs,
     source_admin,
     sources,
+    storage,
     subscriptions,
+    versions,
 )
 from pfn_node.web.pages.assets import Assets
 from pfn_node.web.pages.page_routes import Page
@@ -34,6 +43,15 @@ SUBJECTS = (
     source_admin.pages,
     subscriptions.pages,
     signing_in.pages,
+    activity.pages,
+    versions.pages,
+    health.pages,
+    advisories.pages,
+    slugs.pages,
+    storage.pages,
+    keys.pages,
+    audit.pages,
+    settings.pages,
 )
 
 
