@@ -17,7 +17,7 @@ from sqlite_utils import Migrations
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS
 from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
-from pfn_node.store.schema_notices import NOTICE_TABLES
+from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
 
 migrations: Final = Migrations("node")
 
@@ -401,7 +401,14 @@ def m009_mirror_claims_by_node(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
-def m010_overviews(db: sqlite_utils.Database) -> None:
+def m010_relied_sources(db: sqlite_utils.Database) -> None:
+    """Of which sources that are gone the keys are remembered; what was kept of the others goes."""
+    for statement in RELIED_SOURCES:
+        db.execute(statement)
+
+
+@migrations()
+def m011_overviews(db: sqlite_utils.Database) -> None:
     """What an administrator looks over is found without reading whole tables (overview.py, activity.py)."""
     db.execute("CREATE INDEX activity_by_source ON activity (source_id, id)")
     db.execute("CREATE INDEX releases_held_back ON releases (observed_at) WHERE held_back IS NOT NULL")

@@ -3,7 +3,7 @@
 from typing import Final
 
 # How many listed plugins have each tag, source, type and rank of assurance; triggers keep it, whoever writes.
-_FACETS: Final = (
+FACETS: Final = (
     """
     CREATE TABLE plugin_facets (
         facet TEXT NOT NULL CHECK (facet IN ('tag', 'source', 'type', 'assurance')),
@@ -62,7 +62,7 @@ _FACETS: Final = (
 )
 
 CATALOGUE_PAGES: Final = (
-    *_FACETS,
+    *FACETS,
     "CREATE INDEX plugins_by_assurance ON plugins (assurance_rank, updated_at, id)",
     "CREATE INDEX plugins_by_slug ON plugins (plugin_id)",
     "CREATE INDEX mirrored_plugins_by_plugin ON mirrored_plugins (source_id, plugin_id, mirror_date)",

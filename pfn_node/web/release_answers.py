@@ -36,7 +36,7 @@ class ReleaseFields(Answer):
     )
     held_back: str | None = Field(
         description="Why it is not served though it is backed: the plugin was signed before, and this version is not. "
-        "POST update-source with `approve` lifts it."
+        "POST approve-release lifts it."
     )
     mirrored: bool = Field(description="The bytes are here.")
     conflict: bool
@@ -172,7 +172,7 @@ class ReleaseChecked(Answer):
     cooldown: int | None = None
     advisories: list[AdvisoryView] = Field(default_factory=list)
     bundle: dict[str, Any] | None = Field(
-        None, description="With `bundle=1`: all of this as a `pfn-evidence/1`, for `pfn verify --evidence`."
+        None, description="With `bundle=1`: all of this as a `pfn-evidence/2`, for `pfn verify --evidence`."
     )
 
 

@@ -19,11 +19,13 @@ import sqlite_utils
 
 from pfn_node.store.listing import list_plugin
 from pfn_node.store.schema import migrations
+from pfn_protocol.identity import PrivateKey, public_key_pem
 
 PLUGINS = 60_000
 SOURCES = 1_000
 LEVELS = (("A1", "self", 70), ("A3", "release", 18), ("A2", "self", 6), ("reported", None, 4), ("A0", "self", 2))
 FACTS_VARIABLE = "PFN_PLUGIN_FACTS"
+_KEY = PrivateKey(bytes([2]) * 32)
 _TEXT = """
     the for and with wordpress woocommerce post posts page pages simple admin widget content block form contact user
     image gallery menu slider seo security backup cache email login comment custom type field shortcode editor theme
@@ -93,12 +95,12 @@ def _insert_source(db: sqlite_utils.Database, number: int, now: int, dice: rando
             "id": source_id(number),
             "instance_url": f"https://{host}",
             "username": f"author-{number}",
-            "public_key": "",
+            "public_key": public_key_pem(_KEY.public),
             "status": "verified" if number % 20 else "error",
             "trust_score": round(dice.random(), 4),
             "created_at": now - int(dice.random() * 60 * 86_400),
             "last_sync": now - number,
-            "key_raw": hashlib.sha256(str(number).encode()).digest(),
+            "key_raw": _KEY.public,
             "host": host,
             "registered": 1,
             "verified_at": now - 3600,

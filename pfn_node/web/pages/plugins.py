@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import sqlite_utils
+from pydantic import Field
 from quart import request
 
 from pfn_node.store import catalogue, registry
@@ -13,24 +14,36 @@ from pfn_node.store.rows import Release
 from pfn_node.store.safety import said
 from pfn_node.web import federation_plugins
 from pfn_node.web.evidence import check_signatures, text_lookup
+from pfn_node.web.federation_notices import notice_view
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.release_answers import PluginRow, SignatureView
-from pfn_node.web.schemas import PluginsQuery
+from pfn_node.web.schemas import PAGE_MAX, PluginsQuery, QueryInteger
 from pfn_node.web.services import Services
+from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.identity import did_key
 
 pages = Pages()
 
-REPORTED_NOTICES_SHOWN = 5
+ROWS_DEFAULT = 25
+NOTICES_LOOKED_AT = 50
+CLAIMS_SHOWN = 10
 OTHERS_SHOWN = 10
+WORDS_SIGNED = (EvidenceForm.METADATA, EvidenceForm.PLUGIN_DATA)
 _FILTERS = ("q", "tag", "source", "type", "min_assurance", "sort")
+
+
+class ListQuery(PluginsQuery):
+    """As the API is asked, but for pages of a length that people read."""
+
+    limit: QueryInteger = Field(ROWS_DEFAULT, ge=1, le=PAGE_MAX)
 
 
 class Narrowing:
     """Links to the same list, narrowed or sorted otherwise: each begins at the first page."""
 
     def __init__(self, query: PluginsQuery) -> None:
-        self._given = {name: getattr(query, name) for name in _FILTERS}
+        self._given: dict[str, str | None] = {name: getattr(query, name) for name in _FILTERS}
+        self._given["limit"] = None if query.limit == ROWS_DEFAULT else str(query.limit)
 
     def link(self, **changed: str | None) -> str:
         """The path with some filters changed; None takes one away."""
@@ -39,18 +52,17 @@ class Narrowing:
 
     def page(self, cursor: str) -> str:
         """The path of the page that a cursor leads to."""
-        kept = {name: given for name, given in self._given.items() if given is not None}
-        return f"/plugins?{urlencode(kept | {'cursor': cursor})}"
+        return self.link(cursor=cursor)
 
     @property
     def chosen(self) -> dict[str, str]:
         """What narrows the list now, besides the words."""
-        names = ("tag", "source", "type", "min_assurance")
-        return {name: self._given[name] for name in names if self._given[name] is not None}
+        chosen = {name: self._given[name] for name in ("tag", "source", "type", "min_assurance")}
+        return {name: given for name, given in chosen.items() if given is not None}
 
 
-@pages.get("/plugins", "plugins.html", title="Plugins", menu="main", query=PluginsQuery, twin="/federation/plugins")
-async def list_plugins(services: Services, visitor: Visitor, query: PluginsQuery) -> dict[str, Any]:
+@pages.get("/plugins", "plugins.html", title="Plugins", menu="main", query=ListQuery, twin="/federation/plugins")
+async def list_plugins(services: Services, visitor: Visitor, query: ListQuery) -> dict[str, Any]:
     found = await federation_plugins.list_plugins(services, query)
     asked = federation_plugins.asked(query)
     facets = await services.database.read(lambda db: facets_of(db, asked, found.total))
@@ -84,11 +96,14 @@ async def show_plugin(services: Services, visitor: Visitor, source_id: str, plug
             seen = catalogue.observations_of(db, source_id, plugin_id, release.version)
             same = [each for each in seen if each.sha256 == release.sha256]
             signatures = check_signatures(same, source, texts, None, former_keys(db, source_id))
-        notices = said(db, source_id, plugin_id, services.node_id, REPORTED_NOTICES_SHOWN)
+        notices = said(db, source_id, plugin_id, services.node_id, NOTICES_LOOKED_AT)
+        idle = [notice for notice in notices if not notice["acts"] and not notice["withdrawn"]]
         return {
             "source": source,
             "signatures": signatures,
-            "claims": [notice for notice in notices if not notice["acts"] and not notice["withdrawn"]],
+            "signed_bytes": any(each.valid and each.covers_bytes for each in signatures),
+            "signed_words": any(each.valid and each.form in WORDS_SIGNED for each in signatures),
+            "claims": [notice_view(notice) for notice in idle[:CLAIMS_SHOWN]],
             "others": _others(db, source_id, plugin_id),
             "slug_owner": catalogue.slug_owner(db, plugin_id),
         }
@@ -102,15 +117,7 @@ async def show_plugin(services: Services, visitor: Visitor, source_id: str, plug
         "own_id": did_key(services.node_id),
         "base": services.url or request.host_url.rstrip("/"),
         "is_served": is_served(plugin),
-        "signed_bytes": any(each.valid and each.covers_bytes for each in signatures_of(known)),
-        "signed_words": any(each.valid and each.form in ("metadata", "plugin-data") for each in signatures_of(known)),
     }
-
-
-def signatures_of(known: dict[str, Any]) -> list[SignatureView]:
-    """The signatures that were checked just now."""
-    checked: list[SignatureView] = known["signatures"]
-    return checked
 
 
 def is_served(plugin: PluginRow) -> bool:
