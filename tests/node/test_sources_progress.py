@@ -69,6 +69,7 @@ async def test_a_verification_begun_in_the_background_ends_by_itself_and_needs_a
     room, publisher = arranged(tmp_path)
     async with room.running(loops=False) as sources:
         await registered(sources, publisher)
+        await trio.sleep(60)  # the one that adding it began is over
         publisher.down = True
 
         await sources.start_verification(ID)
