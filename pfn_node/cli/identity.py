@@ -19,7 +19,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def show(data: Data, as_json: Json = False) -> None:
-    """Print the node's id and public key, making the key if the folder is new."""
+    """Print the node's id and public key.
+
+    The key is made if the folder is new.
+    """
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = load_or_make_key(data)

@@ -38,7 +38,10 @@ def up(
     data: Annotated[Path | None, typer.Option(help="Keep everything here [default: a temporary folder].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start nodes that pin each other, and two demo publishers; they stay up until Ctrl-C."""
+    """Start nodes that pin each other, and two demo publishers.
+
+    They stay up until Ctrl-C.
+    """
     console.quiet = as_json
     _run(data, _mesh_up, nodes)
 
@@ -47,7 +50,10 @@ def demo(
     check: Annotated[bool, typer.Option("--check", help="End by itself; the last line is JSON.")] = False,
     data: Annotated[Path | None, typer.Option(help="Keep everything here [default: a temporary folder].")] = None,
 ) -> None:
-    """Show the main job: a plugin that only node A follows reaches B and C, and outlives its publisher."""
+    """Show a plugin spread, and outlive its publisher.
+
+    One that only node A follows reaches B and C, and is served there when its publisher is dead.
+    """
     _run(data, _demo, check)
 
 

@@ -76,7 +76,7 @@ def approve(
     key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a release count as the newest that still cools down after a change of key."""
+    """Serve a release as it is that cools down or is held back."""
     _post("approve-release", source, plugin, node, key, as_json, version=version)
 
 

@@ -55,7 +55,10 @@ def serve(
     ] = Profile.V2,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON.")] = False,
 ) -> None:
-    """Serve the plugins in FOLDER until stopped; what changes in it is seen without a restart."""
+    """Serve the plugins in FOLDER until stopped.
+
+    What changes in it is seen without a restart.
+    """
     configure_logs(as_json=log_json)
 
     async def run(stop: trio.Event) -> None:
@@ -84,7 +87,10 @@ def sign(
     origin: Annotated[str, typer.Option(help="The publisher's URL, as nodes know it.")],
     data: Annotated[Path, typer.Option(help="Folder of the publisher's keys.")],
 ) -> None:
-    """Sign a release offline; prints what POST /federation/releases of any node takes."""
+    """Sign a release offline.
+
+    Prints what POST /federation/releases of any node takes.
+    """
     try:
         statement = sign_zip(file, author=author, origin=origin, data=data)
     except PublisherError as error:
@@ -103,14 +109,20 @@ def rotate(
         Path | None, typer.Option(help="The recovery key vouches instead of the old one.", exists=True, dir_okay=False)
     ] = None,
 ) -> None:
-    """Replace a key; prints what POST /federation/notices of any node takes. A running publisher serves it at once."""
+    """Replace a key by another.
+
+    Prints what POST /federation/notices of any node takes. A running publisher serves it at once.
+    """
     now = int(time.time())
     _print_signed(lambda: notices.rotate(_whose(data, author, origin), role, reason, now, recovery=recovery))
 
 
 @app.command("commit-recovery")
 def commit_recovery(author: Author, origin: Origin, data: Data) -> None:
-    """Make a recovery key (recovery.key, to be put away) that can undo what a thief of the identity key does."""
+    """Make a recovery key, to be put away.
+
+    It is recovery.key, and can undo what a thief of the identity key does.
+    """
     _print_signed(lambda: notices.commit_recovery(_whose(data, author, origin), int(time.time())))
 
 

@@ -62,7 +62,10 @@ def list_sources(
 
 @sources_app.command("show")
 def show_source(source: SourceId, node: NodeUrl = DEFAULT_NODE, as_json: AsJson = False) -> None:
-    """How one source stands, and how its last verifications and syncs went."""
+    """How one source stands.
+
+    With it: how its last verifications and syncs went.
+    """
     show_fields(run_with_client(node, None, lambda client: client.get("source-status", sourceId=source)), as_json)
 
 
@@ -75,7 +78,10 @@ def add_source(
     key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register a publisher; the node verifies at once that it holds the key."""
+    """Register a publisher.
+
+    The node verifies at once that it holds the key.
+    """
     pem = Path(public_key).read_text() if Path(public_key).is_file() else public_key
     body = {"instance_url": instance_url, "username": username, "public_key": pem}
     show_fields(run_with_client(node, key, lambda client: client.post("add-source", body)), as_json)
@@ -190,7 +196,10 @@ def download_plugin(
     node: NodeUrl = DEFAULT_NODE,
     as_json: AsJson = False,
 ) -> None:
-    """Download a plugin; the file appears only if its bytes have the digest that the node states."""
+    """Download a plugin, and check its digest.
+
+    The file appears only if its bytes have the digest that the node states.
+    """
     target = output or Path(f"{plugin}.zip")
     answer = run_with_client(node, None, lambda client: _download(client, source, plugin, version, target))
     show_fields(answer, as_json)
@@ -343,7 +352,10 @@ def rotate_key(
     key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key's successor, which is shown this once; it goes on with the key's subscriptions."""
+    """Make a key's successor, which is shown this once.
+
+    It goes on with the key's subscriptions.
+    """
     body = {"id": key_id, "expires_in_days": days, "overlap_hours": overlap_hours}
     show_fields(run_with_client(node, key, lambda client: client.post("rotate-key", body)), as_json)
 

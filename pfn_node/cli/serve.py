@@ -39,7 +39,11 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Log lines as JSON.")] = None,
 ) -> None:
-    """Run a node. Every setting can also come from PFN_... or from the file given by --config."""
+    """Run a node.
+
+    Every setting can also come from the environment as PFN_ and its name, or from the file given by --config. API keys
+    are made with the master key, which is only taken from PFN_MASTER_KEY or that file; without one nobody makes keys.
+    """
     flags = {
         "data": data,
         "host": host,

@@ -52,7 +52,10 @@ def simulate(
     hours: Annotated[float, typer.Option(min=0.0, help="Live so long under all faults at once.")] = 0.0,
     hostile: Annotated[float, typer.Option(min=0.0, max=HOSTILE_PART_MAX, help="Part of hostile nodes in it.")] = 0.4,
 ) -> None:
-    """Run a mesh of real machines in virtual time; exit 1 if something happens that must not, or they never agree."""
+    """Run a mesh of many nodes in virtual time.
+
+    Exit code 1 if something happens that must not, or if they never agree.
+    """
     if names:
         scenarios.show_names(as_json)
     elif scenario:

@@ -3,6 +3,8 @@
 What says something new is kept, and then told to the mesh with the publisher's own envelope as evidence; not if enough
 nodes that this one pins tell it already. A publisher's answer is read at every verification and sync. A notice about
 another source than the one that was asked counts as much as one that anybody hands in: it certifies itself.
+
+What was kept and not told, because the node ended in between, is told at its next start.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +18,7 @@ from pfn_node.sources.announcing import WITNESSES_ENOUGH, Announce
 from pfn_node.sources.outcomes import NoticeOutcome
 from pfn_node.sources.standing import settle
 from pfn_node.store.database import Database
-from pfn_node.store.notices import Taken, take_binding, take_notice, told_by_pins
+from pfn_node.store.notices import Taken, mark_advised, take_binding, take_notice, told_by_pins, untold
 from pfn_node.store.releases import refresh_version
 from pfn_node.store.safety import cooled_down
 from pfn_node.store.sources import get_source
@@ -59,7 +61,9 @@ class Notices:
         return bool(await self._announce(statement))
 
     async def run(self) -> None:
-        """End the time of cooling down of releases, for ever."""
+        """Tell what an earlier run kept and did not tell; then end the time of cooling down of releases, for ever."""
+        for statement in await self._database.read(untold):
+            await self._announce(statement)
         while True:
             now = int(self._clock())
             if not await self._database.read(partial(cooled_down, now=now, limit=1)):
@@ -74,9 +78,10 @@ class Notices:
         bindings = _bind(db, keybinds, now)
         outcomes: list[NoticeOutcome] = []
         told: list[NoticeStatement] = []
+        advised: set[tuple[str, str]] = set()
         for raw in envelopes:
             try:
-                taken = take_notice(db, raw, now)
+                taken = take_notice(db, raw, now, advised)
             except Refusal as refusal:
                 outcomes.append(NoticeOutcome(REFUSED, None, refusal.rule, refusal.sentence))
                 continue
@@ -84,6 +89,7 @@ class Notices:
             told += _to_tell(db, taken)
             # A rotation may have made the key known that these keybinds are signed by.
             bindings = _bind(db, bindings, now)
+        mark_advised(db, advised)
         for source_id in dict.fromkeys(one.source_id for one in outcomes if one.outcome == NEW and one.source_id):
             if get_source(db, source_id) is not None:
                 settle(db, source_id, now)

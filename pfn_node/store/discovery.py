@@ -2,8 +2,12 @@
 
 Every node may say anything about a source, so a discovered source is no more than the best claim about it: of a
 pinned node that verified the key, then of any pinned node, then the earliest whose key this node has not found to be
-wrong. As soon as an admin registers the source, or this node verifies it, no claim changes it any more. A verification
-that failed fixes nothing: it speaks against the claim, and the next one is heard.
+wrong. Of a source that was relied on here before, only a claim of a key of its chain is shown. As soon as an admin
+registers the source, or this node verifies it, no claim changes it any more. A verification that failed fixes nothing:
+it speaks against the claim, and the next one is heard.
+
+With a source that is forgotten goes what was kept of its keys and notices (statements_kept.py), or strangers could fill
+the disk with sources that come and go.
 """
 
 import json
@@ -12,9 +16,10 @@ from typing import Final
 import sqlite_utils
 
 from pfn_node.store import releases
-from pfn_node.store.facts import get_fact, set_fact
+from pfn_node.store.facts import delete_fact, get_fact, set_fact
 from pfn_node.store.key_changes import hear_key
 from pfn_node.store.queries import Row, change, select, select_one, to_json, value
+from pfn_node.store.statements_kept import forget_statements
 from pfn_protocol.identity import public_key_pem
 
 # Sources that are only heard of: as many as a registry page could still show; strangers must not fill the disk.
@@ -79,6 +84,8 @@ def _best_claim(db: sqlite_utils.Database, source_id: str) -> Row | None:
         SELECT a.*, coalesce(peers.pinned, 0) AS by_pinned
         FROM attestations AS a LEFT JOIN peers ON peers.node_id = a.observer
         WHERE a.source_id = ? AND a.admitted AND NOT coalesce(peers.blocked, 0)
+          AND (NOT EXISTS (SELECT 1 FROM key_roots WHERE source_id = a.source_id AND relied) OR EXISTS (
+            SELECT 1 FROM source_keys WHERE source_id = a.source_id AND key = a.public_key AND is_identity))
         ORDER BY coalesce(peers.pinned, 0) AND a.verified DESC, coalesce(peers.pinned, 0) DESC,
                  lower(hex(a.public_key)) IN (SELECT value FROM json_each(?)), a.received_at, a.observer
         LIMIT 1
@@ -121,27 +128,25 @@ def _show(db: sqlite_utils.Database, source_id: str, claim: Row, *, is_new: bool
 
 def _make_room(db: sqlite_utils.Database) -> bool:
     """Forget the newest source that only strangers spoke of; False if there is none."""
-    return (
-        change(
-            db,
-            """
-            DELETE FROM sources WHERE id = (
-                SELECT id FROM sources AS s
-                WHERE status = 'discovered' AND NOT registered AND verified_at IS NULL
-                  AND NOT EXISTS (SELECT 1 FROM subscriptions WHERE source_id = s.id)
-                  AND NOT EXISTS (SELECT 1 FROM mirrored_plugins WHERE source_id = s.id)
-                  AND NOT EXISTS (
-                    SELECT 1 FROM attestations JOIN peers ON peers.node_id = observer
-                    WHERE attestations.source_id = s.id AND admitted AND pinned AND NOT blocked)
-                ORDER BY created_at DESC, id DESC LIMIT 1)
-            """,
-        )
-        == 1
+    newest = value(
+        db,
+        """
+        SELECT id FROM sources AS s
+        WHERE status = 'discovered' AND NOT registered AND verified_at IS NULL
+          AND NOT EXISTS (SELECT 1 FROM subscriptions WHERE source_id = s.id)
+          AND NOT EXISTS (SELECT 1 FROM mirrored_plugins WHERE source_id = s.id)
+          AND NOT EXISTS (
+            SELECT 1 FROM attestations JOIN peers ON peers.node_id = observer
+            WHERE attestations.source_id = s.id AND admitted AND pinned AND NOT blocked)
+        ORDER BY created_at DESC, id DESC LIMIT 1
+        """,
     )
+    return newest is not None and _forget(db, newest)
 
 
-def _forget(db: sqlite_utils.Database, source_id: str) -> None:
-    change(
+def _forget(db: sqlite_utils.Database, source_id: str) -> bool:
+    """Forget a source and what was kept of it, unless it is in use; return whether it is gone."""
+    gone = change(
         db,
         """
         DELETE FROM sources WHERE id = :id
@@ -150,3 +155,7 @@ def _forget(db: sqlite_utils.Database, source_id: str) -> None:
         """,
         {"id": source_id},
     )
+    if gone:
+        forget_statements(db, source_id)
+        delete_fact(db, _disproved_fact(source_id))
+    return bool(gone)

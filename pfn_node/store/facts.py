@@ -26,6 +26,11 @@ def set_fact(db: sqlite_utils.Database, name: str, text: str) -> None:
     )
 
 
+def delete_fact(db: sqlite_utils.Database, name: str) -> None:
+    """Forget a value."""
+    change(db, "DELETE FROM facts WHERE name = ?", (name,))
+
+
 def set_identity(db: sqlite_utils.Database, node_id: bytes, trust_depth: int) -> bool:
     """Record who this node is and how far it trusts; called at every start, before anything is judged.
 

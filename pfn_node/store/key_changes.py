@@ -16,6 +16,7 @@ from pfn_node.store.queries import change, select, select_one, value
 from pfn_node.store.releases import refresh_source
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, update_source
+from pfn_node.store.statements_kept import was_relied_on
 from pfn_protocol.identity import did_key, parse_public_key, public_key_pem
 from pfn_protocol.key_standing import Seen, SourceKeys, Standing, derive_keys
 from pfn_protocol.limits import key_changes_max, keybinds_max
@@ -35,7 +36,7 @@ REVOKE: Final = "revoke"
 def keys_of(db: sqlite_utils.Database, source: Source, also: OpenNotice | None = None, now: int = 0) -> SourceKeys:
     """Work out which keys speak for a source; `also` as if it had been kept `now`."""
     root = select_one(db, "SELECT root, epoch FROM key_roots WHERE source_id = ?", (source.id,))
-    if not _is_relied_on(source):
+    if not _is_relied_on(db, source):
         root = None  # of what is only heard of, the chain begins where the word of now says
     kept = [
         Seen(_open_kept_notice(row["raw"]), row["signer"], row["seen_at"])
@@ -64,9 +65,12 @@ def keys_of(db: sqlite_utils.Database, source: Source, also: OpenNotice | None =
     )
 
 
-def _is_relied_on(source: Source) -> bool:
-    """Whether an admin named its key, or it was proved here: then only the publisher, or the admin, changes it."""
-    return source.registered or source.verified_at is not None
+def _is_relied_on(db: sqlite_utils.Database, source: Source) -> bool:
+    """Whether an admin named its key, or it was proved here: then only the publisher, or the admin, changes it.
+
+    Also if that was before the source was removed, and it is only heard of since.
+    """
+    return source.registered or source.verified_at is not None or was_relied_on(db, source.id)
 
 
 def _keybinds(db: sqlite_utils.Database, source_id: str) -> list[Seen[KeybindStatement]]:
@@ -83,7 +87,7 @@ def state_of(db: sqlite_utils.Database, source_id: str) -> str:
         db,
         """
         SELECT state FROM key_roots JOIN sources ON sources.id = source_id
-        WHERE source_id = ? AND (registered OR verified_at IS NOT NULL)
+        WHERE source_id = ? AND (registered OR verified_at IS NOT NULL OR relied)
         """,
         (source_id,),
     )
@@ -238,7 +242,7 @@ def conclude_keys(db: sqlite_utils.Database, source_id: str, now: int) -> None:
     keys = keys_of(db, source)
     key = parse_public_key(source.public_key)
     _write(db, source_id, keys)
-    if _is_relied_on(source):
+    if _is_relied_on(db, source):
         columns: dict[str, Any] = {}
         if keys.identity != key:
             columns["public_key"] = public_key_pem(keys.identity)

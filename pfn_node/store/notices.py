@@ -6,6 +6,7 @@ stays remembered, so that what was said before never comes back. What a node say
 claim of that node; whether it acts here is decided where releases are judged (safety.py).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +14,12 @@ import sqlite_utils
 
 from pfn_node.store import releases
 from pfn_node.store.activity import record_activity
+from pfn_node.store.advised import mark_advisories
 from pfn_node.store.facts import own_id
 from pfn_node.store.key_changes import conclude_keys, keys_of, state_of, take_key_change, take_keybind
 from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_node.store.rows import Source
-from pfn_node.store.safety import advisory_content, subject_of_notice
+from pfn_node.store.safety import advisories_in_force, advisory_content, subject_of_notice
 from pfn_node.store.sources import get_source, host_of
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
@@ -50,9 +52,11 @@ class Taken:
     statement: NoticeStatement | None
 
 
-def take_notice(db: sqlite_utils.Database, raw: bytes, now: int) -> Taken:
+def take_notice(db: sqlite_utils.Database, raw: bytes, now: int, advised: set[tuple[str, str]] | None = None) -> Taken:
     """Keep a publisher's notice if it counts and is new.
 
+    What an advisory says is stored with the releases at once; with `advised`, which takes up the (source, plugin), its
+    caller does so when all have come (`mark_advised`): each time costs as much as the plugin has versions.
     Raise `Refusal` for one that does not certify itself (R66 to R69), or does not count here (R140, R143, R144).
     """
     opened = open_notice(raw)
@@ -63,7 +67,19 @@ def take_notice(db: sqlite_utils.Database, raw: bytes, now: int) -> Taken:
     taken = _take(db, source, opened, keybind, now)
     if taken and isinstance(opened.notice, Rotation | Revocation):
         _look_again(db, source.id, now)
+    if taken and isinstance(opened.notice, Advisory):
+        plugin = (source.id, opened.notice.slug)
+        if advised is None:
+            mark_advised(db, [plugin])
+        else:
+            advised.add(plugin)
     return Taken(source.id, statement_of(opened, keybind) if taken else None)
+
+
+def mark_advised(db: sqlite_utils.Database, plugins: Iterable[tuple[str, str]]) -> None:
+    """Store with the releases of each (source, plugin) the advisories about them."""
+    for source_id, plugin_id in plugins:
+        mark_advisories(db, source_id, plugin_id, advisories_in_force(db, source_id, plugin_id))
 
 
 def take_binding(db: sqlite_utils.Database, keybind: bytes, now: int) -> bool:
@@ -167,7 +183,8 @@ def _take_word(
     if not value(db, "SELECT 1 FROM source_keys WHERE source_id = ?", (source.id,)):
         conclude_keys(db, source.id, now)
     _report(db, source.id, notice, now)
-    releases.refresh(db, source.id, notice.slug)
+    if isinstance(notice, Yank):
+        releases.refresh_version(db, source.id, notice.slug, notice.version)
     return True
 
 
@@ -202,6 +219,35 @@ def statement_of(opened: OpenNotice, keybind: bytes) -> NoticeStatement:
             return YankStatement(source_id, yank.slug, yank.version, opened.raw, keybind)
         case Advisory() as advisory:
             return AdvisoryStatement(source_id, advisory.slug, advisory.advisory_id, opened.raw, keybind)
+
+
+def untold(db: sqlite_utils.Database) -> list[NoticeStatement]:
+    """Return what is kept here and was told by nobody: publishers' notices, and what an admin took down."""
+    kept = select(
+        db,
+        """
+        SELECT n.raw, n.keybind FROM publisher_notices AS n JOIN sources ON sources.id = n.source_id
+        WHERE NOT EXISTS (SELECT 1 FROM notice_claims WHERE source_id = n.source_id AND evidence = n.raw)
+        ORDER BY n.seen_at LIMIT ?
+        """,
+        (notices_at_once_max,),
+    )
+    taken_down = select(
+        db,
+        """
+        SELECT source_id, plugin_id, version, reason FROM tombstones AS t
+        WHERE NOT EXISTS (
+            SELECT 1 FROM notice_claims
+            WHERE kind = 'yank' AND source_id = t.source_id AND plugin_id = t.plugin_id AND about = t.version
+              AND node_id = ? AND NOT withdrawn)
+        ORDER BY at LIMIT ?
+        """,
+        (own_id(db), notices_at_once_max),
+    )
+    return [
+        *(statement_of(open_notice(row["raw"]), row["keybind"]) for row in kept),
+        *(YankStatement(**row) for row in taken_down),
+    ]
 
 
 def told_by_pins(db: sqlite_utils.Database, statement: NoticeStatement) -> int:
@@ -297,15 +343,18 @@ def _look_again(db: sqlite_utils.Database, source_id: str, now: int) -> None:
     )
     for _ in range(_LOOKS_MAX):
         before = state_of(db, source_id), _count(db, source_id)
+        advised: set[tuple[str, str]] = set()
         for row in rows:
             try:
                 opened = open_notice(row["evidence"])
                 source = get_source(db, opened.source_id)
                 if source is not None:
                     take_binding(db, row["keybind"], now)
-                    _take(db, source, opened, row["keybind"], now)
+                    if _take(db, source, opened, row["keybind"], now) and isinstance(opened.notice, Advisory):
+                        advised.add((source.id, opened.notice.slug))
             except Refusal:
                 continue
+        mark_advised(db, advised)
         if (state_of(db, source_id), _count(db, source_id)) == before:
             return
 

@@ -157,6 +157,27 @@ def raise_standing(db: sqlite_utils.Database, row: Row, relation: int) -> None:
     )
 
 
+def drop_retained(db: sqlite_utils.Database, sha256: bytes, own: bytes) -> None:
+    """Let the evidence go that was kept only because these bytes were here; `own`: this node's own stays."""
+    change(
+        db,
+        """
+        DELETE FROM announcements WHERE place = 'evidence' AND id IN (
+            SELECT announcement_id FROM observations WHERE sha256 = ? AND retained AND NOT admitted AND observer <> ?)
+        """,
+        (sha256, own),
+    )
+    change(
+        db,
+        """
+        DELETE FROM observations WHERE sha256 = :digest AND retained AND NOT admitted AND observer <> :own
+          AND NOT EXISTS (SELECT 1 FROM announcements WHERE id = announcement_id)
+        """,
+        {"digest": sha256, "own": own},
+    )
+    change(db, "UPDATE observations SET retained = 0, standing = 0 WHERE sha256 = ?", (sha256,))
+
+
 def observation_from(row: Row) -> Observation:
     """Make an `Observation` of a row of the table."""
     return Observation(

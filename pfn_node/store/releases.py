@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.activity import record_activity
+from pfn_node.store.advised import Advisories, advisories_by_version
 from pfn_node.store.evidence import TextLookup, no_texts, unpack_evidence
 from pfn_node.store.facts import own_id
 from pfn_node.store.heads import expire, take_head
@@ -23,12 +24,13 @@ from pfn_node.store.listing import list_plugin
 from pfn_node.store.mirrored import store_mirrored
 from pfn_node.store.observations import (
     counted_observations,
+    drop_retained,
     raise_standing,
     store_observation,
 )
 from pfn_node.store.queries import Row, change, select, select_one, to_json
 from pfn_node.store.rows import Observation
-from pfn_node.store.safety import KeysThen, mark_release, tombstone
+from pfn_node.store.safety import KeysThen, advisories_in_force, mark_release, tombstone
 from pfn_node.store.sightings import sightings_of
 from pfn_node.store.standpoint import Standpoint, pins_of, reached_over, standpoint
 from pfn_protocol.announcements import Evidence, EvidenceForm
@@ -133,8 +135,11 @@ def refresh(
         """,
         {"source": source_id, "plugin": plugin_id},
     )
+    about = advisories_by_version(
+        advisories_in_force(db, source_id, plugin_id) if rows else [], [row["version"] for row in rows]
+    )
     for row in rows:
-        _refresh_version(db, point, source_id, plugin_id, row["version"])
+        _refresh_version(db, point, source_id, plugin_id, row["version"], about[row["version"]])
     list_plugin(db, source_id, plugin_id)
 
 
@@ -240,7 +245,7 @@ def mark_mirrored(
         _store_artifact(db, sha256, point.now, cached=cached)
     else:
         change(db, "DELETE FROM artifacts WHERE sha256 = ?", (sha256,))
-        _drop_retained(db, sha256, point.own)
+        drop_retained(db, sha256, point.own)
     for row in touched:
         _refresh_version(db, point, row["source_id"], row["plugin_id"], row["version"])
         list_plugin(db, row["source_id"], row["plugin_id"])
@@ -258,26 +263,6 @@ def _store_artifact(db: sqlite_utils.Database, sha256: bytes, at: int, *, cached
     )
 
 
-def _drop_retained(db: sqlite_utils.Database, sha256: bytes, own: bytes) -> None:
-    change(
-        db,
-        """
-        DELETE FROM announcements WHERE place = 'evidence' AND id IN (
-            SELECT announcement_id FROM observations WHERE sha256 = ? AND retained AND NOT admitted AND observer <> ?)
-        """,
-        (sha256, own),
-    )
-    change(
-        db,
-        """
-        DELETE FROM observations WHERE sha256 = :digest AND retained AND NOT admitted AND observer <> :own
-          AND NOT EXISTS (SELECT 1 FROM announcements WHERE id = announcement_id)
-        """,
-        {"digest": sha256, "own": own},
-    )
-    change(db, "UPDATE observations SET retained = 0, standing = 0 WHERE sha256 = ?", (sha256,))
-
-
 def _report_rewrite(db: sqlite_utils.Database, observation: Observation, at: int) -> None:
     record_activity(
         db,
@@ -293,9 +278,14 @@ def _report_rewrite(db: sqlite_utils.Database, observation: Observation, at: int
 
 
 def _refresh_version(
-    db: sqlite_utils.Database, point: Standpoint, source_id: str, plugin_id: str, version: str
+    db: sqlite_utils.Database,
+    point: Standpoint,
+    source_id: str,
+    plugin_id: str,
+    version: str,
+    about: Advisories | None = None,
 ) -> None:
-    """Judge one version from the observations that count, and store the conclusion."""
+    """Judge one version from the observations that count, and store it. `about`: the advisories about it."""
     key = (source_id, plugin_id, version)
     rows = counted_observations(db, point.own, *key)
     if not rows:
@@ -332,7 +322,7 @@ def _refresh_version(
     held_back = reason_to_hold_back(db, key, judgement, before["signed_sha256"])
     is_served = judgement.backed_by is not None and held_back is None
     _store_release(db, judgement, shown, before, held_back, is_here=artifact is not None)
-    mark_release(db, key, min(row["received_at"] for row, _ in seen), by_revoked, point.now)
+    mark_release(db, key, min(row["received_at"] for row, _ in seen), by_revoked, point.now, about)
     if is_served and artifact is not None:
         _note_standing(db, rows, sightings, digest)
     store_mirrored(db, shown, artifact if is_served else None)

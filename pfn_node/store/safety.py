@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import sqlite_utils
 
+from pfn_node.store.advised import Advisories, advisories_by_version
 from pfn_node.store.evidence import Findings, TextLookup, examine, no_texts
 from pfn_node.store.facts import own_id
 from pfn_node.store.holding_back import is_approved
@@ -31,7 +32,6 @@ from pfn_protocol.backing import Sighting
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import did_key
 from pfn_protocol.limits import cooldown_seconds
-from pfn_protocol.notice_fields import affects
 from pfn_protocol.publisher import open_release
 from pfn_protocol.publisher_notices import Advisory, Yank, open_notice
 
@@ -41,9 +41,6 @@ _open_kept = lru_cache(_KEPT_OPEN_MAX)(open_notice)
 
 PUBLISHER: Final = "publisher"
 OWN: Final = "this node"
-# Shown with one release; a plugin with more weaknesses than this needs no longer list.
-ADVISORIES_SHOWN_MAX: Final = 32
-
 _PUBLISHER_WORDS: Final = """
     SELECT n.* FROM publisher_notices AS n JOIN known_sources AS s ON s.id = n.source_id
     JOIN source_keys AS k ON k.source_id = n.source_id AND k.key = n.signer
@@ -129,16 +126,21 @@ def is_withheld(db: sqlite_utils.Database, sha256: bytes) -> bool:
 
 
 def mark_release(
-    db: sqlite_utils.Database, key: tuple[str, str, str], first_seen: int, revoked: bool, now: int
+    db: sqlite_utils.Database,
+    key: tuple[str, str, str],
+    first_seen: int,
+    revoked: bool,
+    now: int,
+    about: Advisories | None,
 ) -> None:
-    """Store with a release what is said for safety about it. `first_seen`: its bytes, by anybody who counts here."""
+    """Store with a release what is said for safety about it. `first_seen`: its bytes, by anybody who counts here.
+
+    `about`: the advisories about it, if the caller knows them.
+    """
     source_id, plugin_id, version = key
     yank = yank_in_force(db, *key)
-    about = [
-        one
-        for one in advisories_in_force(db, source_id, plugin_id)
-        if affects(tuple((span["from"], span["until"]) for span in one["ranges"]), version)
-    ]
+    if about is None:
+        about = advisories_by_version(advisories_in_force(db, source_id, plugin_id), [version])[version]
     change(
         db,
         """
@@ -151,7 +153,7 @@ def mark_release(
             tombstone(db, *key),
             revoked,
             _cooldown_until(db, key, first_seen, now),
-            to_json(about[:ADVISORIES_SHOWN_MAX]),
+            to_json(about),
             *key,
         ),
     )

@@ -15,9 +15,9 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
-from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS
+from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS
 from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
-from pfn_node.store.schema_notices import NOTICE_TABLES
+from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
 
 migrations: Final = Migrations("node")
 
@@ -245,34 +245,6 @@ _ANNOUNCEMENT_TABLES: Final = (
     """,
 )
 
-# `oracle_in_force`: what this node found; else the worst that pinned nodes found, of whom one that cannot prove the key
-# (any more) may warn of it, and not clear it.
-_ORACLE_OF_ATTESTATIONS: Final = (
-    """
-    ALTER TABLE attestations
-    ADD COLUMN oracle TEXT NOT NULL DEFAULT '' CHECK (oracle IN ('', 'none', 'utf8', 'raw'))
-    """,
-    # Their form has changed: the old one can be neither read nor sent on. They are told anew with every verification.
-    "DELETE FROM announcements WHERE kind = 'source'",
-    "DELETE FROM attestations",
-    "DROP VIEW known_sources",
-    """
-    CREATE VIEW known_sources AS
-    SELECT sources.*, EXISTS (
-        SELECT 1 FROM attestations JOIN peers ON peers.node_id = attestations.observer
-        WHERE attestations.source_id = sources.id AND attestations.public_key = sources.key_raw
-          AND attestations.verified AND attestations.admitted AND peers.pinned AND NOT peers.blocked
-    ) AS attested, coalesce(sources.oracle, (
-        SELECT attestations.oracle FROM attestations JOIN peers ON peers.node_id = attestations.observer
-        WHERE attestations.source_id = sources.id AND attestations.public_key = sources.key_raw
-          AND attestations.admitted AND peers.pinned AND NOT peers.blocked
-          AND (attestations.oracle = 'raw' OR attestations.verified AND attestations.oracle <> '')
-        ORDER BY CASE attestations.oracle WHEN 'raw' THEN 0 WHEN 'utf8' THEN 1 ELSE 2 END LIMIT 1
-    )) AS oracle_in_force
-    FROM sources
-    """,
-)
-
 _CATALOGUE_TABLES: Final = (
     # One row for each digest that an observer saw under a version: a second digest is evidence too.
     """
@@ -377,7 +349,7 @@ def m001_first_tables(db: sqlite_utils.Database) -> None:
 @migrations()
 def m002_oracle_of_attestations(db: sqlite_utils.Database) -> None:
     """What pinned nodes found that a publisher signs for anybody, beside what they say of its key."""
-    for statement in _ORACLE_OF_ATTESTATIONS:
+    for statement in ORACLE_OF_ATTESTATIONS:
         db.execute(statement)
 
 
@@ -426,3 +398,10 @@ def m008_catalogue_pages(db: sqlite_utils.Database) -> None:
 def m009_mirror_claims_by_node(db: sqlite_utils.Database) -> None:
     """What one node holds, for those who look at the mesh; counted from the index alone."""
     db.execute("CREATE INDEX mirror_claims_by_node ON mirror_claims (node_id, admitted, expires_at, count)")
+
+
+@migrations()
+def m010_relied_sources(db: sqlite_utils.Database) -> None:
+    """Of which sources that are gone the keys are remembered; what was kept of the others goes."""
+    for statement in RELIED_SOURCES:
+        db.execute(statement)

@@ -83,3 +83,31 @@ CONVICTIONS: Final = (
     "CREATE INDEX convictions_by_announcement ON convictions (announcement_id)",
     "CREATE INDEX versions_by_slot ON announcements (author, subject) WHERE kind = 'version'",
 )
+
+# `oracle_in_force`: what this node found; else the worst that pinned nodes found, of whom one that cannot prove the key
+# (any more) may warn of it, and not clear it.
+ORACLE_OF_ATTESTATIONS: Final = (
+    """
+    ALTER TABLE attestations
+    ADD COLUMN oracle TEXT NOT NULL DEFAULT '' CHECK (oracle IN ('', 'none', 'utf8', 'raw'))
+    """,
+    # Their form has changed: the old one can be neither read nor sent on. They are told anew with every verification.
+    "DELETE FROM announcements WHERE kind = 'source'",
+    "DELETE FROM attestations",
+    "DROP VIEW known_sources",
+    """
+    CREATE VIEW known_sources AS
+    SELECT sources.*, EXISTS (
+        SELECT 1 FROM attestations JOIN peers ON peers.node_id = attestations.observer
+        WHERE attestations.source_id = sources.id AND attestations.public_key = sources.key_raw
+          AND attestations.verified AND attestations.admitted AND peers.pinned AND NOT peers.blocked
+    ) AS attested, coalesce(sources.oracle, (
+        SELECT attestations.oracle FROM attestations JOIN peers ON peers.node_id = attestations.observer
+        WHERE attestations.source_id = sources.id AND attestations.public_key = sources.key_raw
+          AND attestations.admitted AND peers.pinned AND NOT peers.blocked
+          AND (attestations.oracle = 'raw' OR attestations.verified AND attestations.oracle <> '')
+        ORDER BY CASE attestations.oracle WHEN 'raw' THEN 0 WHEN 'utf8' THEN 1 ELSE 2 END LIMIT 1
+    )) AS oracle_in_force
+    FROM sources
+    """,
+)

@@ -94,3 +94,26 @@ NOTICE_TABLES: Final = (
     "ALTER TABLE releases ADD COLUMN advisories TEXT NOT NULL DEFAULT '[]'",
     "CREATE INDEX releases_cooling ON releases (cooldown_until) WHERE cooldown_until IS NOT NULL",
 )
+
+# `relied`: its source was removed when an admin had registered it, or it had proved its key here: what was kept of its
+# keys and notices stays (statements_kept.py). Of sources that were gone before, their activity tells it.
+RELIED_SOURCES: Final = (
+    "ALTER TABLE key_roots ADD COLUMN relied INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE key_roots SET relied = 1 WHERE source_id NOT IN (SELECT id FROM sources) AND (
+        chosen_at IS NOT NULL
+        OR source_id IN (SELECT source_id FROM signed_since)
+        OR source_id IN (
+            SELECT source_id FROM activity
+            WHERE type = 'federation_event' AND message = source_id || ' was registered'))
+    """,
+    """
+    CREATE TEMP VIEW kept_sources AS SELECT id FROM sources UNION SELECT source_id FROM key_roots WHERE relied
+    """,
+    "DELETE FROM publisher_notices WHERE NOT EXISTS (SELECT 1 FROM kept_sources WHERE id = source_id)",
+    "DELETE FROM keybinds WHERE NOT EXISTS (SELECT 1 FROM kept_sources WHERE id = source_id)",
+    "DELETE FROM heads WHERE NOT EXISTS (SELECT 1 FROM kept_sources WHERE id = source_id)",
+    "DELETE FROM source_keys WHERE NOT EXISTS (SELECT 1 FROM kept_sources WHERE id = source_id)",
+    "DELETE FROM key_roots WHERE NOT EXISTS (SELECT 1 FROM kept_sources WHERE id = source_id)",
+    "DROP VIEW kept_sources",
+)

@@ -15,6 +15,7 @@ from pfn_node.store.facts import own_id
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.queries import Row, change, select, select_one, storable, to_json, value
 from pfn_node.store.rows import HealthCheck, Source, SourceSummary, Verification
+from pfn_node.store.statements_kept import forget_statements, note_relied_on
 from pfn_protocol.identity import parse_public_key
 
 # Two years of daily verifications; the trust score reads 90 days.
@@ -206,10 +207,12 @@ def delete_source(db: sqlite_utils.Database, source_id: str, purge: bool) -> boo
 
     Its subscriptions, failures, verifications and health checks go. Without `purge` what is mirrored stays and is
     served, and the source becomes a discovered one if anything is left of it. With `purge` everything that this node
-    itself saw of it goes too; what other nodes say about it remains theirs to say.
+    itself saw of it goes too; what other nodes say about it remains theirs to say. What its publisher signed about its
+    keys and releases stays if it was relied on.
     """
     if value(db, "SELECT 1 FROM sources WHERE id = ?", (source_id,)) is None:
         return False
+    note_relied_on(db, source_id)
     for statement in _FORGET_DEALINGS:
         change(db, statement, (source_id,))
     if purge:
@@ -230,6 +233,8 @@ def delete_source(db: sqlite_utils.Database, source_id: str, purge: bool) -> boo
             """,
             {"id": source_id},
         )
+    if value(db, "SELECT 1 FROM sources WHERE id = ?", (source_id,)) is None:
+        forget_statements(db, source_id)
     releases.refresh_source(db, source_id)
     return True
 

@@ -2,8 +2,6 @@
 
 import json
 
-import sqlite_utils
-
 from pfn_node.store import catalogue, decisions, safety
 from pfn_node.store.queries import Row
 from pfn_node.store.rows import ApiKey
@@ -99,32 +97,35 @@ async def take_down(services: Services, key: ApiKey, body: TakeDown) -> Said:
     at, release = int(services.now()), (body.source_id, body.plugin, body.version)
     withdrawn, reason = bool(body.withdrawn), body.reason or ""
 
-    def decide(db: sqlite_utils.Database) -> bool:
-        if withdrawn:
-            return decisions.bring_back(db, release, key.id, at)
-        decisions.take_down(db, release, reason, key.id, at)
-        return True
-
-    if not await services.database.write(decide):
-        raise ApiError(404, "That release was not taken down here.", details={"plugin": body.plugin})
-    announced = await services.sources.say(YankStatement(*release, reason=reason, withdrawn=withdrawn))
+    said = YankStatement(*release, reason=reason, withdrawn=withdrawn)
+    # A node that ends in between has a tombstone, about which it tells at its next start.
+    if withdrawn:
+        if await services.database.read(lambda db: safety.tombstone(db, *release)) is None:
+            raise ApiError(404, "That release was not taken down here.", details={"plugin": body.plugin})
+        announced = await services.sources.say(said)
+        await services.database.write(lambda db: decisions.bring_back(db, release, key.id, at))
+    else:
+        await services.database.write(lambda db: decisions.take_down(db, release, reason, key.id, at))
+        announced = await services.sources.say(said)
     what = "can be had again" if withdrawn else "is taken down"
     return Said(success=True, announced=announced, message=f"{body.plugin} {body.version} {what}.")
 
 
 @routes.post("/federation/approve-release", body=ApproveRelease, answer=Said, scope="advisories", errors=(404, 409))
 async def approve_release(services: Services, key: ApiKey, body: ApproveRelease) -> Said:
-    """Let a release that cools down after a change of key count as the newest now."""
+    """Let a release be served, and count as the newest, that cools down after a change of key, or that is held back.
+
+    Only the bytes that it has now are approved; other ones under this version are judged by themselves.
+    """
     release = await services.database.read(
         lambda db: catalogue.get_release(db, body.source_id, body.plugin, body.version)
     )
     if release is None or release.sha256 is None:
         raise unknown_plugin(body.source_id, body.plugin, body.version)
-    if release.cooldown_until is None:
-        raise ApiError(409, "This release does not cool down; there is nothing to approve.")
     sha256, at = release.sha256, int(services.now())
     which = (body.source_id, body.plugin, body.version)
-    await services.database.write(lambda db: decisions.approve(db, which, sha256, key.id, at))
+    if not await services.database.write(lambda db: decisions.approve(db, which, sha256, key.id, at)):
+        raise ApiError(409, "This release neither cools down nor is held back; there is nothing to approve.")
     return Said(success=True, announced=False, message=f"{body.plugin} {body.version} is approved.")
 
 

@@ -128,7 +128,7 @@ def _held_back(release: Release) -> ApiError:
     return ApiError(
         422,
         f"Version {release.version} of {release.plugin_id} is held back: {release.held_back}. It is served as soon as "
-        "its author signs it, or an admin approves it (POST /federation/update-source with `approve`).",
+        "its author signs it, or an admin approves it (POST /federation/approve-release).",
         details={"held_back": release.held_back, "backed_by": release.backed_by},
     )
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import sqlite_utils
 
 from pfn_node.sources.outcomes import SyncResult
-from pfn_node.store import catalogue, holding_back, registry, releases
+from pfn_node.store import registry
 from pfn_node.store.rows import ApiKey, Filters, Source
 from pfn_node.web.answers import (
     Activities,
@@ -140,13 +140,8 @@ async def verify_source(services: Services, key: ApiKey, body: VerifySource) -> 
     "/federation/update-source", body=UpdateSource, answer=SourceUpdated, scope="sources", errors=(404, 409, 422, 502)
 )
 async def update_source(services: Services, key: ApiKey, body: UpdateSource) -> SourceUpdated:
-    """Read the publisher's asset info again, and change what is given; or only approve a release."""
+    """Read the publisher's asset info again, and change what is given."""
     await known_source(services, body.source_id)
-    if body.approve is not None:
-        await _approve(services, key, body.source_id, body.approve)
-        if (body.instance_url, body.public_key, body.allow_unsigned) == (None, None, None):
-            source = await known_source(services, body.source_id)
-            return SourceUpdated(success=True, message=f"{body.approve} is served now", source=SourceColumns.of(source))
     source = await _with_sound_key(
         services.sources.update(
             body.source_id,
@@ -156,31 +151,6 @@ async def update_source(services: Services, key: ApiKey, body: UpdateSource) -> 
         )
     )
     return SourceUpdated(success=True, message="Source asset info updated", source=SourceColumns.of(source))
-
-
-async def _approve(services: Services, key: ApiKey, source_id: str, approve: str) -> None:
-    """Let a release that is held back be served: the bytes that it has now, and no others."""
-    plugin_id, version = approve.split("/")
-    named, at = (source_id, plugin_id, version), int(services.now())
-
-    def lift(db: sqlite_utils.Database) -> bool:
-        release = catalogue.get_release(db, *named)
-        if release is None or release.held_back is None or release.sha256 is None:
-            return False
-        holding_back.approve(db, named, release.sha256, at)
-        releases.refresh_version(db, *named, now=at)
-        message = f"{plugin_id} {version} is served, said the key {key.id}, though {release.held_back}"
-        registry.record_activity(
-            db, "security", message, at=at, source_id=source_id, plugin_id=plugin_id, new_version=version
-        )
-        return True
-
-    if not await services.database.write(lift):
-        raise ApiError(
-            409,
-            f"Nothing holds back {approve} of {source_id}; `held_back` in GET /federation/plugins says what is.",
-            details={"sourceId": source_id, "plugin": plugin_id, "version": version},
-        )
 
 
 @routes.post("/federation/remove-source", body=RemoveSource, answer=Done, scope="sources", errors=(404,))

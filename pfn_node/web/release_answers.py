@@ -36,7 +36,7 @@ class ReleaseFields(Answer):
     )
     held_back: str | None = Field(
         description="Why it is not served though it is backed: the plugin was signed before, and this version is not. "
-        "POST update-source with `approve` lifts it."
+        "POST approve-release lifts it."
     )
     mirrored: bool = Field(description="The bytes are here.")
     conflict: bool

@@ -177,12 +177,6 @@ class UpdateSource(SourceBody):
     instance_url: InstanceUrl | None = None
     public_key: PublicKey | None = None
     allow_unsigned: bool | None = Field(None, description="Mirror releases without any signature too (as A0).")
-    approve: str | None = Field(
-        None,
-        pattern=r"^[^/]+/[^/]+$",
-        max_length=slug_chars_max + 1 + version_chars_max,
-        description="Serve a release that is held back, as `slug/version`: these very bytes, whatever is missing.",
-    )
 
 
 class RemoveSource(SourceBody):

@@ -63,7 +63,6 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "expires_in_days": (30,),
     "id": ("AAAAAAAA", "0123abcd"),
     "overlap_hours": (1,),
-    "approve": ("hello-signal/1.1.0",),
     "bundle": ("1",),
     "after": ("0", "3"),
     "notices_v2": ([NOTICE_TEXT], [NOTICE_TEXT, RELEASE_TEXT]),

@@ -371,6 +371,28 @@ def test_an_advisory_is_shown_with_the_versions_in_its_ranges() -> None:
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 
 
+def test_advisories_that_come_together_are_stored_with_the_releases_once() -> None:
+    made = world()
+    fetched(made, "1.0.0", "1.1.0")
+
+    def shown(version: str) -> list[str]:
+        return [one["advisory_id"] for one in made.release(version).advisories]
+
+    assert take(made, advised(("", "1.1.0"), advisory_id="A-0"))
+    marked: set[tuple[str, str]] = set()
+    for number in (1, 2):
+        assert take_notice(made.db, advised(("", "1.1.0"), advisory_id=f"A-{number}"), made.at, marked).statement
+    assert shown("1.0.0") == ["A-0"]
+
+    notices.mark_advised(made.db, marked)
+
+    assert (shown("1.0.0"), shown("1.1.0")) == (["A-0", "A-1", "A-2"], [])
+    assert take(made, advised(("", "1.1.0"), advisory_id="A-1", seq=MS + 1, withdrawn=True))
+    assert shown("1.0.0") == ["A-0", "A-2"]
+    releases.refresh_version(made.db, BILBO.source_id, "hello", "1.0.0")
+    assert shown("1.0.0") == ["A-0", "A-2"]
+
+
 def own_advisory(**changes: Any) -> AdvisoryStatement:
     fields: dict[str, Any] = {"severity": "low", "summary": "Slow.", "ranges": (("", ""),)}
     return AdvisoryStatement(BILBO.source_id, "hello", "A-1", **{**fields, **changes})
@@ -605,9 +627,9 @@ def test_another_release_key_is_a_change_and_an_admin_may_approve_these_very_byt
     which = (BILBO.source_id, "hello", "1.1.0")
     assert newest(made) == "1.0.0"
 
-    decisions.approve(made.db, which, digest("other bytes"), "key", made.at)
+    assert not decisions.approve(made.db, which, digest("other bytes"), "key", made.at)
     assert newest(made) == "1.0.0"
-    decisions.approve(made.db, which, digest("1.1.0"), "key", made.at)
+    assert decisions.approve(made.db, which, digest("1.1.0"), "key", made.at)
     assert newest(made) == "1.1.0"
 
 

@@ -132,30 +132,22 @@ async def test_what_is_held_back_is_listed_with_the_reason_and_refused(node: Web
 
 async def test_an_admin_approves_what_is_held_back(node: WebNode) -> None:
     await signed_then_not(node)
-    anonymous = await node.call("POST", "/federation/update-source", json={"sourceId": BILBO, "approve": "x/1"})
-    nothing = await node.post("/federation/update-source", {"sourceId": BILBO, "approve": "hello-signal/1.0.0"})
-    unknown = await node.post("/federation/update-source", {"sourceId": BILBO, "approve": "hello-signal/9.9"})
-    malformed = await node.post("/federation/update-source", {"sourceId": BILBO, "approve": "hello-signal"})
+    call = "/federation/approve-release"
+    release = {"sourceId": BILBO, "plugin": "hello-signal", "version": "2.0.0"}
+    anonymous = await node.call("POST", call, json=release)
+    nothing = await node.post(call, release | {"version": "1.0.0"})
+    unknown = await node.post(call, release | {"version": "9.9"})
+    malformed = await node.post(call, release | {"version": "2/0"})
 
-    approved = await node.post("/federation/update-source", {"sourceId": BILBO, "approve": "hello-signal/2.0.0"})
+    approved = await node.post(call, release)
 
-    assert (anonymous.status, nothing.status, unknown.status, malformed.status) == (401, 409, 409, 400)
+    assert (anonymous.status, nothing.status, unknown.status, malformed.status) == (401, 409, 404, 400)
     assert approved.status == 200 and approved.json["success"] is True
     assert (await node.get("/federation/download", query_string=DOWNLOAD)).body == NEXT
+    assert (await node.post(call, release)).status == 409
     told = (await node.read("/federation/activity")).json["activities"]
-    (alert,) = [one for one in told if "is served" in one["message"]]
-    assert alert["type"] == "security"
-
-
-async def test_approving_may_be_asked_together_with_changes(node: WebNode) -> None:
-    await signed_then_not(node)
-    body = {"sourceId": BILBO, "approve": "hello-signal/2.0.0", "allow_unsigned": True}
-
-    got = await node.post("/federation/update-source", body)
-
-    assert got.status == 200
-    assert got.json["message"] == "Source asset info updated"
-    assert (await node.get("/federation/download", query_string=DOWNLOAD)).body == NEXT
+    (alert,) = [one for one in told if "approved" in one["message"]]
+    assert alert["type"] == "security" and "this plugin is signed (A3) since version 1.0.0" in alert["message"]
 
 
 async def test_a_source_says_what_its_score_is_made_of_and_what_would_raise_it(node: WebNode) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from pfn_node.store import decisions
+from pfn_node.store.notices import untold
 from pfn_protocol.announcements import AdvisoryStatement, YankStatement
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.publisher_notices import Rotation, Yank, sign_rotation, sign_yank
@@ -171,6 +173,26 @@ async def test_a_takedown_is_410_until_it_is_taken_back(tmp_path: Path) -> None:
         assert (await node.get(f"/node/v1/artifacts/{sha256}")).status == 410  # other nodes neither
         assert (await node.post("/federation/takedown", {**YANK, "withdrawn": True})).status == 200
         assert (await node.get(download("1.1.0"))).status == 200
+
+
+async def test_what_is_brought_back_stays_down_and_is_told_so_again_if_the_node_ends_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with web_node(tmp_path) as node:
+        await seeded(node)
+        node.key = await node.make_key()
+        assert (await node.post("/federation/takedown", YANK)).status == 200
+        assert node.services.database.read_now(untold) == []
+
+        def gone(*_: object) -> bool:
+            raise OSError("the node is gone")
+
+        monkeypatch.setattr(decisions, "bring_back", gone)
+        assert (await node.post("/federation/takedown", {**YANK, "withdrawn": True})).status == 503
+
+        assert (await node.get(download("1.1.0"))).status == 410
+        (again,) = node.services.database.read_now(untold)
+        assert isinstance(again, YankStatement) and (again.version, again.withdrawn) == ("1.1.0", False)
 
 
 async def test_notices_about_unknown_sources_and_releases_are_404(tmp_path: Path) -> None:
