@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -47,6 +47,10 @@ _WEAK_WORDS = (
     "your",
     "here",
 )
+
+
+# Where a setting came from; `program`: from whoever started the node in code, as tests do.
+Origin = Literal["flag", "environment", "file", "default", "program"]
 
 
 class Settings(BaseSettings):
@@ -137,6 +141,12 @@ class Settings(BaseSettings):
     connections_max: int = Field(1000, gt=0, description="Open connections.")
     connections_per_address_max: int = Field(64, gt=0, description="Open connections per address; loopback is exempt.")
 
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+
+    def origin_of(self, name: str) -> Origin:
+        """Where the value of a setting came from."""
+        return self._origins.get(name, "program" if name in self.model_fields_set else "default")
+
     @field_validator("join", "allowed_host", "trusted_proxy", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -178,6 +188,7 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
     Raises SettingsError that names every wrong value, and every word of the file that is not a setting.
     """
     file = _read_config(config) if config else {}
+    origins: dict[str, Origin] = {}
 
     class Layered(Settings):
         @classmethod
@@ -189,10 +200,21 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Setti
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
+            given_in_file = InitSettingsSource(settings_cls, init_kwargs=file)
+            layers: dict[Origin, PydanticBaseSettingsSource] = {
+                "flag": init_settings,
+                "environment": env_settings,
+                "file": given_in_file,
+            }
+            for origin, layer in layers.items():  # the first that gives a setting wins
+                for name in layer():
+                    origins.setdefault(name, origin)
+            return tuple(layers.values())
 
     try:
-        return Layered(**{name: value for name, value in flags.items() if value is not None})
+        settings = Layered(**{name: value for name, value in flags.items() if value is not None})
+        settings._origins.update(origins)
+        return settings
     except ValidationError as error:
         raise SettingsError("\n".join(map(_said, error.errors(include_input=False)))) from error
 

@@ -1,7 +1,8 @@
 """`pfn verify`: whether a zip is genuine, as a node says, or as its evidence bundle proves without any node.
 
 With `--evidence` nothing is asked and no connection is made: the zip, the bundle and the clock are all that counts, and
-what the caller trusts. Exit codes: 0 proved, 1 not proved (with the reasons), 2 something given cannot be read.
+what the caller trusts. Exit codes: 0 proved, 1 not proved or taken back by its publisher (with the reasons), 2
+something given cannot be read.
 """
 
 import json
@@ -117,9 +118,12 @@ def _check_offline(
     proof = prove(bundle, measured, roots, time.time_ns() // 1_000_000)
     is_wanted = release in (None, f"{bundle.source_id}/{bundle.plugin_id}/{bundle.version}")
     proved = proof.reaches(minimum)
-    _show(_answer(bundle, proof, proved and is_wanted, measured.sha256, measured.size), as_json)
+    valid = proved and is_wanted and not proof.taken_back
+    _show(_answer(bundle, proof, valid, measured.sha256, measured.size), as_json)
     if not is_wanted:
         fail(f"the bundle is about {bundle.source_id}/{bundle.plugin_id}/{bundle.version}, not about {release}")
+    if proof.taken_back:
+        fail("its publisher does not stand by it: " + "; ".join((*proof.taken_back, *proof.caveats)))
     if not proved:
         fail(f"this is no proof of {minimum}, only of {proof.level!r}: " + "; ".join(proof.caveats))
 
@@ -167,6 +171,12 @@ def _answer(bundle: EvidenceBundle, proof: Proof, proved: bool, sha256: bytes, s
         "key_known": proof.key.known,
         "release_key": None if proof.release is None else did_key(proof.release.key),
         "oracle": {"value": proof.key.oracle or None, "attested": proof.key.oracle_attested},
+        "revoked": proof.revoked,
+        "yanked": None if proof.word.yank is None else proof.word.yank.reason,
+        "advisories": [
+            {"advisory_id": one.advisory_id, "severity": one.severity, "summary": one.summary, "url": one.url}
+            for one in proof.word.advisories
+        ],
         "witnesses": [did_key(node) for node in proof.witnesses.all],
         "trusted_witnesses": [did_key(node) for node in proof.witnesses.trusted],
         "disputed_by": [did_key(node) for node in proof.witnesses.disputed_by],

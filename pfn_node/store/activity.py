@@ -57,7 +57,9 @@ def record_activity(
 def activities(
     db: sqlite_utils.Database,
     type: str | None = None,
+    source_id: str | None = None,
     since: int | None = None,
+    before_id: int | None = None,
     after_id: int | None = None,
     limit: int = 50,
     offset: int = 0,
@@ -66,29 +68,58 @@ def activities(
 
     Newest first; with `after_id` (for streams that resume) oldest first, from the next row on. `since` in seconds.
     """
-    filters = {"type": type, "since": since, "after": after_id, "limit": limit, "offset": offset}
+    narrowed = {"type": type, "source": source_id, "since": since, "before": before_id, "after": after_id}
+    filters = narrowed | {"limit": limit, "offset": offset}
     rows = select(db, _OLDEST_FIRST if after_id is not None else _NEWEST_FIRST, filters)
-    total = value(db, _TOTAL, {name: filters[name] for name in ("type", "since", "after")})
+    total = value(db, _TOTAL, narrowed)
     return [_activity_from(row) for row in rows], int(total)
 
 
 _NEWEST_FIRST: Final = """
     SELECT * FROM activity
     WHERE (:type IS NULL OR type = :type) AND (:since IS NULL OR timestamp >= :since)
-      AND (:after IS NULL OR id > :after)
+      AND (:after IS NULL OR id > :after) AND (:before IS NULL OR id < :before)
+      AND (:source IS NULL OR source_id = :source)
     ORDER BY id DESC LIMIT :limit OFFSET :offset
 """
 _OLDEST_FIRST: Final = """
     SELECT * FROM activity
     WHERE (:type IS NULL OR type = :type) AND (:since IS NULL OR timestamp >= :since) AND id > :after
+      AND (:before IS NULL OR id < :before) AND (:source IS NULL OR source_id = :source)
     ORDER BY id LIMIT :limit OFFSET :offset
 """
 _TOTAL: Final = """
     SELECT count(*) FROM activity
     WHERE (:type IS NULL OR type = :type) AND (:since IS NULL OR timestamp >= :since)
-      AND (:after IS NULL OR id > :after)
+      AND (:after IS NULL OR id > :after) AND (:before IS NULL OR id < :before)
+      AND (:source IS NULL OR source_id = :source)
 """
 
 
 def _activity_from(row: Row) -> Activity:
     return Activity(**row)
+
+
+def activity_page(
+    db: sqlite_utils.Database,
+    type: str | None = None,
+    source_id: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[Activity]:
+    """Return activity newest first, from the row before the id `before` on: a page costs the same wherever it is."""
+    narrowed = _OF_SOURCE if source_id is not None else _OF_ANYBODY
+    asked = {"type": type, "source": source_id, "before": _LAST_ID if before is None else before, "limit": limit}
+    if source_id is None:
+        del asked["source"]
+    return [_activity_from(row) for row in select(db, narrowed, asked)]
+
+
+_LAST_ID: Final = 2**62
+_OF_SOURCE: Final = """
+    SELECT * FROM activity WHERE source_id = :source AND id < :before AND (:type IS NULL OR type = :type)
+    ORDER BY id DESC LIMIT :limit
+"""
+_OF_ANYBODY: Final = """
+    SELECT * FROM activity WHERE id < :before AND (:type IS NULL OR type = :type) ORDER BY id DESC LIMIT :limit
+"""

@@ -98,6 +98,38 @@ def entries(db: sqlite_utils.Database, after: int = 0, limit: int = 100) -> list
     return [_entry_from(row) for row in rows]
 
 
+def entries_before(db: sqlite_utils.Database, before: int | None, limit: int) -> list[AuditEntry]:
+    """Return entries in their order, the newest of those before number `before`; None: of all."""
+    rows = select(
+        db,
+        "SELECT * FROM audit WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?",
+        (before, before, limit),
+    )
+    return [_entry_from(row) for row in reversed(rows)]
+
+
+def broken_within(part: Iterable[AuditEntry]) -> str | None:
+    """Say where entries that should follow each other do not, or were changed; what stands before them is not asked."""
+    last: AuditEntry | None = None
+    for entry in part:
+        found = _break_at(entry, last)
+        if found is not None:
+            return found
+        last = entry
+    return None
+
+
+def _break_at(entry: AuditEntry, last: AuditEntry | None) -> str | None:
+    """Say why an entry is not what was written after the one before it."""
+    if last is not None and entry.seq != last.seq + 1:
+        return f"the entries {last.seq + 1} to {entry.seq - 1} are missing"
+    if last is not None and entry.previous != last.hash:
+        return f"entry {entry.seq} does not follow entry {last.seq}: one of them was changed or put in"
+    if entry.hash != hash_of(entry):
+        return f"entry {entry.seq} was changed: its hash does not cover what it says"
+    return None
+
+
 def broken(chain: Iterable[AuditEntry], noted: Head | None = None) -> str | None:
     """Say where a log, read from its beginning, is not what was written; None if it is sound.
 
@@ -109,12 +141,9 @@ def broken(chain: Iterable[AuditEntry], noted: Head | None = None) -> str | None
     for entry in chain:
         if last is None:
             begins_after = Head(entry.seq - 1, entry.previous)
-        elif entry.seq != last.seq + 1:
-            return f"the entries {last.seq + 1} to {entry.seq - 1} are missing"
-        elif entry.previous != last.hash:
-            return f"entry {entry.seq} does not follow entry {last.seq}: one of them was changed or put in"
-        if entry.hash != hash_of(entry):
-            return f"entry {entry.seq} was changed: its hash does not cover what it says"
+        found = _break_at(entry, last)
+        if found is not None:
+            return found
         if wanted is not None and entry.seq == wanted.seq:
             if entry.hash != wanted.hash:
                 return f"entry {entry.seq} is not the one that was noted: the log was written anew"

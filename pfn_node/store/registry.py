@@ -4,7 +4,7 @@ Each subject has its own module (sources, subscriptions, activity, keys, peers, 
 for the rooms that deal with several at once.
 """
 
-from pfn_node.store.activity import activities, record_activity
+from pfn_node.store.activity import activities, activity_page, record_activity
 from pfn_node.store.facts import get_fact, own_id, set_fact, set_identity, trust_depth
 from pfn_node.store.keys import expire_key, find_key, insert_key, list_keys, revoke_key, touch_key
 from pfn_node.store.peers import (
@@ -45,6 +45,7 @@ from pfn_node.store.subscriptions import (
 __all__ = [
     "SourceExists",
     "activities",
+    "activity_page",
     "add_join_target",
     "clear_failures",
     "delete_source",

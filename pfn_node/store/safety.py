@@ -117,6 +117,11 @@ def tombstone(db: sqlite_utils.Database, source_id: str, plugin_id: str, version
     return found
 
 
+def tombstones(db: sqlite_utils.Database, limit: int) -> list[Row]:
+    """Return what an admin took down here, newest first: source_id, plugin_id, version, reason, at."""
+    return select(db, "SELECT * FROM tombstones ORDER BY at DESC, source_id, plugin_id, version LIMIT ?", (limit,))
+
+
 def is_withheld(db: sqlite_utils.Database, sha256: bytes) -> bool:
     """Whether bytes were taken down, or only a revoked key vouches for them, and nothing else speaks for them."""
     row = db.execute(

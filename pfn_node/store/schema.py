@@ -405,3 +405,12 @@ def m010_relied_sources(db: sqlite_utils.Database) -> None:
     """Of which sources that are gone the keys are remembered; what was kept of the others goes."""
     for statement in RELIED_SOURCES:
         db.execute(statement)
+
+
+@migrations()
+def m011_overviews(db: sqlite_utils.Database) -> None:
+    """What an administrator looks over is found without reading whole tables (overview.py, activity.py)."""
+    db.execute("CREATE INDEX activity_by_source ON activity (source_id, id)")
+    db.execute("CREATE INDEX releases_held_back ON releases (observed_at) WHERE held_back IS NOT NULL")
+    db.execute("CREATE INDEX releases_unbacked ON releases (observed_at) WHERE NOT backed")
+    db.execute("CREATE INDEX releases_mirrored ON releases (source_id, size) WHERE mirrored")

@@ -169,7 +169,7 @@ async def verify_release(services: Services, query: VerifyQuery) -> ReleaseCheck
 @routes.get(
     "/federation/evidence",
     query=ReleaseQuery,
-    answer=Bytes(EVIDENCE, "The evidence bundle (pfn-evidence/1) as a file, for `pfn verify --evidence`."),
+    answer=Bytes(EVIDENCE, "The evidence bundle (pfn-evidence/2) as a file, for `pfn verify --evidence`."),
     errors=(404,),
     verifies=True,
 )

@@ -226,7 +226,15 @@ async def list_subscriptions(services: Services, key: ApiKey) -> Subscriptions:
 async def list_activity(services: Services, key: ApiKey, query: ActivityQuery) -> Activities:
     """What happened, newest first."""
     rows, total = await services.database.read(
-        lambda db: registry.activities(db, type=query.type, since=query.since, limit=query.limit, offset=query.offset)
+        lambda db: registry.activities(
+            db,
+            type=query.type,
+            source_id=query.source_id or None,
+            since=query.since,
+            before_id=query.before,
+            limit=query.limit,
+            offset=query.offset,
+        )
     )
     return Activities(activities=[ActivityRow.of(row) for row in rows], total=total)
 

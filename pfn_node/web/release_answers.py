@@ -172,7 +172,7 @@ class ReleaseChecked(Answer):
     cooldown: int | None = None
     advisories: list[AdvisoryView] = Field(default_factory=list)
     bundle: dict[str, Any] | None = Field(
-        None, description="With `bundle=1`: all of this as a `pfn-evidence/1`, for `pfn verify --evidence`."
+        None, description="With `bundle=1`: all of this as a `pfn-evidence/2`, for `pfn verify --evidence`."
     )
 
 

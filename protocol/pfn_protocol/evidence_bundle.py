@@ -28,6 +28,7 @@ from pfn_protocol.limits import (
     bundle_attestations_max,
     bundle_bytes_max,
     bundle_keys_max,
+    bundle_notices_max,
     bundle_pieces_max,
     bundle_witnesses_max,
     evidence_text_bytes_max,
@@ -36,7 +37,7 @@ from pfn_protocol.limits import (
 )
 from pfn_protocol.names import check_slug, check_source_id, check_version, parse_instance_url, source_id_of
 
-FORMAT: Final = "pfn-evidence/1"
+FORMAT: Final = "pfn-evidence/2"
 # Forms that are a signature over a text; the text rides along.
 SIGNED_TEXTS: Final = frozenset({EvidenceForm.METADATA, EvidenceForm.PLUGIN_DATA})
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
@@ -67,7 +68,8 @@ class EvidenceBundle:
     evidence: tuple[SignedPiece, ...] = ()
     witnesses: tuple[bytes, ...] = ()  # version announcements of nodes, of this digest or another
     attestations: tuple[bytes, ...] = ()  # source announcements of nodes that verified this key
-    keys: tuple[bytes, ...] = ()  # envelopes that change which key counts
+    keys: tuple[bytes, ...] = ()  # keybinds, rotations and revocations of the publisher
+    notices: tuple[bytes, ...] = ()  # its yank of this release, and its advisories about it
 
 
 def write_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
@@ -90,6 +92,7 @@ def write_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
         "witnesses": [_base64(raw) for raw in bundle.witnesses],
         "attestations": [_base64(raw) for raw in bundle.attestations],
         "keys": [_base64(raw) for raw in bundle.keys],
+        "notices": [_base64(raw) for raw in bundle.notices],
     }
 
 
@@ -231,4 +234,5 @@ _READERS: Final[dict[str, _Reader]] = {
     "witnesses": _list(_bytes(1, announcement_bytes_max), bundle_witnesses_max),
     "attestations": _list(_bytes(1, announcement_bytes_max), bundle_attestations_max),
     "keys": _list(_bytes(1, publisher_envelope_bytes_max), bundle_keys_max),
+    "notices": _list(_bytes(1, publisher_envelope_bytes_max), bundle_notices_max),
 }

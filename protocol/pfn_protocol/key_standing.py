@@ -99,8 +99,17 @@ class _Link:
     def recovered_by(self, voucher: bytes) -> bool:
         return self.recovery_hash != b"" and hashlib.sha256(voucher).digest() == self.recovery_hash
 
-    def vouched_by(self, rotation: Rotation) -> bool:
-        return rotation.voucher == self.key or self.recovered_by(rotation.voucher)
+    def vouched_by(self, one: Seen[Rotation], revoked: list[Seen[Revocation]]) -> bool:
+        """Whether the recovery key vouches, or the key itself, which must not have been taken back before."""
+        if self.recovered_by(one.statement.voucher):
+            return True
+        return one.statement.voucher == self.key and not any(
+            self.renounced_by(revocation) for revocation in revoked if revocation.seen_s < one.seen_s
+        )
+
+    def renounced_by(self, one: Seen[Revocation]) -> bool:
+        """Whether this key is taken back by itself or its recovery key; a successor's word comes by the rotation."""
+        return one.statement.key == self.key and (one.signer == self.key or self.recovered_by(one.signer))
 
 
 def derive_keys(
@@ -109,11 +118,18 @@ def derive_keys(
     keybinds: Iterable[Seen[KeybindStatement]],
     rotations: Iterable[Seen[Rotation]],
     revocations: Iterable[Seen[Revocation]],
+    *,
+    root_recovery_hash: bytes = b"",
 ) -> SourceKeys:
-    """Work out the keys of a source. `root_epoch`: rotations up to it were settled when `root` was chosen (R140)."""
+    """Work out the keys of a source.
+
+    `root_epoch`: rotations up to it were settled when `root` was chosen (R140). `root_recovery_hash`: what the
+    rotation that made `root` the key committed to, where it is known; or empty.
+    """
     ordered = sorted(rotations, key=lambda one: (one.seen_s, one.statement.epoch, one.statement.new_key))
     revoked = sorted(revocations, key=lambda one: one.seen_s)
-    chain = _chain(root, root_epoch, [one for one in ordered if one.statement.role == IDENTITY])
+    first = _Link(root, root_epoch, root_recovery_hash)
+    chain = _chain(first, revoked, [one for one in ordered if one.statement.role == IDENTITY])
     records = {link.key: _identity_record(link) for link in chain}
     for revocation in revoked:
         if _may_revoke_identity(revocation, chain):
@@ -131,24 +147,24 @@ def derive_keys(
     return SourceKeys(root, root_epoch, chain[-1].key, records, max(changes, default=None))
 
 
-def _chain(root: bytes, root_epoch: int, rotations: list[Seen[Rotation]]) -> list[_Link]:
-    chain = [_Link(root, root_epoch)]
+def _chain(root: _Link, revoked: list[Seen[Revocation]], rotations: list[Seen[Rotation]]) -> list[_Link]:
+    chain = [root]
     for one in rotations:
         last = chain[-1]
         if one.statement.old_key != last.key:
-            _contradict(chain, one)
-        elif one.statement.epoch > last.epoch and _may_follow(last, one):
+            _contradict(chain, one, revoked)
+        elif one.statement.epoch > last.epoch and _may_follow(last, one, revoked):
             _follow(chain, one)
     return chain
 
 
-def _may_follow(link: _Link, one: Seen[Rotation]) -> bool:
+def _may_follow(link: _Link, one: Seen[Rotation], revoked: list[Seen[Revocation]]) -> bool:
     recovers = link.recovered_by(one.statement.voucher)
     if link.frozen_s is not None:
         return recovers and one.seen_s <= link.frozen_s + recovery_seconds
     if one.statement.new_key == link.key and link.recovery_hash:
         return recovers  # a thief must not exchange the key that could undo the theft
-    return link.vouched_by(one.statement)
+    return link.vouched_by(one, revoked)
 
 
 def _follow(chain: list[_Link], one: Seen[Rotation]) -> None:
@@ -160,7 +176,7 @@ def _follow(chain: list[_Link], one: Seen[Rotation]) -> None:
         chain.append(_Link(rotation.new_key, rotation.epoch, rotation.recovery_hash))
 
 
-def _contradict(chain: list[_Link], one: Seen[Rotation]) -> None:
+def _contradict(chain: list[_Link], one: Seen[Rotation], revoked: list[Seen[Revocation]]) -> None:
     """A rotation of a key that is not the last one: if it had a successor already, there are two stories."""
     place = next((place for place, link in enumerate(chain) if link.key == one.statement.old_key), None)
     if place is None:
@@ -169,7 +185,7 @@ def _contradict(chain: list[_Link], one: Seen[Rotation]) -> None:
     assert followed is not None, "only the last key has no successor"
     if one.statement.epoch <= link.epoch or one.statement.new_key in (link.key, followed.statement.new_key):
         return
-    if not link.vouched_by(one.statement) or link.recovered_by(followed.statement.voucher):
+    if not link.vouched_by(one, revoked) or link.recovered_by(followed.statement.voucher):
         return  # what the recovery key said stands
     recovers = link.recovered_by(one.statement.voucher) and one.seen_s <= followed.seen_s + recovery_seconds
     if not recovers and one.seen_s > followed.seen_s + rotation_grace_seconds:

@@ -141,7 +141,10 @@ bundle_pieces_max: Final = 16
 # Three witnesses prove all that witnesses can prove; more show how widely it was seen. 350 KB at most.
 bundle_witnesses_max: Final = 64
 bundle_attestations_max: Final = 16
-bundle_keys_max: Final = 16
+# All changes of key and all keybinds that a node keeps of a source (key_changes_max, keybinds_max).
+bundle_keys_max: Final = 96
+# One yank, and more advisories than any release has that somebody still installs. 128 KB at most.
+bundle_notices_max: Final = 64
 
 # --- Messages between nodes -----------------------------------------------------------------------------------------
 

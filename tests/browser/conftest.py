@@ -5,41 +5,37 @@ are skipped, but for CI, where they fail. Every test fails at its end if the bro
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
 
+from tests.browser.chromium import FLAGS, NoBrowser, chromium_path, signed_in
 from tests.browser.local_nodes import BrowserMesh, browser_mesh
 from tests.browser.trio_thread import in_a_thread
 from tests.browser.watching import Watch
 
-NO_BROWSER = "NO BROWSER: no Chromium, so no page was tried. Run scripts/browser, or set PFN_CHROMIUM to one."
 # A busy machine is slow; a test that waits for what never comes is rare.
 TIMEOUT_MS = 15_000
-# Root has no sandbox to give; pages of our own nodes need none.
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
 
-def chromium_path() -> str:
+def needed_chromium() -> str:
     """Where Chromium is. Skips the test where there is none; in CI it fails."""
-    path = os.environ.get("PFN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None or shutil.which(path) is None:
+    try:
+        return chromium_path()
+    except NoBrowser as missing:
         if os.environ.get("CI") == "true":
-            pytest.fail(NO_BROWSER)
-        pytest.skip(NO_BROWSER)
-    return path
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
 
 
 # Ends when the tests of this folder do: three idle nodes would slow down those that follow.
 @pytest.fixture(scope="package")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserMesh]:
     """Three linked nodes that pin one another; the first follows two publishers, and mirrors all of their plugins."""
-    chromium_path()
+    needed_chromium()
     folder = tmp_path_factory.mktemp("mesh")
     with in_a_thread(lambda: browser_mesh(folder)) as (made, _):
         yield made
@@ -49,7 +45,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserMesh]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A Chromium without windows."""
-    path = chromium_path()
+    path = needed_chromium()
     expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -61,15 +57,6 @@ def browser() -> Iterator[Browser]:
 def session(mesh: BrowserMesh) -> StorageState:
     """What a browser keeps that is signed in at the first node. A test that signs out makes a session of its own."""
     return signed_in(mesh.nodes[0].url, mesh.nodes[0].key)
-
-
-def signed_in(url: str, key: str) -> StorageState:
-    """What a browser keeps that has begun a session at a node with this key."""
-    headers = {"Authorization": f"Bearer {key}", "Origin": url}
-    with urlopen(Request(f"{url}/session", method="POST", headers=headers), timeout=30) as answer:
-        name, _, rest = answer.headers["Set-Cookie"].partition("=")
-    cookie = {"name": name, "value": rest.partition(";")[0], "domain": urlsplit(url).hostname, "path": "/"}
-    return {"cookies": [{**cookie, "expires": -1, "httpOnly": True, "secure": False, "sameSite": "Strict"}]}  # type: ignore[typeddict-item]
 
 
 @pytest.fixture

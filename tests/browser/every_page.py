@@ -2,21 +2,22 @@
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import Map, MapAdapter, Rule
 
 from pfn_node.web.pages import docs, site
 from pfn_node.web.pages.page_routes import Page
 from tests.browser.local_nodes import BrowserMesh
 
-# Of one declared page, so many addresses that links lead to: with a filter, the second page, another plugin.
-LINKED_MAX = 3
+# Of one declared page, so many further addresses that links lead to: with a filter, another plugin.
+LINKED_MAX = 2
 
-_HREF = re.compile(r'<a\b[^>]*\bhref="([^"]*)"')
+_LINK = re.compile(r"<a\b[^>]*>")
+_HREF = re.compile(r'\bhref="([^"]*)"')
 _PART = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
@@ -67,35 +68,54 @@ def filled(path: str, parts: Mapping[str, str]) -> str:
     return _PART.sub(lambda found: quote(parts[found[1]], safe="@:"), path)
 
 
-def every_address(parts: Mapping[str, str], read: Callable[[str], str], linked_max: int = LINKED_MAX) -> list[Address]:
-    """Every declared page once, and what links of pages lead to; `read` answers the HTML of a path."""
+def every_address(
+    parts: Mapping[str, str],
+    read: Callable[[str], str],
+    *,
+    more: Mapping[str, int] | None = None,
+    whole_lists: bool = False,
+) -> Iterator[Address]:
+    """Every declared page once, and what links of pages lead to, each after `read`, which answers the HTML of a path.
+
+    `more` says of which declared paths more links are followed than LINKED_MAX. With `whole_lists`, a declared page
+    that is a list is followed to its end.
+    """
     pages = declared_pages()
     of_path = {page.path: page for page in pages}
     rules = Map([Rule(page.path, endpoint=page.path) for page in pages], strict_slashes=False).bind("node")
     found = [Address(page, filled(page.path, parts)) for page in pages]
     seen = {address.path for address in found}
+    lists = set(seen) if whole_lists else set()
     linked = dict.fromkeys(of_path, 0)
     for address in found:  # grows while it is walked
-        for path in _links(read(address.path)):
+        text = read(address.path)
+        yield address
+        for path, leads_on in _links(text, address.path):
             endpoint = _endpoint(rules, path)
-            if path in seen or endpoint is None or linked[endpoint] == linked_max:
+            if path in seen or endpoint is None:
+                continue
+            if leads_on and address.path in lists:
+                lists.add(path)
+            elif linked[endpoint] < (more or {}).get(endpoint, LINKED_MAX):
+                linked[endpoint] += 1
+            else:
                 continue
             seen.add(path)
-            linked[endpoint] += 1
             found.append(Address(of_path[endpoint], path))
-    return found
 
 
-def _links(text: str) -> Iterable[str]:
-    for href in _HREF.findall(text):
-        path = html.unescape(href).partition("#")[0]
-        if path.startswith("/"):
-            yield path
+def _links(text: str, base: str) -> Iterator[tuple[str, bool]]:
+    """The paths that a page links to, and whether each is the next page of its list."""
+    for link in _LINK.findall(text):
+        href = _HREF.search(link)
+        path = urljoin(base, html.unescape(href[1]).partition("#")[0]) if href else ""
+        if path.startswith("/") and not path.startswith("//"):
+            yield path, 'rel="next"' in link
 
 
-def _endpoint(rules: "object", path: str) -> str | None:
+def _endpoint(rules: MapAdapter, path: str) -> str | None:
     try:
-        endpoint, _ = rules.match(urlsplit(path).path)  # type: ignore[attr-defined]
+        endpoint, _ = rules.match(urlsplit(path).path)
     except HTTPException:
         return None
     return str(endpoint)

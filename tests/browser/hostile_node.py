@@ -21,6 +21,7 @@ from pfn_node.store.activity import record_activity
 from pfn_node.store.rows import Filters, HealthCheck
 from pfn_node.web.schemas import ACTIVITY_TYPES
 from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
+from pfn_protocol.limits import tag_chars_max
 from tests.browser.payloads import PAYLOADS
 from tests.node.test_web_mesh import a_peer
 from tests.node.web_node import BILBO, NOW, WebNode, web_node
@@ -28,11 +29,14 @@ from tests.node.web_node import BILBO, NOW, WebNode, web_node
 MARK = re.compile(r"~(\w+\.\w+)~(\d+)~")
 # So many payloads stand in one long text: a dozen pages of plugins show them all.
 BATCH = 21
+# A link to a tag asks for it, and no tag is longer.
+CHARACTERS_MAX = {"release.tags": tag_chars_max}
 
 
 def marked(field: str, number: int) -> str:
-    """The payload of a row, with its mark."""
-    return f"{PAYLOADS[number % len(PAYLOADS)]} ~{field}~{number}~"
+    """The payload of a row, with its mark. Cut where more cannot be asked for."""
+    mark = f" ~{field}~{number}~"
+    return PAYLOADS[number % len(PAYLOADS)][: CHARACTERS_MAX.get(field, 10_000) - len(mark)] + mark
 
 
 def batch(field: str, number: int) -> str:
@@ -86,7 +90,7 @@ async def seed(node: WebNode) -> None:
     await node.services.database.write(_fill)
     for number in range(len(PAYLOADS)):
         name = f"plugin-{number}"
-        if number % 4 == 2:  # an older version, to be yanked
+        if _has_older(number):
             await node.add_release(b"old", plugin_id=name, version=f"0.{number}", name=marked("release.name", number))
         await node.add_release(name.encode(), plugin_id=name, name=marked("release.name", number))
     await node.services.database.write(_overwrite)
@@ -98,6 +102,11 @@ async def seed(node: WebNode) -> None:
         )
         for number in range(len(PAYLOADS))
     ]
+
+
+def _has_older(number: int) -> bool:
+    """Whether the plugin has a yanked version: those do that stand first in lists, by whatever they are ordered."""
+    return number < 2 * BATCH or number >= len(PAYLOADS) - 2 * BATCH
 
 
 def _key(number: int) -> PrivateKey:
@@ -122,7 +131,7 @@ def _fill(db: Any) -> None:
             registry.record_health(db, HealthCheck(at, False, 0.5, marked("health.details", number), NOW - number))
             subscriptions.record_failure(db, at, batch("failure.error_message", number), NOW)
         record_activity(
-            db, types[number % len(types)], batch("activity.message", number), at=NOW, source_id=source,
+            db, types[number % len(types)], "It said: " + batch("activity.message", number), at=NOW, source_id=source,
             plugin_id=f"plugin-{number}", plugin_name=marked("activity.plugin_name", number),
             old_version=marked("activity.old_version", number), new_version=marked("activity.new_version", number),
         )  # fmt: skip
@@ -142,16 +151,13 @@ def _overwrite(db: Any) -> None:
                 db, table, "plugin_id", plugin, name=marked("release.name", number), tags=tags, icons=icons,
                 description=batch("release.description", number),
             )  # fmt: skip
-        if number % 4 == 1:
-            _update(db, "releases", "plugin_id", plugin, advisories=json.dumps([_advisory(number)]))
-        if number % 4 == 2:
+        _update(db, "releases", "plugin_id", plugin, advisories=json.dumps([_advisory(number)]))
+        if _has_older(number):
             _update(
                 db, "releases", "version", f"0.{number}", yanked=batch("release.yanked", number), yanked_by="publisher"
             )
-        if number % 4 == 3:
-            _update(db, "releases", "plugin_id", plugin, held_back=marked("release.held_back", number))
         _claim(db, "yank", number, {"reason": batch("claim.reason", number)})
-        _claim(db, "advisory", number, _advisory(number))
+        _claim(db, "advisory", number, _said_in_advisory(number))
         reason = batch("tombstone.reason", number)
         db.execute("INSERT INTO tombstones VALUES (?, ?, '0.1', ?, ?)", (BILBO, plugin, reason, NOW))
         db.execute("INSERT INTO join_targets (url) VALUES (?)", (marked("join.url", number),))
@@ -163,12 +169,17 @@ def _overwrite(db: Any) -> None:
 
 
 def _advisory(number: int) -> dict[str, Any]:
+    return {"advisory_id": marked("advisory.id", number), "by": "publisher", **_said_in_advisory(number)}
+
+
+def _said_in_advisory(number: int) -> dict[str, Any]:
     return {
-        "advisory_id": marked("advisory.id", number), "severity": "high", "by": "publisher",
-        "summary": batch("advisory.summary", number), "url": marked("advisory.url", number),
+        "severity": "high",
+        "summary": batch("advisory.summary", number),
+        "url": marked("advisory.url", number),
         "aliases": [marked("advisory.alias", number)],
         "ranges": [{"from": marked("advisory.from", number), "until": ""}],
-    }  # fmt: skip
+    }
 
 
 def _claim(db: Any, kind: str, number: int, content: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def test_a_digest_is_copied_and_is_that_of_the_zip_and_of_the_evidence(new_conte
     assert copied == page.locator("#digest").text_content()
     assert hashlib.sha256(Path(zip_.value.path()).read_bytes()).hexdigest() == copied
     bundle = json.loads(Path(evidence.value.path()).read_bytes())
-    assert copied in json.dumps(bundle) and bundle["format"] == "pfn-evidence/1"
+    assert copied in json.dumps(bundle) and bundle["format"] == "pfn-evidence/2"
 
 
 def test_the_ways_to_install_open_without_a_script(new_context: NewContext) -> None:

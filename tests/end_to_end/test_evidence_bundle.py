@@ -13,6 +13,7 @@ import trio
 
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh
+from pfn_protocol.bundle_notices import OMITTED
 from tests.end_to_end.conftest import eventually, follow
 from tests.end_to_end.plugins import write_plugin
 from tests.end_to_end.test_command_line import pfn
@@ -111,7 +112,7 @@ async def test_a_mirrored_release_is_checked_in_a_process_that_has_only_the_zip_
     assert said(by_key) == (0, "A3", True), by_key.stderr
     assert any("only what the bundle claims" in one for one in json.loads(by_key.stdout)["assurance"]["caveats"])
     assert said(by_nodes) == (0, "A4", True), by_nodes.stderr
-    assert json.loads(by_nodes.stdout)["assurance"]["caveats"] == []
+    assert json.loads(by_nodes.stdout)["assurance"]["caveats"] == [OMITTED]
     assert said(by_nobody) == (1, "reported", False)
     assert b"give the one that you know" in by_nobody.stderr
     assert for_people.returncode == 0 and b"harbour-light" in for_people.stdout

@@ -2,12 +2,21 @@
 
 import base64
 import json
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final, get_args
 from urllib.parse import quote
 
+from pydantic import BaseModel
+
+from pfn_node.web.pages.assets import Assets
+from pfn_node.web.pages.docs import make_pages
+from pfn_node.web.pages.page_routes import Form
+from pfn_node.web.pages.site import SUBJECTS
+from pfn_node.web.session_tokens import cookie_name, csrf_token
 from pfn_protocol.encoding import seal
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
@@ -25,6 +34,7 @@ PEER: Final = PrivateKey(b"\x2a" * 32)
 RELEASE_TEXT: Final = base64.b64encode(sign_release(PUBLISHER, RELEASE).raw).decode()
 KEYBIND_TEXT: Final = base64.b64encode(sign_keybind(PUBLISHER, STRANGER, URL).raw).decode()
 NOTICE_TEXT: Final = base64.b64encode(sign_yank(PUBLISHER, replace(YANK, origin=URL)).raw).decode()
+PART: Final = re.compile(r"<(?:\w+:)?(\w+)>")  # of a declared path
 UNKNOWN: Final = "nobody@elsewhere.test"
 # What fields of queries, paths and bodies are like when they are right.
 VALUES: Final[dict[str, tuple[Any, ...]]] = {
@@ -73,6 +83,7 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "summary": ("anybody may read everything",),
     "ranges": ([{"from": "", "until": "1.1.0"}], [{"from": "1.0.0"}]),
     "aliases": (["CVE-2026-12345"],),
+    "next": ("/", "/docs", "//elsewhere.test/"),
 }
 HEADERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (
@@ -93,6 +104,21 @@ HEADERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 )
 
 
+LAST: Final = ("remove-source", "remove", "revoke-key", "revoke", "rotate-key", "rotate", "sign-out")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a browser has that is signed in at 127.0.0.1, port 80 by the Host that is sent."""
+
+    token: str
+    headers: ClassVar[dict[str, str]] = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
+
+    @property
+    def cookie(self) -> str:
+        return f"{cookie_name('127.0.0.1', secure=False)}={self.token}"
+
+
 @dataclass(frozen=True)
 class Call:
     """One route, and what a valid request to it holds."""
@@ -103,6 +129,8 @@ class Call:
     body_fields: tuple[str, ...] = ()
     raw_bodies: tuple[bytes, ...] = ()
     message: str = ""  # the name of a signed request between nodes
+    is_page: bool = False  # for people: asked for with a session
+    form: Form | None = None
     errors: frozenset[int] = field(default_factory=frozenset)  # statuses of 500 and more that the document names for it
 
     @property
@@ -112,14 +140,14 @@ class Call:
     @property
     def last(self) -> bool:
         """Whether it takes away what other calls need."""
-        return self.path.rpartition("/")[2] in ("remove-source", "revoke-key", "rotate-key")
+        return self.path.rpartition("/")[2] in LAST
 
 
 def calls_of(document: dict[str, Any]) -> list[Call]:
     """Every call of the OpenAPI document, and those that are not in it."""
     found = [
         *(Call("POST", f"/node/v1/{path}", message=path) for path in dict.fromkeys(one.path for one in REQUESTS)),
-        *(Call("GET", path) for path in ("/", "/docs", "/static/style.css", "/openapi.json", "/metrics")),
+        *(Call("GET", path) for path in (Assets().path_of("style.css"), "/openapi.json", "/metrics")),
         Call("GET", "/federation/events", errors=frozenset((503,))),
     ]
     for path, operations in document["paths"].items():
@@ -138,14 +166,43 @@ def calls_of(document: dict[str, Any]) -> list[Call]:
                     errors=frozenset(int(status) for status in operation["responses"] if status == "502"),
                 )
             )
-    return sorted(found, key=lambda call: call.last)
+    return sorted([*found, *_calls_of_pages(document)], key=lambda call: call.last)
+
+
+def _calls_of_pages(document: dict[str, Any]) -> Iterator[Call]:
+    for subject in (*SUBJECTS, make_pages(document)):
+        for page in subject.declared:
+            query = tuple(page.query.model_fields) if page.query else ()
+            yield Call("GET", _braced(page.path), (*PART.findall(page.path), *query), is_page=True)
+        for form in subject.forms:
+            parts = tuple(PART.findall(form.path))
+            fields = tuple(name for name in _fields_of(form.body) if name not in parts)
+            yield Call("POST", _braced(form.path), parts, fields, is_page=True, form=form)
+
+
+def _braced(path: str) -> str:
+    return PART.sub(r"{\1}", path)
+
+
+def _fields_of(body: type[BaseModel]) -> Iterator[str]:
+    """The names of a form's fields; those of an inner object with a dot."""
+    for name, described in body.model_fields.items():
+        inner = [kind for kind in (described.annotation, *get_args(described.annotation)) if _is_model(kind)]
+        shown = described.alias or name
+        yield from (f"{shown}.{field}" for field in _fields_of(inner[0])) if inner else (shown,)
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 class Maker:
-    """Makes requests for a call. `keys` are what may stand in Authorization."""
+    """Makes requests for a call. `key` is what mostly stands in Authorization, `session` in the cookies for pages."""
 
-    def __init__(self, rng: Random, key: str) -> None:
+    def __init__(self, rng: Random, key: str, session: Session) -> None:
         self._rng = rng
+        self._key = key
+        self._session = session
         self._keys = (f"Bearer {key}",) * 8 + (f"Bearer {MASTER_KEY}", f"Bearer {key[:-3]}", "Basic eA==", "Bearer", "")
 
     def request(self, call: Call) -> bytes:
@@ -172,7 +229,9 @@ class Maker:
         headers = {"Host": "127.0.0.1"}
         master = call.path.endswith("create-admin-key") and rng.random() < 0.7
         authorization = f"Bearer {MASTER_KEY}" if master else rng.choice(self._keys)
-        if authorization:
+        if call.is_page and rng.random() < 0.9:
+            headers |= {"Accept": "text/html", "Cookie": self._session.cookie, **self._session.headers}
+        elif authorization:
             headers["Authorization"] = authorization
         while rng.random() < 0.25:
             name, values = rng.choice(HEADERS)
@@ -204,7 +263,7 @@ class Maker:
         value = str(self._rng.choice(VALUES.get(name, ("x",))))
         if self._rng.random() < 0.3:
             value = mutated_text(self._rng, value)[:4000]
-        return quote(value.encode("utf-8", "surrogatepass"), safe=self._rng.choice(("", "/@:")))
+        return self._escaped(value)
 
     def _body(self, call: Call) -> bytes:
         rng = self._rng
@@ -212,8 +271,33 @@ class Maker:
             return mutated_bytes(rng, rng.choice(call.raw_bodies), call.raw_bodies)
         if call.message:
             return self._message(call.message)
+        if call.form:
+            return self._form(call)
         fields = {name: rng.choice(VALUES[name]) for name in call.body_fields if rng.random() < 0.9}
         return json.dumps(fields).encode() if rng.random() < 0.3 else json_bytes(rng, fields)
+
+    def _form(self, call: Call) -> bytes:
+        """A form as a browser sends it: mostly with the token of the session, some fields changed or left out."""
+        rng = self._rng
+        pairs = [("csrf_token", csrf_token(self._session.token))] if rng.random() < 0.9 else []
+        for name in call.body_fields:
+            if rng.random() < 0.9:
+                pairs += [(name, text) for text in self._typed(call, name)]
+        if rng.random() < 0.1:
+            pairs.append((rng.choice(TEXTS), rng.choice(TEXTS)))
+        return "&".join(f"{self._escaped(name)}={self._escaped(text)}" for name, text in pairs).encode()
+
+    def _typed(self, call: Call, name: str) -> list[str]:
+        """What somebody types into a field."""
+        assert call.form is not None
+        value = self._key if name == call.form.key_field else self._rng.choice(VALUES[name.rpartition(".")[2]])
+        texts = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+        if name not in call.form.many:
+            texts = [", ".join(texts)]
+        return [mutated_text(self._rng, text)[:4000] if self._rng.random() < 0.3 else text for text in texts]
+
+    def _escaped(self, text: str) -> str:
+        return quote(text.encode("utf-8", "surrogatepass"), safe=self._rng.choice(("", "/@:")))
 
     def _message(self, path: str) -> bytes:
         """A request that PEER signed for this node: mostly with its content changed, else afterwards."""

@@ -390,7 +390,12 @@ def zip_gate(folder: Path) -> Decoder:
 def decoders(folder: Path) -> list[Decoder]:
     """All of them; `folder` for what is read as a file."""
     envelopes = tuple(seal(ALICE, f"pfn/{kind}/1", MESH, ("x", 1)).raw for kind in ("node", "version"))
-    bundles = (written(), written(bundle(witnesses=())))
+    noticed = {"keys": (ROTATED, REVOKED), "notices": (YANKED, ADVISED), "witnesses": (), "attestations": ()}
+    bundles = (
+        written(),
+        written(bundle(witnesses=())),
+        written(bundle(**noticed, source_id="bilbo@publisher.example")),
+    )
     labels = (b"<?php\n/*\n * Plugin Name: Hello\n * Version: 1.0\n */\n", b"Version: 1\x00\r\nTags:")
     return [
         Decoder("value", _values, _value, weight=2),
@@ -405,7 +410,7 @@ def decoders(folder: Path) -> list[Decoder]:
         *_publisher(),
         *_names(),
         *_json(),
-        Decoder("evidence bundle", lambda rng: mutated_bytes(rng, bundles[0], bundles), _bundle, weight=0.2),
+        Decoder("evidence bundle", lambda rng: mutated_bytes(rng, rng.choice(bundles), bundles), _bundle, weight=0.2),
         Decoder("cells", _cells_bytes, _cells, errors=()),
         Decoder(
             "plugin header",

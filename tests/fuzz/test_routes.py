@@ -7,6 +7,7 @@ it into `FOUND` to keep it as a test. PFN_FUZZ_SEED plays another series.
 import base64
 import os
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,12 +17,16 @@ from random import Random
 import pytest
 import trio
 
-from tests.fuzz.calls import Call, Maker, calls_of
+from pfn_node.store import sessions
+from pfn_node.web.pages.site import SUBJECTS
+from pfn_node.web.session_tokens import hash_token, new_token
+from tests.fuzz.calls import Call, Maker, Session, calls_of
 from tests.fuzz.wire import Got, Wire, send_raw
 from tests.node.web_node import MASTER_KEY, NODE, web_node
 from tests.observed_node import ObservedNode, observed_node
 
 REQUESTS = 2_000  # to every route
+PAGE_SHARE = 5  # pages get a fifth of that: what lies behind them is asked over the API as well
 REQUESTS_LONG = 25_000
 WARMING_REQUESTS = 20
 BROKEN_SHARE = 0.1  # of them are not well framed, on connections of their own
@@ -30,6 +35,7 @@ SECONDS_P99_MAX = 0.25
 SEED = int(os.environ.get("PFN_FUZZ_SEED", "1"))
 SETTLING_SECONDS_MAX = 30.0
 
+REFUSED = (400, 401, 403, 405, 413, 414, 421, 429, 431)  # before anybody looked at what was wanted
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) \r\n")
 
 # What was found once: the request in base64.
@@ -43,12 +49,15 @@ class Heard:
     """What came back, of all requests."""
 
     statuses: dict[int, int] = field(default_factory=dict)
+    forms_taken: set[str] = field(default_factory=set)  # which got through to what they are for, well or not
     seconds: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def note(self, call: Call, raw: bytes, got: Got) -> None:
         self.statuses[got.status] = self.statuses.get(got.status, 0) + 1
         self.seconds.append(got.seconds)
+        if call.form and got.status not in REFUSED and not got.headers.get("location", "").startswith("/sign-in?"):
+            self.forms_taken.add(call.path)
         if got.status >= 500 and got.status not in call.errors:
             self.fault(call, raw, f"was answered with {got.status} {got.body[:300]!r}")
         elif any(sign in got.body for sign in (b"Traceback (most", b"site-packages")):
@@ -62,9 +71,17 @@ class Heard:
         return sorted(self.seconds)[len(self.seconds) * 99 // 100]
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """What proves who asks: in a header, and as a browser does."""
+
+    key: str
+    session: Session
+
+
 @asynccontextmanager
-async def seeded_node(folder: Path) -> AsyncIterator[tuple[ObservedNode, str, list[Call]]]:
-    """A node with a source, plugins and a key: the process, the key, and its calls."""
+async def seeded_node(folder: Path) -> AsyncIterator[tuple[ObservedNode, Credentials, list[Call]]]:
+    """A node with a source, plugins, a key and a session: the process, what proves who asks, and its calls."""
     async with web_node(folder) as seeded:
         await seeded.add_bilbo()
         await seeded.add_release(b"a zip")
@@ -72,26 +89,33 @@ async def seeded_node(folder: Path) -> AsyncIterator[tuple[ObservedNode, str, li
         await seeded.add_report(b"reported", version="2.0.0")
         seeded.services.now = lambda: 4_000_000_000.0  # a key that has not expired by the time that this runs
         key = await seeded.make_key(expires_in_days=3650)
+        session, until = Session(new_token()), int(seeded.services.now())
+        hashed, key_id = hash_token(session.token), key.split("_")[1]
+        await seeded.services.database.write(
+            lambda db: sessions.insert_session(db, hashed, key_id, int(time.time()), until)
+        )
         calls = calls_of((await seeded.get("/openapi.json")).json)
     environment = {"PFN_MASTER_KEY": MASTER_KEY, "PFN_PRIVATE_KEY": NODE.to_pem()}
     async with observed_node(folder, environment=environment, sync_seconds=1e6) as node:
-        yield node, key, calls
+        yield node, Credentials(key, session), calls
 
 
-async def ask_all(node: ObservedNode, key: str, calls: list[Call], requests: int) -> Heard:
+async def ask_all(node: ObservedNode, who: Credentials, calls: list[Call], requests: int) -> Heard:
     heard = Heard()
     for last in (False, True):
         waiting = [call for call in calls if call.last == last]
         async with trio.open_nursery() as nursery:
             for _ in range(AT_ONCE):
-                nursery.start_soon(_ask_next, node, key, waiting, requests, heard)
+                nursery.start_soon(_ask_next, node, who, waiting, requests, heard)
     return heard
 
 
-async def _ask_next(node: ObservedNode, key: str, waiting: list[Call], requests: int, heard: Heard) -> None:
+async def _ask_next(node: ObservedNode, who: Credentials, waiting: list[Call], requests: int, heard: Heard) -> None:
     async with Wire(node.port) as wire:
         while waiting and not heard.faults:
-            await _ask_one(node, Maker(Random(f"{SEED} {waiting[-1].name}"), key), waiting.pop(), wire, requests, heard)
+            call = waiting.pop()
+            maker = Maker(Random(f"{SEED} {call.name}"), who.key, who.session)
+            await _ask_one(node, maker, call, wire, requests // PAGE_SHARE if call.is_page else requests, heard)
 
 
 async def _ask_one(node: ObservedNode, maker: Maker, call: Call, wire: Wire, requests: int, heard: Heard) -> None:
@@ -123,11 +147,11 @@ def judge_raw(call: Call, raw: bytes, got: bytes, heard: Heard) -> None:
 
 
 async def play(folder: Path, requests: int) -> Heard:
-    async with seeded_node(folder) as (node, key, calls):
+    async with seeded_node(folder) as (node, who, calls):
         # What is made when it is first needed (threads, readers of the store) is no leak.
-        await ask_all(node, key, [call for call in calls if not call.last], WARMING_REQUESTS)
+        await ask_all(node, who, [call for call in calls if not call.last], WARMING_REQUESTS)
         before = await node.figures()
-        heard = await ask_all(node, key, calls, requests)
+        heard = await ask_all(node, who, calls, requests)
         assert heard.faults == [], "\n".join(heard.faults)
         with trio.fail_after(SETTLING_SECONDS_MAX):
             while (after := await node.figures()).tasks > before.tasks or after.descriptors > before.descriptors:
@@ -141,6 +165,8 @@ async def test_no_request_makes_the_node_fail_or_wait(tmp_path: Path) -> None:
 
     assert heard.seconds_p99 < SECONDS_P99_MAX
     assert heard.statuses[200] > len(heard.seconds) / 10, "too little gets through to what lies behind the checks"
+    forms = {form.path.replace("<", "{").replace(">", "}") for subject in SUBJECTS for form in subject.forms}
+    assert heard.forms_taken == forms
 
 
 @pytest.mark.long

@@ -14,7 +14,26 @@ from pfn_protocol.evidence_bundle import EvidenceBundle
 from pfn_protocol.identity import did_key, public_key_pem
 from pfn_protocol.limits import bundle_bytes_max
 from tests.protocol import bundles
-from tests.protocol.bundles import ALICE, BOB, CAROL, ERIN, MALLORY, ZIP, attests, bound, head, released, saw, written
+from tests.protocol.bundles import (
+    ALICE,
+    BOB,
+    CAROL,
+    DORA,
+    ERIN,
+    MALLORY,
+    SECOND,
+    ZIP,
+    advised,
+    attests,
+    bound,
+    head,
+    released,
+    revoked,
+    rotated,
+    saw,
+    written,
+    yanked,
+)
 
 KEY = ("--key", did_key(CAROL.public))
 TRUST = tuple(word for node in (ALICE, BOB, ERIN) for word in ("--trust", did_key(node.public)))
@@ -29,13 +48,14 @@ def _no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def of_now() -> EvidenceBundle:
+def of_now(**fields: Any) -> EvidenceBundle:
     """A bundle whose head and attestations are fresh by the clock of this machine."""
     now_ms = time.time_ns() // 1_000_000
     return bundles.bundle(
         evidence=(released(), bound(), head(expires_s=now_ms // 1_000 + 86_400)),
         witnesses=tuple(saw(node, seq=now_ms) for node in (ALICE, BOB, ERIN)),
         attestations=tuple(attests(node, seq=now_ms) for node in (ALICE, BOB)),
+        **fields,
     )
 
 
@@ -109,13 +129,53 @@ def test_another_release_than_the_one_that_is_wanted_is_no_proof(files: tuple[st
     assert f"the bundle is about {wanted}, not about" in newer[2]
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"keys": (revoked(CAROL),)}, "only a key that the publisher revoked vouches for it"),
+        ({"keys": (revoked(DORA, CAROL),)}, "only a key that the publisher revoked vouches for it"),
+        ({"notices": (yanked(),)}, "the publisher yanked it"),
+    ],
+)
+def test_what_its_publisher_took_back_is_not_genuine_whatever_level_is_enough(
+    files: tuple[str, str], fields: dict[str, Any], reason: str
+) -> None:
+    file, evidence = files
+    Path(evidence).write_bytes(written(of_now(**fields)))
+
+    for given in (KEY, (*TRUST, "--min", "A0"), (*KEY, *TRUST, "--min", "A2")):
+        code, answer, complaint = verify(file, "--evidence", evidence, *given)
+
+        assert (code, answer["valid"]) == (1, False)
+        assert (answer["revoked"], answer["yanked"]) == (
+            ("keys" in fields, None if "keys" in fields else "it eats posts")
+        )
+        assert reason in complaint
+
+
+def test_a_rotation_is_followed_and_an_advisory_is_a_warning(files: tuple[str, str]) -> None:
+    file, evidence = files
+    keys = (rotated(CAROL, SECOND), bound(SECOND, DORA).data)
+    Path(evidence).write_bytes(written(of_now(keys=keys, notices=(advised(),))))
+
+    code, answer, complaint = verify(file, "--evidence", evidence, *KEY)
+
+    assert (code, complaint, answer["key"]) == (0, "", did_key(SECOND.public))
+    assert answer["advisories"] == [
+        {"advisory_id": "PFN-1", "severity": "high", "summary": "Anybody may post.", "url": ""}
+    ]
+    shown = CliRunner().invoke(app, ["verify", file, "--evidence", evidence, *KEY]).stdout
+    assert "advisory PFN-1 (high): Anybody may post." in shown
+    assert "a bundle cannot show what was left out of it" in shown
+
+
 def test_people_read_a_line_for_everything_that_was_proved_or_not(files: tuple[str, str]) -> None:
     file, evidence = files
 
     shown = CliRunner().invoke(app, ["verify", file, "--evidence", evidence, *KEY]).stdout
 
     assert "assurance  A3" in shown
-    assert shown.count("evidence  ") >= 3 and shown.count("caveats  ") == 1
+    assert shown.count("evidence  ") >= 3 and shown.count("caveats  ") == 2
 
 
 def test_another_file_is_no_proof_and_the_reason_is_said(files: tuple[str, str]) -> None:

@@ -220,6 +220,25 @@ async def test_publishers_stand_beside_the_nodes_that_watch_them(node: WebNode) 
     assert "42 artifacts of 2 sources" in page
 
 
+async def test_who_holds_most_is_told_with_this_node_first(node: WebNode) -> None:
+    await node.add_release(b"a plugin")
+    node.mesh.known = [a_peer(1, "eager"), a_peer(2), a_peer(3)]
+    await _watch(node, key_of(2), "sam@shire.test", artifacts=40)
+    await _watch(node, key_of(3), "sam@shire.test", artifacts=10)
+
+    page = (await Browser(node).read("/mesh")).text
+
+    assert "This node 1 https://node2.test 40 https://node3.test 10" in page
+
+
+async def test_links_beyond_the_room_of_the_map_are_said_to_stand_in_the_table(node: WebNode) -> None:
+    node.mesh.known = [a_peer(number, "lazy") for number in range(1, mesh_map.LINKED_MAX + 4)]
+
+    page = await Browser(node).read("/mesh")
+
+    assert "3 of the links found no room on the map" in page.text
+
+
 async def test_the_table_shows_linked_peers_first_and_finds_by_id_and_url(node: WebNode) -> None:
     node.mesh.known = [a_peer(1), a_peer(2, "eager"), a_peer(3, blocked=True, state="blocked"), a_peer(4, pinned=True)]
     shown = [did_key(key_of(number).public) for number in (1, 2, 3, 4)]
@@ -256,12 +275,25 @@ async def test_visitors_are_offered_no_change(node: WebNode) -> None:
     assert "/mesh/peers" not in page.forms and "/mesh/join" not in page.forms
 
 
-async def test_the_small_map_shows_few_nodes_and_linked_ones_first(node: WebNode) -> None:
+def test_names_on_a_small_map_are_short_and_lie_on_nothing() -> None:
+    picture = draw([a_peer(number, "eager") for number in range(1, 13)], ["own@p.test"], {}, small=True)
+
+    labels = [node.label for node in picture.nodes if node.label is not None]
+    assert len(labels) >= 6 and all(len(line) <= 16 for label in labels for line in label.lines)
+    _assert_apart(picture)
+
+
+async def test_the_small_map_shows_a_few_linked_nodes_or_else_known_ones(node: WebNode) -> None:
+    async def drawn() -> tuple[int, int]:
+        picture = (await mesh.small_map(node.services)).picture
+        return len(picture.linked), len(picture.others)
+
     node.mesh.known = [a_peer(number, "eager" if number > 20 else "") for number in range(1, 30)]
-
-    small = await mesh.small_map(node.services)
-
-    assert (len(small.picture.linked), len(small.picture.others)) == (9, mesh.SMALL_MAX - 9)
+    assert await drawn() == (9, 0)
+    node.mesh.known = [a_peer(number, "lazy") for number in range(1, 30)]
+    assert await drawn() == (mesh.SMALL_MAX, 0)
+    node.mesh.known = [a_peer(number, blocked=number == 1) for number in range(1, 5)]
+    assert await drawn() == (0, 3)
 
 
 async def test_claims_are_asked_for_few_nodes_and_sources(node: WebNode) -> None:

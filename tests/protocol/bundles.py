@@ -19,11 +19,22 @@ from pfn_protocol.publisher import (
     sign_release,
     sign_sha384,
 )
+from pfn_protocol.publisher_notices import (
+    Advisory,
+    Revocation,
+    Rotation,
+    Yank,
+    sign_advisory,
+    sign_revocation,
+    sign_rotation,
+    sign_yank,
+)
 
 MESH = "main"
 NOW_MS = 1_764_000_000_000
 ORIGIN = "https://publisher.example"
 CAROL, DORA, MALLORY = (PrivateKey(bytes([number]) * 32) for number in (3, 4, 5))
+SECOND, THIRD, RECOVERY = (PrivateKey(bytes([number]) * 32) for number in (13, 14, 15))
 ALICE, BOB, ERIN, FRANK = (PrivateKey(bytes([number]) * 32) for number in (1, 2, 6, 7))
 ZIP = b"PK\x03\x04 the bytes of a plugin"
 TEXT = metadata_message("hello", "Hello", "1.0.0", "It says hello.")
@@ -94,6 +105,42 @@ def head(key: PrivateKey = DORA, **fields: Any) -> SignedPiece:
 
 def described(text: bytes = TEXT, form: EvidenceForm = EvidenceForm.METADATA, key: PrivateKey = CAROL) -> SignedPiece:
     return SignedPiece(form, key.sign(text), text)
+
+
+def rotated(
+    old: PrivateKey,
+    new: PrivateKey,
+    epoch: int = 1,
+    *,
+    voucher: PrivateKey | None = None,
+    recovery: PrivateKey | None = None,
+    **fields: Any,
+) -> bytes:
+    """The old key is followed by the new one, as the old one or `voucher` says."""
+    rotation = Rotation(
+        *(ORIGIN, "carol", "identity", old.public, new.public, epoch, "", NOW_MS // 1_000),
+        recovery_hash=hashlib.sha256(recovery.public).digest() if recovery else b"",
+        voucher=(voucher or old).public,
+    )
+    return sign_rotation(new, voucher or old, replace(rotation, **fields)).raw
+
+
+def revoked(key: PrivateKey, signer: PrivateKey | None = None, **fields: Any) -> bytes:
+    revocation = Revocation(ORIGIN, "carol", key.public, "", NOW_MS // 1_000)
+    return sign_revocation(signer or key, replace(revocation, **fields)).raw
+
+
+def yanked(key: PrivateKey = DORA, **fields: Any) -> bytes:
+    yank = Yank(ORIGIN, "carol", "hello", "1.0.0", "it eats posts", NOW_MS, False)
+    return sign_yank(key, replace(yank, **fields)).raw
+
+
+def advised(key: PrivateKey = DORA, **fields: Any) -> bytes:
+    ranges = (("", "1.0.1"),)
+    advisory = Advisory(
+        *(ORIGIN, "carol", "hello", "PFN-1", "high", "Anybody may post.", ranges, "", (), NOW_MS, False)
+    )
+    return sign_advisory(key, replace(advisory, **fields)).raw
 
 
 def bundle(**fields: Any) -> EvidenceBundle:

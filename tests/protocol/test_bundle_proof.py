@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pfn_protocol.announcements import EvidenceForm
+from pfn_protocol.bundle_notices import OMITTED
 from pfn_protocol.bundle_proof import LEVELS, Measured, Proof, TrustRoots, prove
 from pfn_protocol.errors import Refusal
 from pfn_protocol.evidence_bundle import EvidenceBundle, SignedPiece, read_bundle, write_bundle
@@ -26,6 +27,7 @@ from tests.protocol.bundles import (
     NOW_MS,
     TEXT,
     ZIP,
+    advised,
     attests,
     bound,
     bundle,
@@ -33,8 +35,11 @@ from tests.protocol.bundles import (
     head,
     measured,
     released,
+    revoked,
+    rotated,
     saw,
     written,
+    yanked,
 )
 
 DAY_MS = 86_400_000
@@ -80,7 +85,7 @@ def mentions(found: Proof, *parts: str) -> bool:
 def test_everything_together_is_signed_and_witnessed() -> None:
     found = proof()
 
-    assert (found.level, found.covers_bytes, found.caveats) == ("A4", True, ())
+    assert (found.level, found.covers_bytes, found.caveats) == ("A4", True, (OMITTED,))
     assert (found.key.public, found.key.known, signer(found)) == (CAROL.public, "given", DORA.public)
     assert found.witnesses.all == tuple(sorted(key.public for key in (ALICE, BOB, ERIN)))
     assert found.witnesses.trusted == found.witnesses.all
@@ -396,7 +401,7 @@ def test_statements_about_keys_that_cannot_be_read_are_never_passed_over() -> No
     found = proof(keys=(b"a form to come",))
 
     assert (found.level, found.key.known, found.covers_bytes) == ("A2", None, False)
-    assert mentions(found, "1 statements about keys are of a form that is not known here")
+    assert mentions(found, "1 statements of the publisher are of a form that is not known here")
 
 
 # Every byte
@@ -461,11 +466,13 @@ def _with_changed_byte(document: dict[str, Any], path: tuple[Any, ...], at: int)
 
 
 def test_no_byte_inside_a_signed_member_can_change_and_still_count() -> None:
-    document, random = write_bundle(bundle(attestations=(attests(ALICE),))), Random(11)
+    keys, notices = (bound(release=FRANK).data, rotated(CAROL, CAROL), revoked(MALLORY)), (advised(), yanked())
+    made, random = bundle(attestations=(attests(ALICE),), keys=keys, notices=notices), Random(11)
+    document, honest = write_bundle(made), prove(made, measured(), NODES, NOW_MS).caveats
     signed = [
         path
         for path in _leaves(document)
-        if path[0] in ("evidence", "witnesses", "attestations") and path[-1] != "form"
+        if path[0] in ("evidence", "witnesses", "attestations", "keys", "notices") and path[-1] != "form"
     ]
     tried = 0
 
@@ -475,7 +482,7 @@ def test_no_byte_inside_a_signed_member_can_change_and_still_count() -> None:
             raw = _with_changed_byte(document, path, at)
             found = prove(read_bundle(raw), measured(), NODES, NOW_MS)
             tried += 1
-            assert found.caveats, (path, at)
+            assert found.caveats != honest, (path, at)
 
     assert tried > 100
 

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
+from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.errors import Refusal
-from pfn_protocol.evidence_bundle import read_bundle, write_bundle
+from pfn_protocol.evidence_bundle import SignedPiece, read_bundle, write_bundle
 from pfn_protocol.limits import (
     artifact_size_bytes_max,
     bundle_attestations_max,
     bundle_bytes_max,
     bundle_keys_max,
+    bundle_notices_max,
     bundle_pieces_max,
     bundle_witnesses_max,
+    evidence_text_bytes_max,
 )
 from tests.protocol.bundles import bundle, written
 
@@ -26,7 +29,7 @@ def changed(**members: Any) -> bytes:
 
 
 def test_what_is_written_is_what_is_read() -> None:
-    whole = bundle(keys=(b"a rotation",))
+    whole = bundle(keys=(b"a rotation",), notices=(b"a yank",))
 
     assert read_bundle(written(whole)) == whole
 
@@ -34,7 +37,7 @@ def test_what_is_written_is_what_is_read() -> None:
 @pytest.mark.parametrize(
     ("rule", "members"),
     [
-        ("R160", {"format": "pfn-evidence/2"}),
+        ("R160", {"format": "pfn-evidence/1"}),
         ("R160", {"format": None}),
         ("R160", {"made_by": "somebody"}),
         ("R7", {"mesh": "Main!"}),
@@ -73,6 +76,8 @@ def test_what_is_written_is_what_is_read() -> None:
         ("R160", {"attestations": ["AA=="] * (bundle_attestations_max + 1)}),
         ("R160", {"keys": ["AA=="] * (bundle_keys_max + 1)}),
         ("R160", {"keys": ["A" * 4 * 1024]}),
+        ("R160", {"notices": ["AA=="] * (bundle_notices_max + 1)}),
+        ("R160", {"notices": ["A" * 4 * 1024]}),
     ],
 )
 def test_a_member_that_is_not_as_it_should_be_is_refused(rule: str, members: dict[str, Any]) -> None:
@@ -127,10 +132,12 @@ def test_halves_of_surrogate_pairs_are_refused_wherever_they_stand() -> None:
 
 def test_a_bundle_at_its_limits_is_read() -> None:
     whole = bundle(
-        evidence=bundle().evidence[:1] * bundle_pieces_max,
+        evidence=bundle().evidence[:1] * (bundle_pieces_max - 2)
+        + tuple(SignedPiece(EvidenceForm.METADATA, b"s" * 64, b"t" * evidence_text_bytes_max) for _ in range(2)),
         witnesses=(b"w" * 4_096,) * bundle_witnesses_max,
         attestations=(b"a" * 4_096,) * bundle_attestations_max,
         keys=(b"k" * 2_048,) * bundle_keys_max,
+        notices=(b"n" * 2_048,) * bundle_notices_max,
     )
 
     assert read_bundle(written(whole)) == whole

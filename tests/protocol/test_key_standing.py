@@ -344,6 +344,35 @@ def test_an_old_key_is_revoked_by_itself_its_successor_or_the_recovery_key(signe
     assert story.standing("second") is Standing.SPEAKS
 
 
+@pytest.mark.parametrize("signer", ["first", "recovery"])
+def test_a_key_that_was_revoked_names_no_successor_and_the_recovery_key_does(signer: str) -> None:
+    story = Story()
+    story.rotates("first", "first", 1, recovery="recovery")
+    story.revokes("first", signer=signer)
+    story.rotates("first", "thief", 2)
+    assert (story.identity, story.keys.revoked) == ("first", True)
+
+    story.rotates("first", "second", 3, voucher="recovery")
+    assert (story.identity, story.standing("second")) == ("second", Standing.SPEAKS)
+
+
+def test_a_key_that_was_revoked_after_it_was_followed_tells_no_second_story() -> None:
+    story = Story()
+    story.rotates("first", "second")
+    story.revokes("first")
+    story.rotates("first", "thief", 2)
+
+    assert (story.identity, story.keys.frozen) == ("second", False)
+
+
+def test_a_successor_that_revokes_the_key_before_it_does_not_saw_off_its_own_branch() -> None:
+    story = Story()
+    story.rotates("first", "second")
+    story.revokes("first", signer="second", not_after=START)
+
+    assert (story.identity, story.standing("second")) == ("second", Standing.SPEAKS)
+
+
 def test_an_old_key_cannot_revoke_its_successor() -> None:
     story = Story()
     story.rotates("first", "second")

@@ -18,6 +18,7 @@ RULES_WITH_VECTORS = {
     *(f"R{number}" for number in (20, 22, 23, 24, 25, 26, 27, 28, 29, 37, 38, 41, 42, 43, 137, 138, 139)),
     *(f"R{number}" for number in (*range(50, 64), *range(66, 70))),
     *(f"R{number}" for number in (90, 91, 92, 93, 94, 150, 155)),
+    *(f"R{number}" for number in range(160, 167)),
     *(f"R{number}" for number in (70, 71, 72, 73, 75, 76, 77, 78, 79, 87, 111, 112, 113)),
 }
 

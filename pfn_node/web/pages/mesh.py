@@ -63,6 +63,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """A node that mirrors artifacts; `percent` of what the one with most of them has."""
+
+    peer: PeerView | None  # None: this node
+    artifacts: int
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class Map:
     """What the templates of the map are given."""
 
@@ -99,7 +108,7 @@ async def show_mesh(services: Services, visitor: Visitor, query: MeshQuery) -> d
         "linked": sum(bool(peer.links) for peer in peers),
         "own_sources": len(own),
         "watched_max": WATCHED_MAX,
-        "holders": _holders(peers, held),
+        "holders": _holders(services, peers, held),
         "query": query,
         "choices": CHOICES,
         "pages": -(-len(chosen) // ROWS_MAX),
@@ -107,10 +116,12 @@ async def show_mesh(services: Services, visitor: Visitor, query: MeshQuery) -> d
 
 
 async def small_map(services: Services) -> Map:
-    """The map for the home page, `mesh_small.html`: this node, its sources, and a few nodes, linked ones first."""
-    peers = sorted((peer for peer in services.mesh.peers() if not peer.blocked), key=_order)[:SMALL_MAX]
+    """The map for the home page, `mesh_small.html`: this node, its sources, and a few nodes that it is linked to; where
+    there are none, some that it knows."""
+    known = sorted((peer for peer in services.mesh.peers() if not peer.blocked), key=_order)
+    peers = [peer for peer in known if peer.links][:SMALL_MAX] or known[:SMALL_MAX]
     own = await services.database.read(lambda db: mesh_claims.own_sources(db, OWN_BEADS_MAX))
-    return _map(services, peers, draw(peers, own, {}), {}, {})
+    return _map(services, peers, draw(peers, own, {}, small=True), {}, {})
 
 
 def _map(
@@ -175,12 +186,14 @@ def _order(peer: PeerView) -> tuple[bool, bool, int, str]:
     return (not peer.links, not opinion, -(peer.last_seen or 0), peer.node_id)
 
 
-def _holders(peers: Sequence[PeerView], held: Mapping[str, mesh_claims.Held]) -> list[tuple[PeerView, int, int]]:
-    """Who holds most, with how much of the largest each holds in percent."""
-    most = max((some.artifacts for some in held.values()), default=0)
-    known = [(peer, held[peer.node_id].artifacts) for peer in peers if peer.node_id in held]
-    known.sort(key=lambda entry: (-entry[1], entry[0].node_id))
-    return [(peer, count, max(2, 100 * count // max(1, most))) for peer, count in known[:SMALL_MAX]]
+def _holders(services: Services, peers: Sequence[PeerView], held: Mapping[str, mesh_claims.Held]) -> list[Holder]:
+    """Who holds most: this node first, then others by how much they say to hold."""
+    own = services.artifacts.usage()["kept"]
+    most = max((own, *(some.artifacts for some in held.values())))
+    others = [(peer, held[peer.node_id].artifacts) for peer in peers if peer.node_id in held]
+    others.sort(key=lambda entry: (-entry[1], entry[0].node_id))
+    counted = [*([(None, own)] if own else []), *others[:SMALL_MAX]]
+    return [Holder(peer, count, max(2, 100 * count // most)) for peer, count in counted]
 
 
 @pages.form("/mesh/join", page=show_mesh, body=SetPeer, scope="peers")

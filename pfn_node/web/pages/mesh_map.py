@@ -17,6 +17,7 @@ from pfn_node.web.pages.rendering import short_id
 from pfn_node.web.services import PeerView
 
 WIDTH, HEIGHT = 960, 760  # of the view box, whose origin is the middle
+NEAR_WIDTH, NEAR_HEIGHT = 720, 570  # of the same shape
 CENTRE_RADIUS = 34.0
 OWN_RING, LINK_RING, OPINION_RING, OUTER_RING = 64.0, 186.0, 268.0, 312.0
 ALONE_MAX = 60  # nodes that are drawn each for itself; beyond, those without a link are only counted
@@ -28,9 +29,7 @@ BEADS_MAX = 3  # publishers beside a node
 OWN_BEADS_MAX = 12
 WATCHED_MAX = 100  # publishers of one node that are counted
 BEAD = 10.0
-LABELLED_MAX = 32  # nodes, up to which names are tried to be written
-LABEL_CHARACTERS_MAX = 22
-CHARACTER_WIDTH, LINE_HEIGHT = 6.7, 14.0
+LABELLED_MAX, BOTH_LINES_MAX = 32, 16  # nodes, up to which names are written where there is room; with their ids
 _TURN = 2 * math.pi
 # How large the nodes of a ring are drawn, by how many there are.
 _SIZES = ((8, 19.0), (16, 15.0), (24, 12.0), (32, 10.5), (48, 9.0), (64, 7.5))
@@ -61,6 +60,18 @@ class Box(NamedTuple):
     def around(cls, at: Point, reach: float) -> "Box":
         """The square around a place."""
         return cls(at.x - reach, at.y - reach, at.x + reach, at.y + reach)
+
+
+class Hand(NamedTuple):
+    """How names are written. `wide` is what a character takes in the widest of the usual fonts (mesh.css)."""
+
+    lines: int
+    characters: int
+    wide: float
+    high: float
+
+
+LONG, SHORT, LARGE = Hand(2, 22, 7.8, 14.0), Hand(1, 22, 7.8, 14.0), Hand(1, 16, 11.8, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +128,8 @@ class Placed:
         return link_width(self.peer)
 
     @property
-    def dashes(self) -> str | None:
-        """Of a dotted link: its dots stay apart however wide it is."""
+    def dashes(self) -> str:
+        """Of the link."""
         return link_dashes(self.peer)
 
     @property
@@ -149,6 +160,17 @@ class Picture:
     others: list[Placed] = field(default_factory=list)
     sectors: list[Sector] = field(default_factory=list)
     beyond: int = 0  # linked nodes that found no place
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Width and height of what is looked at: nearer where nothing stands outside."""
+        return (WIDTH, HEIGHT) if self.others or self.sectors else (NEAR_WIDTH, NEAR_HEIGHT)
+
+    @property
+    def view_box(self) -> str:
+        """The same, as SVG says it."""
+        width, height = self.room
+        return f"{-width // 2} {-height // 2} {width} {height}"
 
     @property
     def nodes(self) -> list[Placed]:
@@ -209,8 +231,11 @@ def _never_falling(values: Sequence[float]) -> list[float]:
     return [mean for mean, size in pools for _ in range(size)]
 
 
-def draw(peers: Sequence[PeerView], own: Sequence[str], watched: Mapping[str, Sequence[str]]) -> Picture:
-    """Place all peers. `own`: the sources of this node; `watched`: by node id, those of others."""
+def draw(
+    peers: Sequence[PeerView], own: Sequence[str], watched: Mapping[str, Sequence[str]], *, small: bool = False
+) -> Picture:
+    """Place all peers. `own`: the sources of this node; `watched`: by node id, those of others. `small`: the map is to
+    be shown in little room, so what is written is large."""
     picture = Picture(own_more=max(0, len(own) - OWN_BEADS_MAX))
     shown = own[:OWN_BEADS_MAX]
     angles = spread(shown, _TURN / max(8, len(shown)) * 0.9)
@@ -226,7 +251,8 @@ def draw(peers: Sequence[PeerView], own: Sequence[str], watched: Mapping[str, Se
         picture.others = _ring(kept, OPINION_RING, watched, largest=9.0, beads_max=0)
         alone = {peer.node_id for peer in kept}
         picture.sectors = _sectors([peer for peer in others if peer.node_id not in alone])
-    _write_names(picture)
+    if len(picture.nodes) <= LABELLED_MAX and not picture.sectors:
+        _write_names(picture, LARGE if small else LONG if len(picture.nodes) <= BOTH_LINES_MAX else SHORT)
     return picture
 
 
@@ -281,35 +307,31 @@ def _sector(index: int, peers: Sequence[PeerView], most: int) -> Sector:
     return Sector(len(peers), unreachable, path, polar((start + end) / 2, outer + 12))
 
 
-def name_lines(peer: PeerView) -> tuple[str, ...]:
+def name_lines(peer: PeerView, hand: Hand) -> tuple[str, ...]:
     """How a node is called on the map: where it is, and its id."""
-    short = short_id(peer.node_id)
     host = (peer.url or "").partition("://")[2].strip("/")
-    if not host:
-        return (short,)
-    return (host if len(host) <= LABEL_CHARACTERS_MAX else host[: LABEL_CHARACTERS_MAX - 1] + "…", short)
+    names = [name for name in (host, short_id(peer.node_id)) if name][: hand.lines]
+    return tuple(name if len(name) <= hand.characters else name[: hand.characters - 1] + "…" for name in names)
 
 
-def _write_names(picture: Picture) -> None:
-    """Write the names of nodes where there is room for them: outwards, else beside, below or above; else not."""
-    if len(picture.nodes) > LABELLED_MAX or picture.sectors:
-        return
+def _write_names(picture: Picture, hand: Hand) -> None:
+    """Write the names of nodes where there is room for them, outwards; else not."""
     taken = [Box.around(Point(0, 0), CENTRE_RADIUS + 4)]
     taken += [Box.around(node.at, node.radius + 3) for node in picture.nodes]
     beads = [*picture.own, *(bead for node in picture.nodes for bead in node.beads)]
     taken += [Box.around(bead.at, bead.size * 0.7 + 2) for bead in beads]
     taken += [Box.around(node.more_at, 10) for node in picture.nodes if node.more]
     for node in picture.nodes:
-        node.label = next((label for label in _places(node) if _has_room(label.box, taken)), None)
+        node.label = next((label for label in _places(node, hand) if _has_room(label.box, picture.room, taken)), None)
         if node.label is not None:
             taken.append(node.label.box)
 
 
-def _places(node: Placed) -> Iterable[Label]:
+def _places(node: Placed, hand: Hand) -> Iterable[Label]:
     """Where the name of a node may stand, the best place first."""
-    lines = name_lines(node.peer)
-    high = LINE_HEIGHT * len(lines)
-    wide = max(map(len, lines)) * CHARACTER_WIDTH
+    lines = name_lines(node.peer, hand)
+    high = hand.high * len(lines)
+    wide = max(map(len, lines)) * hand.wide
     reach = node.radius + 8
     out = reach + (BEAD * 1.2 * len(node.beads) + (20 if node.more else 0) if node.beads else 0)
     side = math.sin(node.angle)
@@ -326,14 +348,15 @@ def _places(node: Placed) -> Iterable[Label]:
         places["right" if side > 0 else "left"] = Box(left, tip.y - high / 2, left + wide, tip.y + high / 2)
     across = ("right", "left") if side > 0 else ("left", "right")
     upright = ("below", "above") if y > 0 else ("above", "below")
-    order = (across[0], *upright, across[1]) if abs(side) > 0.35 else (*upright, *across)
+    order = (across[0], upright[0]) if abs(side) > 0.35 else (upright[0], *across)  # never towards the links
     anchors = {"right": "start", "left": "end", "below": "middle", "above": "middle"}
     for name in order:
         box = places[name]
         start = {"start": box.left, "end": box.right, "middle": (box.left + box.right) / 2}[anchors[name]]
-        yield Label(lines, Point(round(start, 1), round(box.top + 11, 1)), anchors[name], box)
+        yield Label(lines, Point(round(start, 1), round(box.top + hand.high * 0.8, 1)), anchors[name], box)
 
 
-def _has_room(box: Box, taken: Sequence[Box]) -> bool:
-    inside = box.left >= -WIDTH / 2 and box.right <= WIDTH / 2 and box.top >= -HEIGHT / 2 and box.bottom <= HEIGHT / 2
+def _has_room(box: Box, room: tuple[int, int], taken: Sequence[Box]) -> bool:
+    width, height = room
+    inside = -width / 2 <= box.left and box.right <= width / 2 and -height / 2 <= box.top and box.bottom <= height / 2
     return inside and not any(box.meets(other) for other in taken)

@@ -11,6 +11,7 @@ API, so that both do the same; what it answers is said on the page that the brow
 wrong, the page is shown again with the sentence beside the field, and with what was typed.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -22,6 +23,8 @@ from pfn_node.store.rows import ApiKey
 from pfn_node.web.auth import Caller, Scope
 from pfn_node.web.errors import ApiError
 from pfn_node.web.session_tokens import csrf_token
+
+_ENTRY_NUMBER = re.compile(r"\.[0-9]+$")
 
 H = TypeVar("H", bound=Callable[..., Any])
 PageHandler = Callable[..., Awaitable[Mapping[str, Any]]]
@@ -112,9 +115,12 @@ class Trouble:
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """What is wrong with each field that is to blame."""
+        """What is wrong with each field that is to blame; of a field with several entries, with the first wrong one."""
         named = self.error.details.get("fields", ())
-        return {entry["field"]: entry["problem"] for entry in named} if isinstance(named, list) else {}
+        found: dict[str, str] = {}
+        for entry in named if isinstance(named, list) else ():
+            found.setdefault(_ENTRY_NUMBER.sub("", entry["field"]), entry["problem"])
+        return found
 
     @property
     def sentence(self) -> str:

@@ -8,11 +8,7 @@ from pfn_node.store.mesh_claims import Held
 from pfn_node.web.pages.rendering import number, size
 from pfn_node.web.services import PeerView
 
-_ROLES = {
-    "eager": "eager: news is sent at once",
-    "lazy": "lazy: it is told what is new, and asks",
-    "reconciliation": "reconciliation: both compare what they know",
-}
+_UNLINKED = {"known": "none, only its address is known", "linking": "being linked"}
 _SHAPE_CHARACTERS = 16
 
 
@@ -20,9 +16,9 @@ def figures(peer: PeerView) -> dict[str, str]:
     """The figures that change while somebody looks, by the name of their place on the page."""
     return {
         "round_trip": "–" if peer.round_trip_ms is None else f"{number(peer.round_trip_ms)} ms",
-        "bytes_sent": size(peer.bytes_sent),
-        "bytes_received": size(peer.bytes_received),
-        "minute": size(peer.bytes_last_minute),
+        "bytes_sent": size(peer.bytes_sent) if peer.bytes_sent else "0",
+        "bytes_received": size(peer.bytes_received) if peer.bytes_received else "0",
+        "minute": size(peer.bytes_last_minute) if peer.bytes_last_minute else "0",
         "announcements_sent": number(peer.announcements_sent),
         "announcements_received": number(peer.announcements_received),
         "differences": number(peer.differences_found),
@@ -34,22 +30,18 @@ def link_width(peer: PeerView) -> float:
     return round(1.5 + min(6.5, math.log2(1 + peer.bytes_last_minute / 1000) * 0.75), 2)
 
 
-def link_dashes(peer: PeerView) -> str | None:
-    """Of a dotted line: its dots stay apart however wide it is."""
-    return f"0.1 {3 + link_width(peer) * 2:.2f}" if "reconciliation" in peer.links else None
-
-
-def link_words(peer: PeerView) -> str:
-    """What the link to a peer is for; what stands between both where there is none."""
-    if peer.links:
-        return ", ".join(_ROLES.get(role, role) for role in peer.links)
-    return {"known": "no link: only its address is known", "linking": "being linked"}.get(peer.state, peer.state)
+def link_dashes(peer: PeerView) -> str:
+    """The dashes or dots of a line, which stay apart however wide it is; `none` where it is whole."""
+    width = link_width(peer)
+    if "reconciliation" in peer.links:
+        return f"0.1 {3 + width * 2:.1f}"
+    return f"{5 + width:.1f} {4 + width:.1f}" if "lazy" in peer.links else "none"
 
 
 def says(peer: PeerView) -> str:
     """All figures of a peer, a line each."""
     shown = figures(peer)
-    lines = [f"Link: {link_words(peer)}"]
+    lines = [f"Link: {', '.join(peer.links) or _UNLINKED.get(peer.state, peer.state)}"]
     if peer.round_trip_ms is not None:
         lines.append(f"Round trip: {shown['round_trip']}")
     if peer.links or peer.bytes_sent or peer.bytes_received:
@@ -57,7 +49,7 @@ def says(peer: PeerView) -> str:
             f"Bytes: {shown['bytes_sent']} out, {shown['bytes_received']} in",
             f"Last minute: {shown['minute']}",
             f"Announcements: {shown['announcements_sent']} out, {shown['announcements_received']} in",
-            f"Differences found: {shown['differences']}",
+            f"Differences: {shown['differences']}",
         ]
     return "\n".join(lines)
 

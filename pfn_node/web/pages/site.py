@@ -6,7 +6,23 @@ from typing import Any
 from quart import Quart, Response
 
 from pfn_node.web.errors import ApiError
-from pfn_node.web.pages import about, docs, home, mesh, plugins, signing_in
+from pfn_node.web.pages import (
+    about,
+    activity,
+    advisories,
+    audit,
+    docs,
+    health,
+    home,
+    keys,
+    mesh,
+    plugins,
+    settings,
+    signing_in,
+    slugs,
+    storage,
+    versions,
+)
 from pfn_node.web.pages.assets import Assets
 from pfn_node.web.pages.page_routes import Page
 from pfn_node.web.pages.rendering import environment
@@ -21,6 +37,15 @@ SUBJECTS = (
     about.pages,
     mesh.pages,
     signing_in.pages,
+    activity.pages,
+    versions.pages,
+    health.pages,
+    advisories.pages,
+    slugs.pages,
+    storage.pages,
+    keys.pages,
+    audit.pages,
+    settings.pages,
 )
 
 

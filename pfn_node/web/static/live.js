@@ -2,11 +2,13 @@
 //
 // When something happened (an event of the stream, where the visitor may read it; else now and then) the page is
 // asked for again, and those parts that differ are put in the place of the old ones. The node writes each page once,
-// and text stays text: the answer is read as a document that runs nothing.
+// and text stays text: the answer is read as a document that runs nothing. Whether the stream is open is told as the
+// event "node-connection".
 
 const SECONDS_BETWEEN = 1; // however much happens
 const SECONDS_WITHOUT_EVENTS = 10;
 const SECONDS_FOR_TIMES = 30;
+const SECONDS_AFTER_REFUSAL = 5; // a stream that was refused (the node is full, or starts) is not opened again by itself
 
 const state = document.getElementById("live-state");
 let due = null;
@@ -59,17 +61,24 @@ function say(words) {
   if (state !== null) state.textContent = words;
 }
 
-function listen(path) {
+function tellConnection(open, again) {
+  document.dispatchEvent(new CustomEvent("node-connection", { detail: { open, again } }));
+}
+
+function listen(path, wasLost = false) {
   const events = new EventSource(path);
-  let lost = false;
+  let lost = wasLost;
   events.onopen = () => {
     say(lost ? "Live again" : "Live");
+    tellConnection(true, lost);
     if (lost) refreshSoon();
     lost = false;
   };
   events.onerror = () => {
     lost = true;
     say("Reconnecting …");
+    tellConnection(false, true);
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, SECONDS_AFTER_REFUSAL * 1000, path, true);
   };
   // Every kind of activity is an event of that name; the kinds stand on the page.
   for (const kind of (document.body.dataset.kinds || "").split(" ").filter(Boolean)) {

@@ -67,7 +67,7 @@ function move(peer) {
 function write(peer) {
   const line = linkOf(peer.id);
   line?.setAttribute("stroke-width", peer.width);
-  if (peer.dashes) line?.setAttribute("stroke-dasharray", peer.dashes);
+  line?.setAttribute("stroke-dasharray", peer.dashes);
   const says = nodeOf(peer.id)?.querySelector("desc");
   if (says) says.textContent = peer.says;
   for (const row of document.querySelectorAll(`tr[data-peer="${CSS.escape(peer.id)}"]`)) {
@@ -83,6 +83,7 @@ function listen() {
   feed = new EventSource("/mesh/live");
   feed.addEventListener("peers", (event) => {
     const told = JSON.parse(event.data);
+    stage.dataset.feed = "live";
     for (const peer of told.peers) {
       move(peer);
       write(peer);
@@ -91,13 +92,13 @@ function listen() {
   });
 }
 
-/** Show the numbers of a node in the corner that is farthest from it. */
+/** Show the numbers of a node in the corner of the map that is farthest from it. */
 function point(node) {
   if (node === null) return;
   node.querySelector("title")?.remove(); // or the browser shows it as well
   const [name, id, list, more] = card.children;
   name.textContent = node.dataset.name;
-  id.textContent = node.dataset.peer || "";
+  id.textContent = node.dataset.short === node.dataset.name ? "" : node.dataset.short;
   list.replaceChildren();
   for (const line of node.querySelector("desc").textContent.split("\n")) {
     const [label, text] = line.split(/: (.*)/);
@@ -108,6 +109,7 @@ function point(node) {
   const box = node.getBoundingClientRect();
   const frame = stage.getBoundingClientRect();
   card.classList.toggle("right", box.left + box.width / 2 < frame.left + frame.width / 2);
+  card.classList.toggle("low", box.top + box.height / 2 < frame.top + frame.height / 2);
   card.hidden = false;
 }
 
@@ -127,6 +129,7 @@ function seeOrNot() {
   if (document.hidden) {
     feed?.close();
     feed = null;
+    delete stage.dataset.feed;
     counts.clear();
   } else if (feed === null) {
     listen();
@@ -145,6 +148,16 @@ stage.addEventListener("focusin", (event) => {
 });
 stage.addEventListener("focusout", () => { card.hidden = true; });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") card.hidden = true; });
-document.addEventListener("page-refreshed", () => { for (const peer of counts.values()) write(peer); });
+document.addEventListener("page-refreshed", () => {
+  moving.setAttribute("viewBox", stage.querySelector(".mesh-map").getAttribute("viewBox"));
+  for (const peer of counts.values()) write(peer);
+});
+// A finger cannot hover: its first tap shows the numbers, the second follows the link.
+let tapped = null;
+stage.addEventListener("click", (event) => {
+  const node = event.target.closest(".node");
+  if (node !== null && event.pointerType === "touch" && tapped !== node.dataset.peer) event.preventDefault();
+  tapped = node === null ? null : node.dataset.peer;
+});
 document.addEventListener("visibilitychange", seeOrNot);
 seeOrNot();

@@ -6,9 +6,11 @@ from typing import Any
 from pfn_protocol import names, publisher, versions
 from pfn_protocol.acceptance import accept
 from pfn_protocol.backing import Relation, Sighting, judge
+from pfn_protocol.bundle_proof import Measured, TrustRoots, prove
 from pfn_protocol.encoding import check_mesh_name, open_envelope, unpack
 from pfn_protocol.equivocation import new_epoch
 from pfn_protocol.errors import Refusal
+from pfn_protocol.evidence_bundle import read_bundle
 from pfn_protocol.identity import PrivateKey, check_public_key, did_key, parse_did_key, parse_public_key
 from pfn_protocol.json_text import stringify
 from pfn_protocol.link_secrets import SALTS, salt_of, shared_secret
@@ -142,6 +144,20 @@ def _judgement(case: dict[str, Any]) -> Any:
     return plain(judge(sightings, held=held, **known))
 
 
+def _bundle(case: dict[str, Any]) -> Any:
+    measured = Measured(bytes.fromhex(case["sha256"]), bytes.fromhex(case["sha384"]), case["size"])
+    roots = TrustRoots(bytes.fromhex(case["key"]) or None, frozenset(bytes.fromhex(one) for one in case["trusted"]))
+    found = prove(read_bundle(case["text"].encode()), measured, roots, case["now"])
+    return {
+        "level": found.level,
+        "key": found.key.public.hex(),
+        "known": found.key.known,
+        "revoked": found.revoked,
+        "yanked": found.word.yank is not None,
+        "advisories": [one.advisory_id for one in found.word.advisories],
+    }
+
+
 _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "key": _key,
     "did-key": lambda case: parse_did_key(case["text"]).hex(),
@@ -178,6 +194,7 @@ _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "cells-difference": _cells_difference,
     "link-secret": _link_secret,
     "judgement": _judgement,
+    "bundle": _bundle,
     "refetch": lambda case: plan_refetch(case["holders"], case["now"], Draw(case["whether"], case["when"])),
     "refetch-disputed": lambda case: plan_disputed(case["planned"], case["now"], Draw(0.0, case["when"])),
     "set-digest": lambda case: SetDigest(bytes.fromhex(item) for item in case["ids"]).digest().hex(),

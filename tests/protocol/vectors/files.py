@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from tests.protocol.vectors import (
     announcement_cases,
     backing_cases,
+    bundle_cases,
     conviction_cases,
     encoding_cases,
     message_cases,
@@ -26,6 +27,7 @@ _FILES: dict[str, Callable[[], Iterable[Case]]] = {
     "messages.json": message_cases.cases,
     "sketches.json": sketch_cases.cases,
     "backing.json": backing_cases.cases,
+    "bundles.json": bundle_cases.cases,
 }
 
 
