@@ -24,6 +24,7 @@ from pfn_protocol.equivocation import conviction_id
 from pfn_protocol.limits import (
     admitted_authors_max,
     conviction_overhead_bytes,
+    future_ms_max,
     sketch_id_bytes,
     slots_sponsored_max,
 )
@@ -298,6 +299,14 @@ class Registry:
                 expired.append(announcement_id)
                 graph_changed = graph_changed or entry.kind is Kind.NODE
         return tuple(expired), graph_changed
+
+    def withdraw_early(self, now_ms: int) -> tuple[bytes, ...]:
+        """Take out what lies in the future and fills the share of another author, in the place of what does not."""
+        gone: list[bytes] = []
+        for author, share in self._shares.items():
+            if author != self.me:
+                gone += self._leave(share.withdraw_after(now_ms + future_ms_max))
+        return tuple(gone)
 
     def _offer_to_share(self, entry: Entry) -> tuple[bool, list[Entry]]:
         share = self._shares.get(entry.author)

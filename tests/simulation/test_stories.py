@@ -6,8 +6,11 @@ import pytest
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
+from pfn_node.simulation.invariants import converged
+from pfn_node.simulation.storm import HOUR_MS
 from pfn_node.simulation.story import Story
 from pfn_node.simulation.world import InvariantBroken
+from pfn_protocol import admission
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind
 from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable
 
@@ -211,3 +214,34 @@ def test_a_clock_that_is_set_back_before_the_first_announcement_does_not_delay_i
 
     assert alice.has_seen("hello")
     assert not bob.has_seen("hello")
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_was_taken_from_the_future_gives_back_the_place_of_what_everybody_holds(
+    monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """By a clock that was ahead a node took in what its author said there; in a full share that stood in the place of
+    what all others held, and both sides compared for ever (pfn simulate --hours 10 --hostile 0.2 --seed 1047)."""
+    monkeypatch.setattr(admission, "slots_pinned_max", 4)
+    story = Story()
+    alice, bob, carol, dave = story.mesh("alice", "bob", "carol", "dave")
+    for number in range(8):
+        story.says(dave, f"now-{number}")
+    story.passes(minutes=1)
+    story.part(bob, dave)
+    story.set_clock(bob, seconds=36_000)
+    story.set_clock(dave, seconds=36_000)
+    for number in range(30):
+        story.says(dave, f"early-{number}")
+    story.passes(minutes=2)
+    story.crash(dave)
+    assert any(one.author == dave.id and one.seq > story.network.now_ms + HOUR_MS for one in bob.announcements())
+
+    if restarts:
+        story.crash(bob)
+    story.faults(Faults())
+    if restarts:
+        story.restart(bob)
+
+    story.within(120, what="all hold one set", holds=lambda: not converged([alice, bob, carol], story.network.now_ms))
+    assert sum(one.author == dave.id and one.kind is Kind.VERSION for one in bob.announcements()) == 4
