@@ -47,7 +47,11 @@ FOREIGN = {
 # Filters take a tag in any case.
 FOLDED = ("release.tags",)
 # Of these, every payload stands on some page.
-EVERY_PAYLOAD = ("release.name", "release.description", "release.tags", "release.yanked", "advisory.summary")
+EVERY_PAYLOAD = (
+    "release.name", "release.description", "release.tags", "release.yanked", "peer.url", "activity.message",
+    "activity.plugin_name", "advisory.summary", "advisory.alias", "advisory.from", "claim.about", "claim.reason",
+    "tombstone.reason", "health.details", "failure.error_message", "key.description",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

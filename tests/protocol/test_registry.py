@@ -1,5 +1,6 @@
 """The set: admission over pins, caps, parking, expiry, digests."""
 
+from dataclasses import replace
 from hashlib import sha256
 from random import Random
 
@@ -221,6 +222,21 @@ def test_what_is_over_the_cap_is_not_taken_and_what_it_pushes_out_is_dropped() -
     assert sum(outcome.verdict is Verdict.NOT_TAKEN for outcome in outcomes) > 0
     taken = sum(outcome.verdict is Verdict.IN_SET for outcome in outcomes)
     assert taken - sum(len(outcome.dropped) for outcome in outcomes) == slots_sponsored_max
+
+
+def test_what_fills_a_share_from_the_future_leaves_it_when_the_clock_shows_less() -> None:
+    registry = Registry(ALICE.public, [], [BOB.public, CAROL.public])
+    early = [replace(one, seq=START_MS + 7_200_000) for one in fake_versions(BOB.public, 300)]
+    few = [replace(one, seq=START_MS + 7_200_000) for one in fake_versions(CAROL.public, 3)]
+    own = [replace(one, seq=START_MS + 7_200_000) for one in fake_versions(ALICE.public, 3)]
+    for one in (*early, *few, *own):
+        registry.offer(one)
+
+    gone = registry.withdraw_early(START_MS)
+
+    assert sorted(gone) == sorted(one.id for one in early if one.id in gone) and len(gone) == slots_sponsored_max
+    assert everything(registry) == sorted(one.id for one in (*few, *own))  # they stand in nobody's place
+    assert registry.withdraw_early(START_MS) == ()
 
 
 def test_losing_a_pin_but_keeping_the_sponsor_shrinks_the_share() -> None:
