@@ -30,7 +30,7 @@ from pfn_node.sources.outcomes import (
     UnknownSource,
     VerificationOutcome,
 )
-from pfn_node.sources.previewing import Preview, preview
+from pfn_node.sources.previewing import AskedLately, Preview, preview
 from pfn_node.sources.progress import Progress
 from pfn_node.sources.publisher_answers import FederationInfo
 from pfn_node.sources.publisher_client import PublisherClient
@@ -110,6 +110,7 @@ class Sources:
             run_blocking=run_blocking,
             fetch_artifact=fetch_artifact,
         )
+        self._asked_lately = AskedLately(self._mirroring.author_data)
         self._syncing = Syncing(database, self._mirroring, announcer, self.progress, clock)
         self._on_demand = OnDemand(
             database,
@@ -207,7 +208,7 @@ class Sources:
 
     async def preview(self, source_id: str, filters: Filters) -> Preview:
         """What a subscription with these filters would mirror now. Raises UnknownSource."""
-        return await preview(self._database, self._mirroring.author_data, await self._known(source_id), filters)
+        return await preview(self._database, self._asked_lately, await self._known(source_id), filters)
 
     async def subscribe(
         self, source_id: str, subscriber: str, filters: Filters, *, seconds_max: float = SUBSCRIBE_SECONDS_MAX

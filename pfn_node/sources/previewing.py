@@ -1,10 +1,11 @@
 """What a subscription would mirror, before there is one.
 
-The publisher's own list decides, as it will in the sync; asking for it again costs little (mirroring.py remembers its
-ETag). Where the publisher does not answer soon, it is worked out from what is listed here, and said to be so.
+The publisher's own list decides, as it will in the sync. A page that shows a preview asks for itself again and again,
+and each time the publisher would be: so what it answered, or that it did not, counts for a while. Where it does not
+answer soon, the preview is worked out from what is listed here, and said to be so.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -19,7 +20,11 @@ from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Listed, Source
 
 ASK_SECONDS_MAX: Final = 5.0  # somebody waits for the page
+ASKED_AGAIN_SECONDS: Final = 30.0
+ANSWERS_MAX: Final = 8  # each as large as a publisher's list may be
 TAGS_SHOWN_MAX: Final = 20
+
+Ask = Callable[[Source], Awaitable[AuthorData]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +58,46 @@ class Preview:
         return sum(one.held for one in self.wanted)
 
 
-async def preview(
-    database: Database, ask: Callable[[Source], Awaitable[AuthorData]], source: Source, filters: Filters
-) -> Preview:
+class AskedLately:
+    """Publishers' lists as they were told lately: a publisher is asked once in ASKED_AGAIN_SECONDS, whoever looks."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        # By address and author: until when it counts, and the list or the sentence why there is none.
+        self._answers: OrderedDict[tuple[str, str], tuple[float, AuthorData | str]] = OrderedDict()
+
+    async def __call__(self, source: Source) -> AuthorData:
+        """What the author lists. Raises PublisherFailed, also if the answer does not come soon."""
+        key = (source.instance_url, source.username)
+        until, answer = self._answers.get(key, (0.0, ""))
+        now = trio.current_time()
+        if not answer or now >= until:
+            answer = await self._answer(source)
+            self._answers[key] = (now + ASKED_AGAIN_SECONDS, answer)
+            self._answers.move_to_end(key)
+            while len(self._answers) > ANSWERS_MAX:
+                self._answers.popitem(last=False)
+        if isinstance(answer, str):
+            raise PublisherFailed(answer)
+        return answer
+
+    async def _answer(self, source: Source) -> AuthorData | str:
+        with trio.move_on_after(ASK_SECONDS_MAX):
+            try:
+                return await self._ask(source)
+            except PublisherFailed as failure:
+                return failure.sentence
+        return "the publisher does not answer soon enough"
+
+
+async def preview(database: Database, ask: Ask, source: Source, filters: Filters) -> Preview:
     """Work out what a subscription to the source with these filters would mirror now."""
     known = await database.read(lambda db: holdings.listed_of(db, source.id))
-    problem = None
-    author_data = None
     try:
-        with trio.move_on_after(ASK_SECONDS_MAX):
-            author_data = await ask(source)
+        author_data = await ask(source)
     except PublisherFailed as failure:
-        problem = failure.sentence
-    if author_data is None:
         newest = await database.read(lambda db: holdings.newest_of(db, source.id))
-        return _sorted_out("here", newest, filters, problem or "the publisher does not answer soon enough")
+        return _sorted_out("here", newest, filters, failure.sentence)
     here = {(one.slug, one.version): one for one in known}
     listed = []
     for entry in author_data.entries:

@@ -305,7 +305,7 @@ def refused(error: pydantic.ValidationError, what: str) -> ApiError:
     problems = error.errors(include_url=False, include_context=False, include_input=False)[:FIELDS_NAMED_MAX]
     if problems[0]["type"] == "json_invalid":
         return ApiError(400, f"{what} is not JSON in UTF-8: {problems[0]['msg'].removeprefix('Invalid JSON: ')}.")
-    if problems[0]["type"] == "model_type":
+    if problems[0]["type"] == "model_type" and not problems[0]["loc"]:
         return ApiError(400, f"{what} has to be a JSON object.")
     fields = [{"field": ".".join(map(str, found["loc"])), "problem": _problem(found["msg"])} for found in problems]
     listed = "; ".join(

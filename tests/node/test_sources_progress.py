@@ -1,15 +1,18 @@
 """What is under way can be watched: the steps of a verification, how far a sync is, and what one would bring."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.sources.outcomes import UnknownSource
+from pfn_node.sources.outcomes import PublisherFailed, UnknownSource
+from pfn_node.sources.previewing import ANSWERS_MAX, ASKED_AGAIN_SECONDS, AskedLately
 from pfn_node.sources.progress import WATCHED_MAX, Progress
+from pfn_node.sources.publisher_answers import AuthorData, AuthorInfo
 from pfn_node.sources.standing import skipped_of
-from pfn_node.store.rows import Filters
+from pfn_node.store.rows import Filters, Source
 from tests.node.fake_outbound import Answer, Request
 from tests.node.sources_room import Publisher, arranged, registered, settled
 
@@ -172,6 +175,58 @@ async def test_a_preview_counts_what_the_filters_let_through_and_what_is_here(
     assert dict(before.tags) == {"Red": 2, "blue": 2}
     assert (after.held, after.sizes_unknown, after.bytes_to_fetch) == (1, 1, 0)
     assert after.bytes_known == len(publisher.zips["one"])
+
+
+async def test_who_looks_at_a_preview_again_and_again_makes_the_node_ask_the_publisher_now_and_then(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    publisher.publish("one", "1.0.0")
+
+    def asked() -> int:
+        return sum("author-data" in request.path for request in room.network.requests)
+
+    async with room.running(loops=False) as sources:
+        await registered(sources, publisher)
+        before = asked()
+        for _ in range(10):
+            await sources.preview(ID, Filters())
+        soon = asked()
+        await trio.sleep(ASKED_AGAIN_SECONDS)
+        publisher.down = True
+        for _ in range(10):
+            found = await sources.preview(ID, Filters())
+        later = asked()
+
+    assert (soon - before, later - soon) == (1, 1)
+    assert found.problem is not None and "503" in found.problem
+
+
+async def test_a_publisher_that_does_not_answer_is_not_asked_anew_by_each_look_and_few_answers_are_kept(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    asked: list[str] = []
+
+    async def ask(source: Source) -> AuthorData:
+        asked.append(source.username)
+        if source.username == "slow":
+            await trio.sleep_forever()
+        return AuthorData(AuthorInfo(), ())
+
+    lately = AskedLately(ask)
+    room, publisher = arranged(tmp_path)
+    async with room.running(loops=False) as sources:
+        await registered(sources, publisher)
+        source = room.source(ID)
+    for _ in range(2):
+        with pytest.raises(PublisherFailed, match="soon enough"):
+            await lately(replace(source, username="slow"))
+    for at in range(ANSWERS_MAX):
+        await lately(replace(source, username=f"author-{at}"))
+    with pytest.raises(PublisherFailed):
+        await lately(replace(source, username="slow"))
+
+    assert asked.count("slow") == 2
 
 
 async def test_a_preview_of_a_publisher_that_is_down_is_of_what_is_listed_here(

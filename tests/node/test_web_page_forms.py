@@ -15,7 +15,7 @@ from pfn_node.web.pages import showing
 from pfn_node.web.pages.page_routes import Form, Trouble
 from pfn_node.web.pages.rendering import relative_time, short_id, size, sparkline
 from tests.node.page_reader import Browser, Reader
-from tests.node.web_node import WebNode, web_node
+from tests.node.web_node import BILBO, WebNode, web_node
 
 
 @pytest.fixture
@@ -163,3 +163,47 @@ def test_times_sizes_and_ids_are_written_for_people() -> None:
     assert short_id("short") == "short"
     assert sparkline([1.0]) == ""
     assert sparkline([0.0, 1.0], 10, 10) == "0.0,9.0 10.0,1.0"
+
+
+async def test_where_signing_in_leads_is_written_in_ascii(node: WebNode) -> None:
+    got = await Browser(node).send("/sign-in", key=node.key, next="/plugins?q=grün&tag=a%2Fb")
+
+    assert got.headers["Location"] == "/plugins?q=gr%C3%BCn&tag=a%2Fb"
+
+
+async def test_a_page_that_says_no_still_knows_who_is_signed_in(node: WebNode) -> None:
+    browser = Browser(node)
+    await browser.sign_in()
+
+    got = await browser.open("/sources/nobody@nowhere.test")
+
+    assert got.status == 404
+    assert "Sign out" in Reader(got).text
+
+
+async def test_what_the_path_names_is_not_named_otherwise_by_a_field(node: WebNode) -> None:
+    await node.add_bilbo()
+    browser = Browser(node)
+    await browser.sign_in()
+
+    got = await browser.send("/sources/nobody@nowhere.test/remove", sourceId=BILBO, purge="true")
+
+    assert got.status == 404
+    assert node.sources.removed == []
+
+
+async def test_a_form_with_too_many_fields_is_told_how_many_it_may_have(node: WebNode) -> None:
+    browser = Browser(node)
+    await browser.sign_in()
+
+    got = await browser.send("/sign-out", **{f"x{at}": "y" for at in range(showing.FORM_FIELDS_MAX)})
+
+    assert got.status == 400
+    assert "at most 200 fields" in Reader(got).text
+
+
+async def test_a_field_that_should_hold_others_is_the_one_to_blame(node: WebNode) -> None:
+    got = await node.post("/federation/subscribe", {"sourceId": BILBO, "filters": "all"})
+
+    assert got.status == 400
+    assert got.json["details"]["fields"][0]["field"] == "filters"

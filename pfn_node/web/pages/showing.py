@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import jinja2
 import pydantic
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from quart import Quart, Response, g, request
 from werkzeug.datastructures import MultiDict
 
@@ -32,6 +32,7 @@ FORM_BYTES_MAX = 64 * 1024
 FORM_FIELDS_MAX = 200
 SAID_SECONDS, SAID_CHARACTERS_MAX = 60, 500
 _PART = re.compile(r"<(?:\w+:)?(\w+)>")
+_OF_URLS = "!#$%&'()*+,/:;=?@[]~"  # what stays as it is in the text of a path and a query
 _NEVER_PAGES = ("/federation/", "/node/", "/static/", "/session", "/openapi.json", "/metrics")
 
 
@@ -144,7 +145,8 @@ class Showing:
     async def _visitor(self, page: Page) -> Visitor:
         who = presented(self.services, Facts(f"GET {page.path}", g.address), reads=True)
         caller = await self.checks.authenticator.optional(who)
-        return Visitor(caller, who.session) if caller and caller.session else Visitor()
+        g.visitor = Visitor(caller, who.session) if caller and caller.session else Visitor()
+        return g.visitor  # type: ignore[no-any-return]
 
     def _render(
         self,
@@ -178,7 +180,7 @@ class Showing:
         if "text/html" not in request.headers.get("Accept", "") or request.path.startswith(_NEVER_PAGES):
             return error_response(error, request_id)
         context = {"error": error, "request_id": request_id}
-        response = self._render("error.html", context, Visitor(), None, {}, status=error.status)
+        response = self._render("error.html", context, g.get("visitor", Visitor()), None, {}, status=error.status)
         response.headers.extend(error.headers)
         return response
 
@@ -211,20 +213,29 @@ async def read_form() -> MultiDict[str, str]:
     try:
         pairs = parse_qsl(raw.decode("ascii"), errors="strict", max_num_fields=FORM_FIELDS_MAX)
     except ValueError:
-        raise ApiError(400, "The form cannot be read: urlencoded UTF-8 is expected.") from None
+        raise ApiError(
+            400, f"The form cannot be read: urlencoded UTF-8 is expected, and at most {FORM_FIELDS_MAX} fields."
+        ) from None
     return MultiDict((name, text.strip()) for name, text in pairs if text.strip())
 
 
 def read_fields(form: Form, parts: Mapping[str, str], fields: MultiDict[str, str]) -> BaseModel:
     """The form's fields as its body; parts of the path are fields too. Raises ApiError 400."""
+    of_path = {spelling for part in parts for spelling in _spellings(form.body, part)}
     given: dict[str, Any] = {}
     for name in fields:
-        if name != CSRF_FIELD:
+        if name != CSRF_FIELD and name not in of_path:
             _place(given, name, _value(form, name, fields))
     try:
         return form.body.model_validate(given | dict(parts), strict=False)  # everything typed is text
     except pydantic.ValidationError as error:
         raise refused(error, "The form") from None
+
+
+def _spellings(body: type[BaseModel], name: str) -> set[str]:
+    """A field's name, and its aliases: what the path says is not said otherwise by a field of the form."""
+    alias = body.model_fields[name].validation_alias if name in body.model_fields else None
+    return {name, *(str(spelling) for spelling in alias.choices)} if isinstance(alias, AliasChoices) else {name}
 
 
 def _shown_again(form: Form, fields: MultiDict[str, str]) -> dict[str, str | list[str]]:
@@ -281,4 +292,4 @@ def local_path(text: str | None) -> str:
     """Where a visitor wanted to go, if that is a path of this node; else home. Never another host."""
     if text is None or not re.fullmatch(r"/(?![/\\])[^\s\\\x00-\x1f]*", text):
         return "/"
-    return text
+    return quote(text, safe=_OF_URLS)

@@ -14,7 +14,10 @@ const state = document.getElementById("live-state");
 const isLive = document.querySelector("[data-live]") !== null;
 let stream = null;
 let due = null;
+let asking = false;
+let missed = false; // something happened while the page was asked for
 let last = 0;
+let signedOut = false;
 
 document.documentElement.dataset.scripts = "yes";
 
@@ -25,7 +28,12 @@ function fetchPage() {
     request.open("GET", location.href);
     request.responseType = "document";
     request.setRequestHeader("Accept", "text/html");
-    request.onload = () => (request.status === 200 && request.response ? resolve(request.response) : reject());
+    request.onload = () => {
+      signedOut = new URL(request.responseURL || location.href).pathname === "/sign-in";
+      if (signedOut) say("Signed out");
+      if (request.status === 200 && request.response && !signedOut) resolve(request.response);
+      else reject();
+    };
     request.onerror = reject;
     request.send();
   });
@@ -38,12 +46,16 @@ function isInUse(element) {
 
 async function refresh() {
   due = null;
-  last = Date.now();
+  asking = true;
   let page;
   try {
     page = await fetchPage();
   } catch {
     return;
+  } finally {
+    asking = false;
+    last = Date.now();
+    if (missed) refreshSoon();
   }
   for (const old of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(old.id);
@@ -55,7 +67,8 @@ async function refresh() {
 
 /** Ask for the page soon; many reasons at once lead to one request. */
 export function refreshSoon() {
-  if (due !== null || document.hidden) return;
+  missed = asking; // a slow node is asked again when it has answered, not meanwhile
+  if (due !== null || asking || signedOut || document.hidden) return;
   due = setTimeout(refresh, Math.max(50, last + SECONDS_BETWEEN * 1000 - Date.now()));
 }
 
@@ -90,9 +103,13 @@ function listen(path, wasLost = false) {
   };
   events.onerror = () => {
     lost = true;
-    say("Reconnecting …");
+    say(signedOut ? "Signed out" : "Reconnecting …");
     tellConnection(false, true);
-    if (events.readyState === EventSource.CLOSED && stream === events) setTimeout(listen, SECONDS_AFTER_REFUSAL * 1000, path, true);
+    if (events.readyState !== EventSource.CLOSED) return;
+    refreshSoon(); // it tells whether the session has ended
+    setTimeout(() => {
+      if (stream === events && !signedOut) listen(path, true); // else another was opened meanwhile
+    }, SECONDS_AFTER_REFUSAL * 1000);
   };
   // Every kind of activity is an event of that name; the kinds stand on the page.
   for (const kind of (document.body.dataset.kinds || "").split(" ").filter(Boolean)) {
