@@ -262,7 +262,11 @@ def _check_not_forged(presented: Presented) -> None:
         raise ApiError(403, "With a session only pages of this node may change anything; use an API key instead.")
     assert presented.session is not None
     if not is_csrf_token(presented.csrf, presented.session):
-        raise ApiError(403, f"Send the csrf_token of GET /session in the header {CSRF_HEADER}.")
+        raise ApiError(
+            403,
+            "This was sent from a page of another session. Open the page again, and send it from there; "
+            f"a program sends the csrf_token of GET /session in the header {CSRF_HEADER}.",
+        )
 
 
 def is_live(key: ApiKey, now: float) -> bool:

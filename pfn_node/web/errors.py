@@ -6,6 +6,7 @@ to a 500: what a client can cause is named here. A real 500 is our own mistake, 
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -99,6 +100,9 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(500, "The node made a mistake. Its log has the details under this request id.")
 
 
+_CALL = r"\b(?:GET|POST|DELETE) /[^\s.;)]+"
+_FOR_PROGRAMS = re.compile(rf"; [^;.]*{_CALL}[^;.]*| with {_CALL}| \({_CALL}\)")
+
 _FRAMEWORK_SENTENCES = {
     404: "There is nothing at this path; /docs lists what there is.",
     405: "This path does not take that method; the header Allow names those that it takes.",
@@ -124,6 +128,11 @@ def _sentence(text: str) -> str:
     if first.isalpha():  # an id or URL at the beginning keeps its spelling
         text = text[0].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def for_people(sentence: str) -> str:
+    """A sentence without what only helps a program: which call of the API to make."""
+    return _FOR_PROGRAMS.sub("", sentence)
 
 
 def error_response(error: ApiError, request_id: str) -> Response:

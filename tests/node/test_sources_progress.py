@@ -7,10 +7,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.sources.outcomes import PublisherFailed, UnknownSource
+from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed, UnknownSource
 from pfn_node.sources.previewing import ANSWERS_MAX, ASKED_AGAIN_SECONDS, AskedLately
 from pfn_node.sources.progress import WATCHED_MAX, Progress
-from pfn_node.sources.publisher_answers import AuthorData, AuthorInfo
+from pfn_node.sources.publisher_answers import AuthorData
 from pfn_node.sources.standing import skipped_of
 from pfn_node.store.rows import Filters, Source
 from tests.node.fake_outbound import Answer, Request

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from werkzeug.datastructures import MultiDict
 
 from pfn_node.store import audit
-from pfn_node.web.errors import ApiError
+from pfn_node.web.errors import ApiError, for_people
 from pfn_node.web.pages import showing
 from pfn_node.web.pages.page_routes import Form, Trouble
 from pfn_node.web.pages.rendering import relative_time, short_id, size, sparkline
@@ -207,3 +207,32 @@ async def test_a_field_that_should_hold_others_is_the_one_to_blame(node: WebNode
 
     assert got.status == 400
     assert got.json["details"]["fields"][0]["field"] == "filters"
+
+
+async def test_what_only_a_program_needs_is_not_said_to_people(node: WebNode) -> None:
+    browser = Browser(node)
+    await browser.sign_in()
+
+    unknown = Reader(await browser.send("/admin/subscriptions", sourceId="nobody@nowhere.test")).text
+    preview = Reader(await browser.open("/admin/subscriptions?sourceId=nobody@nowhere.test")).text
+    stale = Reader(await browser.send("/admin/subscriptions", csrf="x", sourceId=BILBO)).text
+
+    assert "Source not found." in unknown and "There is no source nobody@nowhere.test." in preview
+    assert "Open the page again, and send it from there." in stale
+    assert not any("GET /" in text for text in (unknown, preview, stale))
+
+
+async def test_a_field_that_is_written_wrongly_is_told_how_to_write_it_and_the_page_leads_there(node: WebNode) -> None:
+    browser = Browser(node)
+    await browser.sign_in()
+
+    got = Reader(await browser.send("/admin/advisories/yank", sourceId=BILBO, plugin="Hello Signal", version="1 0"))
+
+    assert "as in hello-signal" in got.text and "as in 1.2.0" in got.text
+    assert got.links.count("#yank") == 2
+
+
+def test_only_calls_of_the_api_are_left_out_for_people() -> None:
+    assert for_people("It waits; it is seen later.") == "It waits; it is seen later."
+    assert for_people("Make one with POST /federation/create-admin-key.") == "Make one."
+    assert for_people("An admin approves it (POST /federation/approve-release).") == "An admin approves it."

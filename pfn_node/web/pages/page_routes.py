@@ -21,9 +21,19 @@ from quart import Response
 
 from pfn_node.store.rows import ApiKey
 from pfn_node.web.auth import Caller, Scope
-from pfn_node.web.errors import ApiError
+from pfn_node.web.errors import ApiError, for_people
+from pfn_node.web.schemas import ADVISORY_ID_PATTERN, NODE_ID_PATTERN, ONE_LINE_PATTERN, SLUG_PATTERN, VERSION_PATTERN
 from pfn_node.web.session_tokens import csrf_token
 
+_VERSION_WORDS = "a version is digits, letters and dots, as in 1.2.0"
+_WRITTEN = {
+    SLUG_PATTERN: "a slug is small letters, digits and hyphens, as in hello-signal",
+    VERSION_PATTERN: _VERSION_WORDS,
+    f"^$|{VERSION_PATTERN}": _VERSION_WORDS,
+    NODE_ID_PATTERN: "the id of a node begins with did:key:z6Mk",
+    ADVISORY_ID_PATTERN: "an id of an advisory is letters, digits and hyphens, as in PFN-2026-001",
+    ONE_LINE_PATTERN: "this has to be one line",
+}
 _ENTRY_NUMBER = re.compile(r"\.[0-9]+$")
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -124,12 +134,15 @@ class Trouble:
 
     @property
     def sentence(self) -> str:
-        return "Please look at the marked fields." if self.fields else self.error.sentence
+        return "Please look at the marked fields." if self.fields else for_people(self.error.sentence)
 
 
 def _said_plainly(problem: str) -> str:
     """A pattern tells a program what is wrong, and a person nothing."""
-    return "this cannot be written like that" if "match pattern" in problem else problem
+    if "match pattern" not in problem:
+        return for_people(problem)
+    known = (words for pattern, words in _WRITTEN.items() if problem.endswith(f"'{pattern}'"))
+    return next(known, "this cannot be written like that")
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from quart import Quart, Response, g, request
 from werkzeug.datastructures import MultiDict
 
 from pfn_node.web.auditing import Facts
-from pfn_node.web.errors import ApiError, error_response
+from pfn_node.web.errors import ApiError, error_response, for_people
 from pfn_node.web.pages.page_routes import Form, FormAnswer, Page, Pages, Shown, Trouble, Visitor
 from pfn_node.web.pages.rendering import render
 from pfn_node.web.routes import Checks, is_secure, presented, read_body, read_query, refused
@@ -179,7 +179,7 @@ class Showing:
         """An error as a page for a browser that asked for one, else as the API's JSON."""
         if "text/html" not in request.headers.get("Accept", "") or request.path.startswith(_NEVER_PAGES):
             return error_response(error, request_id)
-        context = {"error": error, "request_id": request_id}
+        context = {"error": error, "sentence": for_people(error.sentence), "request_id": request_id}
         response = self._render("error.html", context, g.get("visitor", Visitor()), None, {}, status=error.status)
         response.headers.extend(error.headers)
         return response

@@ -17,7 +17,7 @@ from pfn_node.store.rows import Filters, Source, Subscription, SyncFailure
 from pfn_node.store.source_history import Holdings
 from pfn_node.web import federation_sources
 from pfn_node.web.answers import Done
-from pfn_node.web.errors import ApiError, as_api_error
+from pfn_node.web.errors import ApiError, as_api_error, for_people
 from pfn_node.web.federation_sources import filters_of
 from pfn_node.web.pages.blaming import blamed_on
 from pfn_node.web.pages.page_routes import Pages, Visitor
@@ -145,7 +145,7 @@ async def _preview(
     except pydantic.ValidationError:
         return None, "A tag, slug or exception is too long, or there are too many of them."
     except SourcesError as error:
-        return None, as_api_error(error).sentence
+        return None, for_people(as_api_error(error).sentence)
 
 
 def _read(typed: dict[str, str | None]) -> Filters:
