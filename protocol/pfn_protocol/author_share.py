@@ -77,9 +77,7 @@ class AuthorShare:
         self._remove_slot((entry.kind, entry.subject))
 
     def withdraw_after(self, seq_max: int) -> list[Entry]:
-        """Of a share that is full, take out the slots with anything later than `seq_max`; returns what stood there."""
-        if len(self._ranked) < self.cap:
-            return []
+        """Take out the slots with anything later than `seq_max`, but for the node's; returns what stood there."""
         early = [key for _, key in self._ranked if any(entry.seq > seq_max for entry in self._slots[key].entries)]
         gone = [entry for key in early for entry in self._slots[key].entries]
         for key in early:

@@ -103,7 +103,7 @@ class Intake:
             self.note_change(self._registry.readmit())
 
     def withdraw_early(self, now_ms: int) -> None:
-        """Take out what fills an author's share and lies in the future, now that the clock shows less (R135)."""
+        """Take out what others said in the future, now that the clock shows less (R135)."""
         self._drop(self._registry.withdraw_early(now_ms))
 
     def note_change(self, change: AdmissionChange) -> bool:

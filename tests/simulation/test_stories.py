@@ -230,7 +230,8 @@ def test_what_was_taken_from_the_future_gives_back_the_place_of_what_everybody_h
     story = Story()
     alice, bob, carol, dave = story.mesh("alice", "bob", "carol", "dave")
     for number in range(8):
-        story.says(dave, f"now-{number}")
+        for node in (alice, carol, dave):
+            story.says(node, f"now-{number}-of-{node.name}")
     story.passes(minutes=1)
     before = releases_of(dave, bob)
     assert len(before) == 4
