@@ -72,7 +72,7 @@ def commit(data: Data) -> None:
 
     The node tells the hash at its next start. 72 hours later `pfn identity succeed` may put that key in place of the
     present one, also after that was stolen, and the pins of other nodes follow. A key commits once: another commitment
-    makes both void. Keep a copy of node-next.key elsewhere.
+    makes both void. After that start, move node-next.key to where a thief of node.key would not find it.
     """
     try:
         if not (data / KEY_FILE).exists():

@@ -26,7 +26,7 @@ async def follow_pins(
     apply: Callable[[], Awaitable[None]],
     report: Callable[[PeerFound], Awaitable[None]],
 ) -> None:
-    """Have the opinions read anew and told to the machine, and where to find a node that is newly among those joined."""
+    """Have the opinions read anew and told to the machine, and where a node is that is newly among those joined."""
     before = opinions()
     try:
         await apply()
