@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pfn_node import data_folder
 from pfn_node.data_folder import (
     DataFolder,
     DataFolderError,
@@ -130,7 +129,7 @@ def test_a_succession_that_was_cut_off_is_finished_at_the_next_start(
         really(source, target)
 
     with monkeypatch.context() as patch, open_data_folder(load_settings({"data": tmp_path})) as folder:
-        patch.setattr(data_folder.os, "replace", cut_off)
+        patch.setattr(os, "replace", cut_off)
         if renames < 2:
             with pytest.raises(KeyboardInterrupt):
                 succeed(folder, "main")
