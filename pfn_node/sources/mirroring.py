@@ -19,7 +19,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -39,6 +39,7 @@ from pfn_node.sources.evidence import (
 from pfn_node.sources.filtering import wanted_entries
 from pfn_node.sources.notices import Notices
 from pfn_node.sources.outcomes import PublisherFailed
+from pfn_node.sources.progress import SyncProgress
 from pfn_node.sources.publisher_answers import AuthorData, AuthorEntry
 from pfn_node.sources.publisher_client import NotModified, PublisherClient
 from pfn_node.store import catalogue, releases
@@ -81,14 +82,6 @@ class RunBlocking(Protocol):
     """Runs a function that blocks, and returns what it returns."""
 
     async def __call__(self, work: Callable[[], T]) -> T: ...
-
-
-@dataclass(slots=True)
-class SyncProgress:
-    """How far one sync of a source is. `outcomes`: by slug, None if the listed version is here, else the reason."""
-
-    author_data: AuthorData | None = None
-    outcomes: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +162,16 @@ class Mirroring:
         source = renewed
         await self._take_heads(source, progress.author_data)
         unanswered = 0
-        for entry in wanted_entries(progress.author_data, filters):
+        wanted = wanted_entries(progress.author_data, filters)
+        progress.steps.wanted = len(wanted)
+        for entry in wanted:
+            progress.steps.current = entry.slug
             try:
                 await self.bring(source, entry)
-                progress.outcomes[entry.slug] = None
+                progress.note(entry.slug, None)
                 unanswered = 0
             except Skipped as skipped:
-                progress.outcomes[entry.slug] = skipped.reason
+                progress.note(entry.slug, skipped.reason)
                 unanswered = 0 if skipped.answered else unanswered + 1
                 if unanswered >= UNANSWERED_MAX:
                     raise PublisherFailed(f"the sync was given up: {skipped.reason}", answered=False) from skipped

@@ -30,6 +30,8 @@ from pfn_node.sources.outcomes import (
     UnknownSource,
     VerificationOutcome,
 )
+from pfn_node.sources.previewing import Preview, preview
+from pfn_node.sources.progress import Progress
 from pfn_node.sources.publisher_answers import FederationInfo
 from pfn_node.sources.publisher_client import PublisherClient
 from pfn_node.sources.refetching import Refetching
@@ -91,10 +93,12 @@ class Sources:
         self._settings = settings
         self._clock = clock
         self._run_blocking = run_blocking
+        self.progress: Final = Progress(clock)
+        self._nursery: trio.Nursery | None = None
         self._client = PublisherClient(outbound, settings)
         announcer = Announcer(database, announce, node_id, clock)
         self._notices = Notices(database, announce, clock)
-        self._verifier = Verifier(database, self._client, announcer, self._notices, node_id, clock)
+        self._verifier = Verifier(database, self._client, announcer, self._notices, self.progress, node_id, clock)
         self._mirroring = Mirroring(
             database,
             artifacts,
@@ -106,7 +110,7 @@ class Sources:
             run_blocking=run_blocking,
             fetch_artifact=fetch_artifact,
         )
-        self._syncing = Syncing(database, self._mirroring, announcer, clock)
+        self._syncing = Syncing(database, self._mirroring, announcer, self.progress, clock)
         self._on_demand = OnDemand(
             database,
             artifacts,
@@ -136,6 +140,7 @@ class Sources:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Care for the sources until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             self._syncing.run_in(nursery)
             nursery.start_soon(self._schedule.run)
             nursery.start_soon(self._notices.run)
@@ -156,6 +161,12 @@ class Sources:
     async def verify(self, source_id: str, type: VerificationType = "manual") -> VerificationOutcome:
         """Ask the publisher for a proof now. Raises UnknownSource."""
         return await self._verifier.verify(source_id, type)
+
+    async def start_verification(self, source_id: str) -> None:
+        """Begin to ask the publisher for a proof; `progress` shows how that goes. Raises UnknownSource."""
+        await self._known(source_id)
+        assert self._nursery is not None, "Sources.run must be running"
+        self._verifier.start(self._nursery, source_id)
 
     async def update(
         self,
@@ -194,14 +205,20 @@ class Sources:
         for sha256 in gone:
             await self._run_blocking(partial(self._artifacts.delete, sha256))
 
-    async def subscribe(self, source_id: str, subscriber: str, filters: Filters) -> SyncResult:
+    async def preview(self, source_id: str, filters: Filters) -> Preview:
+        """What a subscription with these filters would mirror now. Raises UnknownSource."""
+        return await preview(self._database, self._mirroring.author_data, await self._known(source_id), filters)
+
+    async def subscribe(
+        self, source_id: str, subscriber: str, filters: Filters, *, seconds_max: float = SUBSCRIBE_SECONDS_MAX
+    ) -> SyncResult:
         """Subscribe with these filters, or replace those of the subscription, and sync now.
 
-        Waits for the sync for at most 55 s in all; then the result so far says that it goes on. A source that is not
-        verified is verified first. Raises UnknownSource, NotVerified, PublisherFailed; then there is no subscription
-        that was not there before.
+        Waits for the sync for at most 55 s in all; then the result so far says that it goes on, as `progress` does. A
+        source that is not verified is verified first. Raises UnknownSource, NotVerified, PublisherFailed; then there is
+        no subscription that was not there before.
         """
-        deadline = trio.current_time() + SUBSCRIBE_SECONDS_MAX
+        deadline = trio.current_time() + seconds_max
         source = await self._proved(await self._known(source_id))
         try:
             author_data = await self._mirroring.author_data(source)

@@ -14,8 +14,9 @@ import trio
 
 from pfn_node.sources.announcing import Announcer
 from pfn_node.sources.filtering import matches
-from pfn_node.sources.mirroring import Mirroring, SyncProgress
+from pfn_node.sources.mirroring import Mirroring
 from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed, SyncResult
+from pfn_node.sources.progress import Progress, SyncProgress
 from pfn_node.sources.publisher_answers import AuthorData
 from pfn_node.sources.standing import remember_skipped, settle
 from pfn_node.store.database import Database
@@ -41,11 +42,17 @@ class Syncing:
     """Runs syncs in the nursery that `run_in` is given."""
 
     def __init__(
-        self, database: Database, mirroring: Mirroring, announcer: Announcer, clock: Callable[[], float]
+        self,
+        database: Database,
+        mirroring: Mirroring,
+        announcer: Announcer,
+        progress: Progress,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._mirroring = mirroring
         self._announcer = announcer
+        self._progress = progress
         self._clock = clock
         self._nursery: trio.Nursery | None = None
         self._current: dict[str, SyncFlight] = {}
@@ -72,7 +79,8 @@ class Syncing:
 
     async def _fly(self, flight: SyncFlight) -> None:
         try:
-            await self._sync(flight)
+            with self._progress.syncing(flight.source_id, flight.progress.steps):
+                await self._sync(flight)
             flight.finished = True
         except Exception as error:  # The task boundary: one source's trouble, or a full disk, must not stop the node.
             log.exception("sync_failed", source=flight.source_id, error=str(error))
@@ -94,6 +102,7 @@ class Syncing:
             await self._mirroring.sync(source, [one.filters for one in subscribed], flight.progress)
         except PublisherFailed as failure:
             flight.failure = failure
+            flight.progress.steps.problem = failure.sentence
             if not failure.ours:
                 await self.record_failed(source_id, failure)
         else:

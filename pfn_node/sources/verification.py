@@ -25,11 +25,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import sqlite_utils
+import structlog
 import trio
 
 from pfn_node.sources.announcing import Announcer
 from pfn_node.sources.notices import Notices
-from pfn_node.sources.outcomes import PublisherFailed, UnknownSource, VerificationOutcome
+from pfn_node.sources.outcomes import PublisherFailed, SourcesError, UnknownSource, VerificationOutcome
+from pfn_node.sources.progress import Progress, Steps
 from pfn_node.sources.publisher_answers import FederationInfo
 from pfn_node.sources.publisher_client import PublisherClient
 from pfn_node.sources.standing import NO_PROOF, last_answer, last_verification, settle, settle_sharing
@@ -43,6 +45,8 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import did_key, parse_public_key, verify
 from pfn_protocol.publisher import open_keybind
 
+log = structlog.get_logger()
+
 VerificationType = Literal["initial", "periodic", "manual"]
 Oracle = Literal["none", "utf8", "raw"]
 
@@ -51,6 +55,19 @@ PROBE_TEXT: Final = (
 )
 PROBE_BYTES: Final = b"\xffpfn/oracle-probe "  # begins as v2 envelopes do, and can be none: their magic differs
 PROBE_NONCE_BYTES: Final = 16
+
+_NO_SIGNATURE: Final = "it gave no signature over the challenge that verifies"
+_BOUND_WORDS: Final = {
+    True: "the origin itself says that the key is its own",
+    False: "the origin says nothing of this key",
+    None: "the origin gave no answer about it",
+}
+_ORACLE_WORDS: Final = {
+    "none": "it signs nothing but challenges",
+    "utf8": "it signs other texts for anybody",
+    "raw": "it signs any bytes for anybody",
+    None: "it gave no answer; it is asked again next time",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +102,7 @@ class Verifier:
         client: PublisherClient,
         announcer: Announcer,
         notices: Notices,
+        progress: Progress,
         node_id: bytes,
         clock: Callable[[], float],
     ) -> None:
@@ -92,9 +110,23 @@ class Verifier:
         self._client = client
         self._announcer = announcer
         self._notices = notices
+        self._progress = progress
         self._verifier = did_key(node_id)
         self._clock = clock
         self._asking: dict[str, _Asking] = {}
+
+    def start(self, nursery: trio.Nursery, source_id: str) -> None:
+        """Verify in the background, for somebody who watches the steps; one under way already is the one to watch."""
+        if source_id not in self._asking:
+            nursery.start_soon(self._verify_watched, source_id)
+
+    async def _verify_watched(self, source_id: str) -> None:
+        try:
+            await self.verify(source_id, "manual")
+        except SourcesError as error:
+            log.info("verification_not_done", source=source_id, reason=error.sentence)
+        except Exception as error:  # The task boundary: trouble with one source must not stop the node.
+            log.exception("verification_failed", source=source_id, error=str(error))
 
     async def verify(self, source_id: str, type: VerificationType) -> VerificationOutcome:
         """Ask for a proof now, or wait for the answer to one who is asking already.
@@ -120,40 +152,65 @@ class Verifier:
         source = await self._database.read(lambda db: get_source(db, source_id))
         if source is None:
             raise UnknownSource(source_id)
-        proof = await self._ask(source)
-        source = proof.asked or source
-        settled = await self._database.write(lambda db: self._record(db, source, type, proof))
-        if settled is None:
-            return VerificationOutcome(False, source.status, "the source was changed meanwhile; verify it again")
-        await self._tell(settled)
+        with self._progress.verifying(source_id) as steps:
+            proof = await self._ask(source, steps)
+            source = proof.asked or source
+            with steps.step("record") as step:
+                settled = await self._database.write(lambda db: self._record(db, source, type, proof))
+                if settled is None:
+                    step.fail("the source was changed meanwhile; verify it again")
+                    return VerificationOutcome(False, source.status, step.says)
+                await self._tell(settled)
+                step.say(f"the source is {settled.status} now")
         return VerificationOutcome(proof.success, settled.status, proof.details, proof.answered)
 
-    async def _ask(self, source: Source) -> _Proof:
+    async def _ask(self, source: Source, steps: Steps) -> _Proof:
         try:
-            info = await self._client.federation_info(source.instance_url)
+            with steps.step("asset_info") as step:
+                info = await self._client.federation_info(source.instance_url)
+                step.say(info.asset_problem or f"zips lie at {info.asset_domain or source.instance_url}")
         except PublisherFailed as failure:
             if failure.ours:
                 raise
             return _Proof(False, failure.sentence, answered=False)
         # First what it says about its keys: the one that it was known by may have a successor.
-        await self._notices.take(info.signed.notices, info.signed.keybinds)
-        current = await self._database.read(lambda db: get_source(db, source.id))
-        return replace(await self._prove(current or source, info), asked=current)
+        with steps.step("keys") as step:
+            await self._notices.take(info.signed.notices, info.signed.keybinds)
+            current = await self._database.read(lambda db: get_source(db, source.id))
+            asked = current or source
+            step.say("it is the one known here" if asked.public_key == source.public_key else "another one follows it")
+        return replace(await self._prove(asked, info, steps), asked=current)
 
-    async def _prove(self, source: Source, info: FederationInfo) -> _Proof:
+    async def _prove(self, source: Source, info: FederationInfo, steps: Steps) -> _Proof:
+        challenge = str(uuid.uuid4())
         try:
-            proved = await self._signs(source, challenge := str(uuid.uuid4()), challenge.encode())
+            with steps.step("challenge") as step:
+                signature = await self._asked_to_sign(source, challenge)
+                if signature is None:
+                    step.fail(f"it answered without a signature; perhaps it knows no {source.username}")
+                    return _Proof(False, f"{NO_PROOF}: {_NO_SIGNATURE}")
+                step.say(f"it answered for {source.username}")
         except PublisherFailed as failure:
             if failure.ours:
                 raise
             return _Proof(False, failure.sentence, answered=False)
-        if not proved:
-            return _Proof(False, f"{NO_PROOF}: it gave no signature over the challenge that verifies")
-        oracle = await self._probe(source) if source.oracle is None else None
+        with steps.step("signature") as step:
+            if not _holds(source, challenge.encode(), signature):
+                step.fail("it does not verify with the key known here")
+                return _Proof(False, f"{NO_PROOF}: {_NO_SIGNATURE}")
+            step.say("it verifies with the key known here")
+        oracle: Oracle | None = None
+        if source.oracle is None:
+            with steps.step("oracle") as step:
+                oracle = await self._probe(source)
+                step.say(_ORACLE_WORDS[oracle])
+        with steps.step("origin") as step:
+            bound = await self._is_bound(source)
+            step.say(_BOUND_WORDS[bound])
         details = "the publisher holds the key"
         if info.asset_problem:
             details += f"; zips are fetched from the instance itself: {info.asset_problem}"
-        return _Proof(True, details, info=info, oracle=oracle, bound=await self._is_bound(source))
+        return _Proof(True, details, info=info, oracle=oracle, bound=bound)
 
     async def _is_bound(self, source: Source) -> bool | None:
         """Whether the origin publishes a keybind of the source's key for this URL; None if it does not answer now."""
@@ -183,9 +240,11 @@ class Verifier:
             return "none" if failure.answered else None
 
     async def _signs(self, source: Source, challenge: object, message: bytes) -> bool:
+        return _holds(source, message, await self._asked_to_sign(source, challenge))
+
+    async def _asked_to_sign(self, source: Source, challenge: object) -> bytes | None:
         body = json.dumps({"username": source.username, "challenge": challenge}).encode()
-        signature = await self._client.prove(source.instance_url, body)
-        return signature is not None and verify(parse_public_key(source.public_key), message, signature)
+        return await self._client.prove(source.instance_url, body)
 
     def _record(self, db: sqlite_utils.Database, asked: Source, type: VerificationType, proof: _Proof) -> Source | None:
         """Write down how it went; None if the source is no longer the one that was asked."""
@@ -230,3 +289,8 @@ class Verifier:
             # A key that was proved at two hosts may be the other's: that is no word to back anything with.
             verified = answer.result == "success" and source.status != "conflict"
             await self._announcer.source(source, verified=verified, verified_at=answer.verified_at)
+
+
+def _holds(source: Source, message: bytes, signature: bytes | None) -> bool:
+    """Whether this is a signature by the source's key."""
+    return signature is not None and verify(parse_public_key(source.public_key), message, signature)

@@ -76,10 +76,11 @@ def search_plugins(
     return plugins, total, following
 
 
-def selection(query: PluginQuery, *, ranked: bool = False) -> tuple[str, dict[str, Any]] | None:
+def selection(query: PluginQuery, *, ranked: bool = False, newest: bool = False) -> tuple[str, dict[str, Any]] | None:
     """Return the query for the ids of all rows that match, and its parameters; None: nothing can match.
 
-    `ranked`: with their relevance, which takes longer than finding them. The text is made of constants alone. Raise
+    `ranked`: with their relevance, which takes longer than finding them. `newest`: only the newest
+    `SEARCH_MATCHES_MAX`, as it is with words anyhow. The text is made of constants alone. Raise
     `CatalogueError` for an unknown assurance.
     """
     parameters: dict[str, Any] = {
@@ -94,7 +95,10 @@ def selection(query: PluginQuery, *, ranked: bool = False) -> tuple[str, dict[st
         return None
     if words is not None:
         parameters["words"] = words
-    return " ".join(_chosen(query, searching=words is not None, ranked=ranked)), parameters
+    pieces = _chosen(query, searching=words is not None, ranked=ranked)
+    if newest and words is None:
+        pieces.append("ORDER BY p.id DESC LIMIT :matches")
+    return " ".join(pieces), parameters
 
 
 def get_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, now: int | None = None) -> Plugin | None:

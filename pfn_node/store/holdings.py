@@ -1,15 +1,18 @@
 """What this node holds and saw itself, source by source: what the room of sources asks before it speaks."""
 
+import json
 from typing import Final
 
 import sqlite_utils
 
-from pfn_node.store.queries import select, value
-from pfn_node.store.rows import Source
+from pfn_node.store.queries import Row, select, value
+from pfn_node.store.rows import Listed, Source
 from pfn_node.store.sources import source_from
 
 # Sources that share one key; more than these would change nothing about the conflict.
 SHARING_MAX: Final = 100
+# What a page can say about one source; beyond it the figures are at least these.
+LISTED_MAX: Final = 20_000
 
 
 def sources_with_key(db: sqlite_utils.Database, public_key: bytes) -> list[Source]:
@@ -67,3 +70,36 @@ def pinned_witnesses(db: sqlite_utils.Database, source_id: str, plugin_id: str, 
             (source_id, plugin_id, version, sha256),
         )
     )
+
+
+def listed_of(db: sqlite_utils.Database, source_id: str) -> list[Listed]:
+    """Return the versions of the source's plugins that are known here."""
+    return [
+        _listed_from(row)
+        for row in select(
+            db,
+            "SELECT plugin_id, version, name, tags, size, mirrored FROM releases WHERE source_id = ? LIMIT ?",
+            (source_id, LISTED_MAX),
+        )
+    ]
+
+
+def newest_of(db: sqlite_utils.Database, source_id: str) -> list[Listed]:
+    """Return the version of each of the source's plugins that is listed here."""
+    return [
+        _listed_from(row)
+        for row in select(
+            db,
+            """
+            SELECT r.plugin_id, r.version, r.name, r.tags, r.size, r.mirrored FROM plugins AS p JOIN releases AS r
+              ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
+            WHERE p.source_id = ? ORDER BY p.plugin_id LIMIT ?
+            """,
+            (source_id, LISTED_MAX),
+        )
+    ]
+
+
+def _listed_from(row: Row) -> Listed:
+    tags = tuple(json.loads(row["tags"]))
+    return Listed(row["plugin_id"], row["version"], row["name"], tags, row["size"], bool(row["mirrored"]))

@@ -152,6 +152,18 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """A version of a plugin, as far as deciding whether to mirror it needs."""
+
+    slug: str
+    version: str
+    name: str
+    tags: tuple[str, ...]
+    size: int | None  # bytes; None: nobody whose word is heard here has fetched it
+    held: bool  # its bytes are here
+
+
+@dataclass(frozen=True, slots=True)
 class Plugin:
     """One (source, plugin): its newest backed release, or the newest reported one where none is backed."""
 

@@ -389,7 +389,7 @@ def m007_introduced_peers(db: sqlite_utils.Database) -> None:
 
 @migrations()
 def m008_catalogue_pages(db: sqlite_utils.Database) -> None:
-    """How many plugins have each tag, source, type and level, and what pages sort by."""
+    """What pages of the catalogue look up and sort by."""
     for statement in CATALOGUE_PAGES:
         db.execute(statement)
 

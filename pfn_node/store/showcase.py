@@ -6,7 +6,6 @@ from typing import Final
 import sqlite_utils
 
 from pfn_node.store.catalogue import release_from
-from pfn_node.store.facets import plugins_having, plugins_listed
 from pfn_node.store.listing import ASSURANCE_RANKS
 from pfn_node.store.queries import select, select_one, value
 from pfn_node.store.rows import Release, Source
@@ -45,7 +44,7 @@ def figures(db: sqlite_utils.Database, now: int) -> Figures:
     held = int(value(db, "SELECT count(*) FROM (SELECT DISTINCT source_id, plugin_id FROM mirrored_plugins)"))
     return Figures(
         sources=states,
-        plugins=plugins_listed(db),
+        plugins=int(value(db, "SELECT count(*) FROM plugins")),
         plugins_held=held,
         last_sync=value(db, "SELECT max(last_sync) FROM sources"),
         verified_history=_grown_to(states.verified, _a_day(db, _VERIFIED_A_DAY, now)),
@@ -78,7 +77,15 @@ def most_trusted(db: sqlite_utils.Database, limit: int) -> list[tuple[Source, in
         """,
         (limit,),
     )
-    return [(source_from(row), plugins_having(db, "source", row["id"])) for row in rows]
+    counting = "SELECT count(*) FROM plugins WHERE source_id = ?"
+    return [(source_from(row), int(value(db, counting, (row["id"],)))) for row in rows]
+
+
+def plugins_at(db: sqlite_utils.Database) -> dict[str, int]:
+    """Return how many plugins are listed with a release of each level of assurance."""
+    rows = select(db, "SELECT assurance_rank, count(*) AS n FROM plugins GROUP BY assurance_rank")
+    counted = {row["assurance_rank"]: int(row["n"]) for row in rows}
+    return {level: counted.get(rank, 0) for level, rank in ASSURANCE_RANKS.items()}
 
 
 def newest_at(db: sqlite_utils.Database, level: str) -> Release | None:

@@ -245,6 +245,7 @@ _FORGET_DEALINGS: Final = (
     "DELETE FROM source_verifications WHERE source_id = ?",
     "DELETE FROM health_checks WHERE source_id = ?",
     "DELETE FROM slug_owners WHERE source_id = ?",
+    "DELETE FROM facts WHERE name = 'skipped:' || ?",  # what its last sync left out (sources/standing.py)
 )
 _FORGET_MIRRORED: Final = (
     "DELETE FROM mirrored_plugins WHERE source_id = ?",

@@ -108,7 +108,7 @@ def _status_of(services: Services, db: sqlite_utils.Database, source: Source, no
         origin_bound=source.origin_bound,
         stale=summary.stale,
         last_sync=source.last_sync,
-        next_sync=_next_sync(services, source, summary.subscriber_count, failures[0].next_retry if failures else None),
+        next_sync=next_sync(services, source, summary.subscriber_count, failures[0].next_retry if failures else None),
         failures=[
             FailureRow(**{name: getattr(failure, name) for name in FailureRow.model_fields}) for failure in failures
         ],
@@ -119,7 +119,7 @@ def _status_of(services: Services, db: sqlite_utils.Database, source: Source, no
     )
 
 
-def _next_sync(services: Services, source: Source, subscribers: int, next_retry: int | None) -> int | None:
+def next_sync(services: Services, source: Source, subscribers: int, next_retry: int | None) -> int | None:
     """About when the source is synced again; None if nobody subscribes to it."""
     if not subscribers:
         return None
@@ -165,7 +165,7 @@ async def remove_source(services: Services, key: ApiKey, body: RemoveSource) -> 
 async def subscribe(services: Services, key: ApiKey, body: Subscribe) -> Subscribed:
     """Mirror a source's plugins, now and from now on. Subscribing again is "sync now", with the new filters."""
     await known_source(services, body.source_id)
-    result = await services.sources.subscribe(body.source_id, key.id, _filters(body.filters))
+    result = await services.sources.subscribe(body.source_id, key.id, filters_of(body.filters))
     source = await known_source(services, body.source_id)
     return Subscribed(
         success=result.success,
@@ -175,7 +175,8 @@ async def subscribe(services: Services, key: ApiKey, body: Subscribe) -> Subscri
     )
 
 
-def _filters(given: SubscriptionFilters | None) -> Filters:
+def filters_of(given: SubscriptionFilters | None) -> Filters:
+    """The filters of a request; what it leaves out lets everything through."""
     if given is None:
         return Filters()
     return Filters(tuple(given.tags or ()), tuple(given.slugs or ()), tuple(given.exclude or ()))

@@ -265,8 +265,8 @@ class ActivityQuery(Query):
     source_id: str | None = Field(
         None, max_length=source_id_chars_max, validation_alias=SOURCE_ALIASES, description="Only of this source."
     )
-    before: QueryInteger | None = Field(
-        None, ge=1, le=SECONDS_MAX, description="Only what came before the activity with this id."
+    before: Annotated[int, Field(ge=1, le=SECONDS_MAX), BeforeValidator(_plain_digits)] | None = Field(
+        None, description="Only what came before the activity with this id."
     )
     since: Annotated[int, Field(ge=0, le=SECONDS_MAX), BeforeValidator(_plain_digits)] | None = Field(
         None, description="Seconds since 1970."

@@ -76,6 +76,14 @@ class AuthorShare:
         """Take out an announcement whose lifetime is over, with its slot."""
         self._remove_slot((entry.kind, entry.subject))
 
+    def withdraw_after(self, seq_max: int) -> list[Entry]:
+        """Take out the slots with anything later than `seq_max`, but for the node's; returns what stood there."""
+        early = [key for _, key in self._ranked if any(entry.seq > seq_max for entry in self._slots[key].entries)]
+        gone = [entry for key in early for entry in self._slots[key].entries]
+        for key in early:
+            self._remove_slot(key)
+        return gone
+
     def entries(self, cap: int | None = None) -> list[Entry]:
         """What is in the set at a cap (its own by default): the node announcement, then by the rank of the slots."""
         if self.conviction is not None:

@@ -102,6 +102,10 @@ class Intake:
         if graph_changed:
             self.note_change(self._registry.readmit())
 
+    def withdraw_early(self, now_ms: int) -> None:
+        """Take out what others said in the future, now that the clock shows less (R135)."""
+        self._drop(self._registry.withdraw_early(now_ms))
+
     def note_change(self, change: AdmissionChange) -> bool:
         """Report what a new judgement of admission changed. Returns whether neighbours may have more now."""
         if change.admitted or change.parked:

@@ -423,6 +423,7 @@ class Mesh:
         self._links.clock_set_back(now_ms)
         self._own.clock_set_back(now_ms)
         self.completeness.clock_set_back(now_ms)
+        self._intake.withdraw_early(now_ms)
 
 
 __all__ = ["LinkView", "Mesh", "MeshOptions", "MeshStatus", "Restored"]

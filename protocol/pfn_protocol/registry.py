@@ -24,6 +24,7 @@ from pfn_protocol.equivocation import conviction_id
 from pfn_protocol.limits import (
     admitted_authors_max,
     conviction_overhead_bytes,
+    future_ms_max,
     sketch_id_bytes,
     slots_sponsored_max,
 )
@@ -298,6 +299,20 @@ class Registry:
                 expired.append(announcement_id)
                 graph_changed = graph_changed or entry.kind is Kind.NODE
         return tuple(expired), graph_changed
+
+    def withdraw_early(self, now_ms: int) -> tuple[bytes, ...]:
+        """Take out what others said in the future, unless that is most of the set: then it is the clock that is wrong.
+
+        What was taken in while the clock was ahead would fill shares in the place of what everybody else holds.
+        """
+        latest_ms = now_ms + future_ms_max
+        if 2 * sum(entry.seq > latest_ms for entry in self._by_id.values()) > len(self._by_id):
+            return ()
+        gone: list[bytes] = []
+        for author, share in self._shares.items():
+            if author != self.me:
+                gone += self._leave(share.withdraw_after(latest_ms))
+        return tuple(gone)
 
     def _offer_to_share(self, entry: Entry) -> tuple[bool, list[Entry]]:
         share = self._shares.get(entry.author)

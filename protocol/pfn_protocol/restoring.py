@@ -44,6 +44,7 @@ def restore(
         _offer(registry, outgoing, entry)
     for entry in sorted(living.values(), key=lambda entry: registry.cap(entry.author) == 0):
         _offer(registry, outgoing, entry)
+    registry.withdraw_early(now_ms)  # the clock may have been ahead before (R135); reported with what else is gone
     _report(registry, outgoing, was_admitted)
     return own
 

@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter, Rule
@@ -31,7 +31,7 @@ class Address:
     @property
     def name(self) -> str:
         """For a file: the path without what a file's name cannot hold."""
-        return re.sub(r"[^\w.-]+", "-", self.path).strip("-") or "home"
+        return re.sub(r"[^\w.-]+", "-", unquote(self.path)).strip("-") or "home"
 
 
 def declared_pages() -> list[Page]:
@@ -84,15 +84,15 @@ def every_address(
     of_path = {page.path: page for page in pages}
     rules = Map([Rule(page.path, endpoint=page.path) for page in pages], strict_slashes=False).bind("node")
     found = [Address(page, filled(page.path, parts)) for page in pages]
-    seen = {address.path for address in found}
-    lists = set(seen) if whole_lists else set()
+    seen = {unquote(address.path) for address in found}
+    lists = {address.path for address in found} if whole_lists else set()
     linked = dict.fromkeys(of_path, 0)
     for address in found:  # grows while it is walked
         text = read(address.path)
         yield address
         for path, leads_on in _links(text, address.path):
             endpoint = _endpoint(rules, path)
-            if path in seen or endpoint is None:
+            if unquote(path) in seen or endpoint is None:
                 continue
             if leads_on and address.path in lists:
                 lists.add(path)
@@ -100,7 +100,7 @@ def every_address(
                 linked[endpoint] += 1
             else:
                 continue
-            seen.add(path)
+            seen.add(unquote(path))
             found.append(Address(of_path[endpoint], path))
 
 

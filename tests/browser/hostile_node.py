@@ -18,6 +18,7 @@ import trio
 from pfn_node.server import bind, serve
 from pfn_node.store import registry, subscriptions
 from pfn_node.store.activity import record_activity
+from pfn_node.store.keys import DESCRIPTION_CHARACTERS_MAX
 from pfn_node.store.rows import Filters, HealthCheck
 from pfn_node.web.schemas import ACTIVITY_TYPES
 from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
@@ -30,7 +31,7 @@ MARK = re.compile(r"~(\w+\.\w+)~(\d+)~")
 # So many payloads stand in one long text: a dozen pages of plugins show them all.
 BATCH = 21
 # A link to a tag asks for it, and no tag is longer.
-CHARACTERS_MAX = {"release.tags": tag_chars_max}
+CHARACTERS_MAX = {"release.tags": tag_chars_max, "key.description": DESCRIPTION_CHARACTERS_MAX}
 
 
 def marked(field: str, number: int) -> str:

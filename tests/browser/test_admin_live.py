@@ -6,7 +6,8 @@ import re
 from playwright.sync_api import Page, expect
 
 from tests.browser.administration import another_key, go
-from tests.browser.conftest import NewContext, signed_in
+from tests.browser.chromium import signed_in
+from tests.browser.conftest import NewContext
 from tests.browser.local_nodes import BrowserMesh
 from tests.browser.watching import Watch
 from tests.end_to_end.conftest import eventually, follow

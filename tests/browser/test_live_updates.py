@@ -2,7 +2,7 @@
 
 import time
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, StorageState, expect
 
 from tests.browser.conftest import TIMEOUT_MS, NewContext
 from tests.browser.every_page import declared_pages, filled, parts_of
@@ -21,6 +21,9 @@ new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });
 document.addEventListener("page-refreshed", () => { window.taken += 1; });
 """
+# Where a short list becomes longer, what stands beneath it (the foot of the page) moves on; nothing else may.
+MOVED_MAX = 0.01
+STILL = {"/", "/activity", "/mesh"}
 RELEASES = ("1.0", "1.1", "1.2")
 
 
@@ -39,12 +42,15 @@ def live_pages(admin: Page, mesh: BrowserMesh) -> list[str]:
     return [path for path in paths if "data-live" in admin.request.get(path).text()]
 
 
-def test_nothing_moves_while_a_page_takes_what_is_new(admin: Page, mesh: BrowserMesh) -> None:
-    admin.context.add_init_script(MEASURE)
+def test_nothing_moves_while_a_page_takes_what_is_new(
+    admin: Page, new_context: NewContext, session: StorageState, mesh: BrowserMesh
+) -> None:
     mesh.publishers[0].publish("moving-house", "0.1")
-    pages = {path: admin.context.new_page() for path in live_pages(admin, mesh)}
-    assert "/" in pages
+    # A browser of its own for each: one browser holds at most six connections to a node, and each page keeps one.
+    pages = {path: new_context(storage_state=session).new_page() for path in live_pages(admin, mesh)}
+    assert pages.keys() >= STILL
     for path, page in pages.items():
+        page.add_init_script(MEASURE)
         page.goto(path)
         expect(page.locator("#live-state")).to_have_text("Live")
         page.evaluate("window.moved = 0, window.movers = []")
@@ -56,7 +62,7 @@ def test_nothing_moves_while_a_page_takes_what_is_new(admin: Page, mesh: Browser
             page.evaluate("window.taken = 0")
 
     moved = {path: page.evaluate("[window.moved, window.movers]") for path, page in pages.items()}
-    assert {path: each for path, each in moved.items() if each[0] > 0} == {}
+    assert {path: each for path, each in moved.items() if each[0] > (0 if path in STILL else MOVED_MAX)} == {}
 
 
 def test_what_moves_is_noticed(new_context: NewContext) -> None:

@@ -83,6 +83,19 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "summary": ("anybody may read everything",),
     "ranges": ([{"from": "", "until": "1.1.0"}], [{"from": "1.0.0"}]),
     "aliases": (["CVE-2026-12345"],),
+    "before": ("3", "1700000000"),
+    "actor": ("AAAAAAAA",),
+    "outcome": ("done", "refused"),
+    "first": ("", "1.0.0"),
+    "until": ("1.1.0",),
+    "more_ranges": ("1.0.0 1.1.0", "2.0.0"),
+    "page": ("1", "2"),
+    "show": ("linked", "pinned"),
+    "tags": (["Utilities"],),
+    "types": (["plugin"],),
+    "slugs": (["hello-signal"],),
+    "exclude": (["nothing"],),
+    "excludeTags": (["x"],),
     "next": ("/", "/docs", "//elsewhere.test/"),
 }
 HEADERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
@@ -290,7 +303,9 @@ class Maker:
     def _typed(self, call: Call, name: str) -> list[str]:
         """What somebody types into a field."""
         assert call.form is not None
-        value = self._key if name == call.form.key_field else self._rng.choice(VALUES[name.rpartition(".")[2]])
+        value = (
+            self._key if name == call.form.key_field else self._rng.choice(VALUES.get(name.rpartition(".")[2], ("x",)))
+        )
         texts = [str(each) for each in value] if isinstance(value, list) else [str(value)]
         if name not in call.form.many:
             texts = [", ".join(texts)]

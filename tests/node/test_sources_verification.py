@@ -303,7 +303,8 @@ async def test_a_source_that_changes_during_its_verification_is_not_verified_by_
         await registered(sources, publisher)
         verifier = sources._verifier
         asked = room.source(ID)
-        proof = await verifier._ask(asked)
+        with sources.progress.verifying(ID) as steps:
+            proof = await verifier._ask(asked, steps)
         await sources.update(ID, public_key=Publisher(seed=9).pem)
 
         recorded = await room.database.write(lambda db: verifier._record(db, asked, "manual", proof))

@@ -1,15 +1,13 @@
-"""What lists are narrowed by, counted as the catalogue changes; and a node's figures with their history."""
+"""What lists are narrowed by; and a node's figures with their history."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlite_utils
 
-from pfn_node.store import catalogue, showcase
-from pfn_node.store.facets import COUNTED_MATCHES_MAX, FacetValue, facets_of, plugins_having, plugins_listed
-from pfn_node.store.schema_catalogue import FACETS
+from pfn_node.store import catalogue, facets, showcase
+from pfn_node.store.facets import FacetValue, facets_of
 from tests.node.web_node import BILBO, NOW, WebNode, web_node
 
 DAY = showcase.DAY_SECONDS
@@ -33,23 +31,6 @@ async def sql(node: WebNode, *statements: str) -> None:
     await node.services.database.write(run)
 
 
-async def counted(node: WebNode) -> list[Any]:
-    """The facets as they are kept, after checking that a count of everything says the same."""
-    kept, true = await node.services.database.read(
-        lambda db: (db.execute("SELECT * FROM plugin_facets ORDER BY 1, 2").fetchall(), db.execute(_TRUTH).fetchall())
-    )
-    assert kept == true
-    return list(kept)
-
-
-_TRUTH = """
-    SELECT 'tag', tag, count(*) FROM plugin_tags GROUP BY tag
-    UNION ALL SELECT 'source', source_id, count(*) FROM plugins GROUP BY 2
-    UNION ALL SELECT 'type', type, count(*) FROM plugins GROUP BY 2
-    UNION ALL SELECT 'assurance', CAST(assurance_rank AS TEXT), count(*) FROM plugins GROUP BY 2 ORDER BY 1, 2
-"""
-
-
 async def test_facets_count_what_they_would_leave(node: WebNode) -> None:
     apples = catalogue.PluginQuery(q="apple")
 
@@ -63,46 +44,37 @@ async def test_facets_count_what_they_would_leave(node: WebNode) -> None:
     assert found["source"] == [FacetValue(BILBO, 2)]
 
 
-async def test_facets_of_too_many_matches_are_offered_without_a_number(node: WebNode) -> None:
-    tagged = catalogue.PluginQuery(tag="food")
+async def test_facets_of_more_matches_than_are_looked_at_have_no_number(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (catalogue, facets):
+        monkeypatch.setattr(module, "SEARCH_MATCHES_MAX", 1)
 
-    many = await node.services.database.read(lambda db: facets_of(db, tagged, COUNTED_MATCHES_MAX + 1))
+    many = await node.services.database.read(lambda db: facets_of(db, catalogue.PluginQuery(), 3))
+
+    assert many["tag"] == [FacetValue("food", None)], "of the newest alone"
+    assert many["assurance"] == [FacetValue("reported", None)]
+
+
+async def test_where_nothing_can_match_there_is_nothing_to_narrow(node: WebNode) -> None:
     none = await node.services.database.read(lambda db: facets_of(db, catalogue.PluginQuery(q="-"), 0))
 
-    assert many["tag"][0] == FacetValue("food", None)
-    assert many["assurance"] == [FacetValue("A1", None), FacetValue("reported", None)]
     assert none == {"tag": [], "source": [], "type": [], "assurance": []}
 
 
-async def test_facets_follow_what_is_listed_retagged_judged_again_and_taken_off(node: WebNode) -> None:
-    before = await counted(node)
-    await node.add_release(b"2.1", plugin_id="two", version="2.0.0", name="Apple tree", tags=("Trees",))
-    changed = await counted(node)
-    await sql(node, "UPDATE plugins SET assurance_rank = 5, type = 'theme'")
-    raised = await counted(node)
-    await sql(node, "DELETE FROM plugins")
-    after = await counted(node)
+async def test_no_more_than_a_choice_of_values_is_offered(node: WebNode) -> None:
+    await node.add_release(b"9", plugin_id="nine", tags=tuple(f"tag-{number:02}" for number in range(20)))
 
-    assert ("tag", "garden", 1) in before and ("tag", "trees", 1) in changed
-    assert [row for row in raised if row[0] in ("assurance", "type")] == [("assurance", "5", 3), ("type", "theme", 3)]
-    assert after == []
+    offered = await node.services.database.read(lambda db: facets_of(db, catalogue.PluginQuery(), 4))
+
+    assert len(offered["tag"]) == facets.FACET_VALUES_MAX
+    assert offered["tag"][0] == FacetValue("food", 2)
 
 
-async def test_a_database_from_before_is_counted_once(node: WebNode) -> None:
-    triggers = ("listed", "unlisted", "judged", "tagged", "untagged")
-    await sql(node, *(f"DROP TRIGGER plugin_facets_{name}" for name in triggers), "DROP TABLE plugin_facets")
+async def test_plugins_are_counted_by_level(node: WebNode) -> None:
+    counted = await node.services.database.read(showcase.plugins_at)
 
-    await sql(node, *FACETS)
-
-    assert len(await counted(node)) == 8
-
-
-async def test_single_facets_are_looked_up(node: WebNode) -> None:
-    def look(db: sqlite_utils.Database) -> list[int]:
-        asked = (("tag", "food"), ("tag", "no"), ("assurance", "A1"), ("assurance", "A4"), ("source", BILBO))
-        return [plugins_having(db, facet, content) for facet, content in asked] + [plugins_listed(db)]
-
-    assert await node.services.database.read(look) == [2, 0, 2, 0, 3, 3]
+    assert counted == {"reported": 1, "A0": 0, "A1": 2, "A2": 0, "A3": 0, "A4": 0}
 
 
 async def test_figures_have_a_history_of_two_weeks(node: WebNode) -> None:

@@ -267,7 +267,7 @@ async def test_health_shows_publishers_that_are_down_first_with_the_reason_and_t
     page = await admin.read("/admin/health")
 
     assert page.text.index(other) < page.text.index(BILBO)
-    assert "no answer <in> 10 s" in page.text and "it hung up Tried again in 2 hours , 2 so far." in page.text
+    assert "no answer <in> 10 s" in page.text and "it hung up. Next try in 2 hours , after 2 so far." in page.text
     assert "Publishers up 1" in page.text and "Publishers down 1" in page.text and "300 ms" in page.text
     assert "polyline" in page.tags and "/metrics" in page.links
 

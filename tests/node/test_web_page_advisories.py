@@ -98,6 +98,7 @@ async def test_a_warning_that_cannot_be_said_is_marked_at_its_field_with_what_wa
     assert "Please look at the marked fields." in page.text
     assert '<div class="field wrong">' in got.body.decode()[label - 200 : label], "the field is marked"
     assert page.values["summary"] == WARNING["summary"]
+    assert "pattern" not in page.text
 
 
 async def test_a_release_that_is_taken_down_is_gone_until_it_is_brought_back(node: WebNode, admin: Browser) -> None:

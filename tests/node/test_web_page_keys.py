@@ -56,6 +56,7 @@ async def test_the_master_key_makes_a_key_that_is_shown_once(node: WebNode) -> N
     assert "for reading" in Reader(listed).text and "ends soon" in Reader(listed).text
     assert key.rpartition("_")[2].encode() not in listed.body
     entries = await node.services.database.read(lambda db: audit.entries(db))
+    assert [entry.actor for entry in entries if entry.action == "POST /admin/keys/new"] == [audit.MASTER]
     assert MASTER_KEY not in repr(entries) and key.rpartition("_")[2] not in repr(entries)
 
 

@@ -18,7 +18,7 @@ from tests.node.test_web_mesh import a_peer
 from tests.node.web_node import WebNode, web_node
 
 # Pages that others lead to before they are there.
-NOT_BUILT_YET = ("/mesh", "/sources/", "/admin/sources")
+NOT_BUILT_YET = ("/sources/", "/admin/sources")
 
 
 @pytest.fixture

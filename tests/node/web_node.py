@@ -22,8 +22,12 @@ from pfn_node.sources.outcomes import (
     PublisherFailed,
     SourceConflict,
     SyncResult,
+    UnknownSource,
     VerificationOutcome,
 )
+from pfn_node.sources.previewing import Preview, preview
+from pfn_node.sources.progress import Progress
+from pfn_node.sources.publisher_answers import AuthorData
 from pfn_node.store import announcements, facts, registry, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Observation, Release, Source
@@ -76,6 +80,10 @@ class FakeSources:
     handed_in: list[tuple[bytes, bytes | None, str | None]] = field(default_factory=list)
     announced: list[OwnStatement] = field(default_factory=list)
     muted: bool = False  # the mesh says nothing now
+    progress: Progress = field(default_factory=lambda: Progress(lambda: float(NOW)))
+    started: list[str] = field(default_factory=list)  # verifications
+    listed: AuthorData | None = None  # what the publisher lists
+    updated: list[dict[str, Any]] = field(default_factory=list)
 
     async def add(self, instance_url: str, username: str, public_key: str) -> tuple[Source, bool]:
         self._fail()
@@ -97,6 +105,23 @@ class FakeSources:
         self._fail()
         return self.outcome
 
+    async def start_verification(self, source_id: str) -> None:
+        self._fail()
+        self.started.append(source_id)
+
+    async def preview(self, source_id: str, filters: Filters) -> Preview:
+        self._fail()
+
+        async def ask(source: Source) -> AuthorData:
+            if self.listed is None:
+                raise PublisherFailed("the publisher does not answer")
+            return self.listed
+
+        found = await self.database.read(lambda db: registry.get_source(db, source_id))
+        if found is None:
+            raise UnknownSource(source_id)
+        return await preview(self.database, ask, found, filters)
+
     async def update(
         self,
         source_id: str,
@@ -108,6 +133,7 @@ class FakeSources:
         self._fail()
         if public_key is not None:
             parse_public_key(public_key)
+        self.updated.append({"instance_url": instance_url, "public_key": public_key, "allow_unsigned": allow_unsigned})
         found = await self.database.read(lambda db: registry.get_source(db, source_id))
         assert found is not None
         return found
@@ -117,7 +143,9 @@ class FakeSources:
         self.removed.append((source_id, purge))
         await self.database.write(lambda db: registry.delete_source(db, source_id, purge))
 
-    async def subscribe(self, source_id: str, subscriber: str, filters: Filters) -> SyncResult:
+    async def subscribe(
+        self, source_id: str, subscriber: str, filters: Filters, *, seconds_max: float = 55.0
+    ) -> SyncResult:
         self._fail()
         self.synced.append((source_id, subscriber, filters))
         await self.database.write(lambda db: registry.set_subscription(db, source_id, subscriber, filters, NOW))

@@ -1,5 +1,6 @@
 """The set: admission over pins, caps, parking, expiry, digests."""
 
+from dataclasses import replace
 from hashlib import sha256
 from random import Random
 
@@ -221,6 +222,32 @@ def test_what_is_over_the_cap_is_not_taken_and_what_it_pushes_out_is_dropped() -
     assert sum(outcome.verdict is Verdict.NOT_TAKEN for outcome in outcomes) > 0
     taken = sum(outcome.verdict is Verdict.IN_SET for outcome in outcomes)
     assert taken - sum(len(outcome.dropped) for outcome in outcomes) == slots_sponsored_max
+
+
+def test_what_others_said_in_the_future_leaves_the_set_when_the_clock_shows_less() -> None:
+    registry = Registry(ALICE.public, [], [BOB.public, CAROL.public])
+    ahead = START_MS + 7_200_000
+    early = [replace(one, seq=ahead) for one in fake_versions(BOB.public, 100)]
+    own = [replace(one, seq=ahead) for one in fake_versions(ALICE.public, 3)]
+    node = entry(BOB, node_statement(), ahead)
+    rest = fake_versions(CAROL.public, 200)
+    for one in (*early, *own, node, *rest):
+        registry.offer(one)
+
+    gone = registry.withdraw_early(START_MS)
+
+    assert sorted(gone) == sorted(one.id for one in early)
+    assert everything(registry) == sorted(one.id for one in (*own, node, *rest))
+    assert registry.withdraw_early(START_MS) == ()
+
+
+def test_a_clock_by_which_most_of_the_set_lies_in_the_future_is_not_believed() -> None:
+    registry = Registry(ALICE.public, [], [BOB.public])
+    for one in fake_versions(BOB.public, 200):
+        registry.offer(one)
+
+    assert registry.withdraw_early(START_MS - 7_200_000) == ()
+    assert len(everything(registry)) == 200
 
 
 def test_losing_a_pin_but_keeping_the_sponsor_shrinks_the_share() -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from pfn_node.simulation.actor import Node
 from pfn_node.simulation.faults import Faults
+from pfn_node.simulation.storm import HOUR_MS
 from pfn_node.simulation.story import Story
 from pfn_node.simulation.world import InvariantBroken
+from pfn_protocol import admission
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind
 from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable
 
@@ -15,6 +17,11 @@ from pfn_protocol.events import AnswerReceived, Event, PeerUnreachable
 def node_word(node: Node, author: Node) -> AcceptedAnnouncement:
     """What the node holds of what the author says of itself."""
     return next(one for one in node.announcements() if one.author == author.id and one.kind is Kind.NODE)
+
+
+def releases_of(author: Node, node: Node) -> set[bytes]:
+    """What the node holds in its set of the releases that the author saw."""
+    return {one.id for one in node.announcements() if one.author == author.id and one.kind is Kind.VERSION}
 
 
 def test_what_was_said_under_every_fault_is_everywhere_after_the_healing() -> None:
@@ -211,3 +218,37 @@ def test_a_clock_that_is_set_back_before_the_first_announcement_does_not_delay_i
 
     assert alice.has_seen("hello")
     assert not bob.has_seen("hello")
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_was_taken_from_the_future_gives_back_the_place_of_what_everybody_holds(
+    monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """By a clock that was ahead a node took in what its author said there; in a full share that stood in the place of
+    what all others held, and both sides compared for ever (pfn simulate --hours 10 --hostile 0.2 --seed 1047)."""
+    monkeypatch.setattr(admission, "slots_pinned_max", 4)
+    story = Story()
+    alice, bob, carol, dave = story.mesh("alice", "bob", "carol", "dave")
+    for number in range(8):
+        for node in (alice, carol, dave):
+            story.says(node, f"now-{number}-of-{node.name}")
+    story.passes(minutes=1)
+    before = releases_of(dave, bob)
+    assert len(before) == 4
+    story.part(bob, dave)
+    story.set_clock(bob, seconds=36_000)
+    story.set_clock(dave, seconds=36_000)
+    for number in range(30):
+        story.says(dave, f"early-{number}")
+    story.passes(minutes=2)
+    story.crash(dave)
+    assert any(one.author == dave.id and one.seq > story.network.now_ms + HOUR_MS for one in bob.announcements())
+
+    if restarts:
+        story.crash(bob)
+    story.faults(Faults())
+    if restarts:
+        story.restart(bob)
+
+    story.within(120, what="bob holds what the others do", holds=lambda: releases_of(dave, bob) == before)
+    assert releases_of(dave, alice) == releases_of(dave, carol) == before

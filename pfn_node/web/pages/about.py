@@ -6,7 +6,6 @@ import sqlite_utils
 
 from pfn_node.sources.trust import NEWCOMER_CAP, ORACLE_CAP, WEIGHTS
 from pfn_node.store import showcase
-from pfn_node.store.facets import plugins_having
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.pages.rendering import LEVELS
 from pfn_node.web.services import Services
@@ -41,7 +40,7 @@ async def show_assurance(services: Services, visitor: Visitor) -> dict[str, Any]
     def read(db: sqlite_utils.Database) -> dict[str, Any]:
         return {
             "examples": {level: showcase.newest_at(db, level) for level in LEVELS},
-            "having": {level: plugins_having(db, "assurance", level) for level in LEVELS},
+            "having": showcase.plugins_at(db),
         }
 
     return await services.database.read(read) | {"reached": REACHED}

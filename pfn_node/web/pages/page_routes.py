@@ -119,12 +119,17 @@ class Trouble:
         named = self.error.details.get("fields", ())
         found: dict[str, str] = {}
         for entry in named if isinstance(named, list) else ():
-            found.setdefault(_ENTRY_NUMBER.sub("", entry["field"]), entry["problem"])
+            found.setdefault(_ENTRY_NUMBER.sub("", entry["field"]), _said_plainly(entry["problem"]))
         return found
 
     @property
     def sentence(self) -> str:
         return "Please look at the marked fields." if self.fields else self.error.sentence
+
+
+def _said_plainly(problem: str) -> str:
+    """A pattern tells a program what is wrong, and a person nothing."""
+    return "this cannot be written like that" if "match pattern" in problem else problem
 
 
 @dataclass(slots=True)

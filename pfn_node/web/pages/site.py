@@ -20,7 +20,10 @@ from pfn_node.web.pages import (
     settings,
     signing_in,
     slugs,
+    source_admin,
+    sources,
     storage,
+    subscriptions,
     versions,
 )
 from pfn_node.web.pages.assets import Assets
@@ -34,8 +37,11 @@ from pfn_node.web.services import Services
 SUBJECTS = (
     home.pages,
     plugins.pages,
+    sources.pages,
     about.pages,
     mesh.pages,
+    source_admin.pages,
+    subscriptions.pages,
     signing_in.pages,
     activity.pages,
     versions.pages,

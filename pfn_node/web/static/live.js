@@ -11,6 +11,8 @@ const SECONDS_FOR_TIMES = 30;
 const SECONDS_AFTER_REFUSAL = 5; // a stream that was refused (the node is full, or starts) is not opened again by itself
 
 const state = document.getElementById("live-state");
+const isLive = document.querySelector("[data-live]") !== null;
+let stream = null;
 let due = null;
 let last = 0;
 
@@ -65,8 +67,20 @@ function tellConnection(open, again) {
   document.dispatchEvent(new CustomEvent("node-connection", { detail: { open, again } }));
 }
 
+// A browser holds at most six connections to a node: a page that nobody sees gives its own back.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden && stream !== null) {
+    stream.close();
+    stream = null;
+  } else if (!document.hidden && stream === null && isLive && document.body.dataset.events) {
+    listen(document.body.dataset.events, true);
+  }
+});
+
 function listen(path, wasLost = false) {
+  if (document.hidden) return;
   const events = new EventSource(path);
+  stream = events;
   let lost = wasLost;
   events.onopen = () => {
     say(lost ? "Live again" : "Live");
@@ -78,7 +92,7 @@ function listen(path, wasLost = false) {
     lost = true;
     say("Reconnecting …");
     tellConnection(false, true);
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, SECONDS_AFTER_REFUSAL * 1000, path, true);
+    if (events.readyState === EventSource.CLOSED && stream === events) setTimeout(listen, SECONDS_AFTER_REFUSAL * 1000, path, true);
   };
   // Every kind of activity is an event of that name; the kinds stand on the page.
   for (const kind of (document.body.dataset.kinds || "").split(" ").filter(Boolean)) {
@@ -89,7 +103,7 @@ function listen(path, wasLost = false) {
   }
 }
 
-if (document.querySelector("[data-live]") !== null) {
+if (isLive) {
   if (document.body.dataset.events) listen(document.body.dataset.events);
   setInterval(refreshSoon, SECONDS_WITHOUT_EVENTS * 1000);
   document.addEventListener("visibilitychange", refreshSoon);
