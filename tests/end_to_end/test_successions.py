@@ -22,7 +22,7 @@ async def has_pinned(client: NodeClient, node_id: str) -> bool:
 
 async def knows_a_commitment(folder: Path) -> bool:
     with closing(sqlite3.connect(folder / "node.db")) as db:
-        return db.execute("SELECT count(*) FROM node_commitments").fetchone() == (1,)
+        return bool(db.execute("SELECT count(*) FROM node_commitments").fetchone() == (1,))
 
 
 def days_pass(folder: Path) -> None:
