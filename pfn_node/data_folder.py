@@ -5,6 +5,7 @@ locked before anything in it is read.
 """
 
 import fcntl
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,10 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pfn_node.settings import Settings
+from pfn_protocol.announcements import KeyStatement, SuccessionStatement, SuccessorStatement
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey
+from pfn_protocol.succession import commit_to, sign_succession
 
 KEY_FILE = "node.key"
+NEXT_KEY_FILE = "node-next.key"  # committed to, and secret until it takes over (R45)
+FORMER_KEY_FILE = "node-former.key"
+SUCCESSION_FILE = "node-succession.json"
 LOCK_FILE = "lock"
 
 
@@ -30,6 +36,13 @@ class DataFolder:
 
     path: Path
     key: PrivateKey
+    succession: SuccessionStatement | None = None  # what the key before this one signed for it
+    successor: SuccessorStatement | None = None  # which key is to follow this one
+
+    @property
+    def key_statements(self) -> tuple[KeyStatement, ...]:
+        """What this node says about its own keys at every start."""
+        return tuple(one for one in (self.succession, self.successor) if one is not None)
 
     @property
     def database(self) -> Path:
@@ -60,7 +73,11 @@ def open_data_folder(settings: Settings) -> Iterator[DataFolder]:
                 f"another process uses the data folder {path}; stop it, or give this one another --data"
             ) from error
         pem = settings.private_key.get_secret_value() if settings.private_key else None
-        yield DataFolder(path, load_or_make_key(path, pem))
+        _finish_succession(path)
+        key = load_or_make_key(path, pem)
+        following = next_key(path)
+        successor = None if following is None else commit_to(following.public)
+        yield DataFolder(path, key, _succession_to(path, key), successor)
     finally:
         os.close(lock)
 
@@ -79,9 +96,79 @@ def load_or_make_key(path: Path, pem: str | None = None) -> PrivateKey:
                 f"PFN_PRIVATE_KEY is not the key in {file}; unset it, or use a new --data folder for the other node"
             )
         return key
+    if (path / NEXT_KEY_FILE).exists():
+        raise DataFolderError(f"{file} is missing beside {NEXT_KEY_FILE}; if a succession was cut off, start the node")
     key = given or PrivateKey(secrets.token_bytes(32))
     write_secret(file, key.to_pem())
     return key
+
+
+def next_key(path: Path) -> PrivateKey | None:
+    """The key that is to follow the one in the folder, if there is one."""
+    file = path / NEXT_KEY_FILE
+    return _parse(file.read_text(), str(file)) if file.exists() else None
+
+
+def make_next_key(path: Path) -> PrivateKey:
+    """Make the key that is to follow; raises DataFolderError if there is one already."""
+    key = PrivateKey(secrets.token_bytes(32))
+    write_secret(path / NEXT_KEY_FILE, key.to_pem())
+    return key
+
+
+def succeed(folder: DataFolder, mesh: str) -> PrivateKey:
+    """Have the key in a locked folder sign for the next one, put that in its place, and return it.
+
+    What is cut off here is finished when the folder is opened the next time. Raises DataFolderError without a next key.
+    """
+    key = next_key(folder.path)
+    if key is None:
+        raise DataFolderError(f"there is no {NEXT_KEY_FILE} in {folder.path}; make it with: pfn identity commit")
+    signed = sign_succession(folder.key, key.public, mesh)
+    facts = {"old": signed.old_key.hex(), "new": key.public.hex(), "signature": signed.old_signature.hex()}
+    (folder.path / SUCCESSION_FILE).unlink(missing_ok=True)  # of the succession before this one, which is over
+    write_secret(folder.path / SUCCESSION_FILE, json.dumps(facts))
+    _finish_succession(folder.path)
+    return key
+
+
+def _finish_succession(path: Path) -> None:
+    """Put the key that was signed for in its place, from wherever that was cut off."""
+    facts, key = _read_succession(path), next_key(path)
+    if facts is None or key is None or facts["new"] != key.public.hex():
+        return
+    _sync(path)  # the signature is on the disk before the key that made it is put aside
+    if (path / KEY_FILE).exists():
+        os.replace(path / KEY_FILE, path / FORMER_KEY_FILE)
+    os.replace(path / NEXT_KEY_FILE, path / KEY_FILE)
+    _sync(path)
+
+
+def _succession_to(path: Path, key: PrivateKey) -> SuccessionStatement | None:
+    facts = _read_succession(path)
+    if facts is None or facts["new"] != key.public.hex():
+        return None
+    return SuccessionStatement(bytes.fromhex(facts["old"]), bytes.fromhex(facts["signature"]))
+
+
+def _read_succession(path: Path) -> dict[str, str] | None:
+    file = path / SUCCESSION_FILE
+    if not file.exists():
+        return None
+    try:
+        facts = json.loads(file.read_text())
+        return {name: bytes.fromhex(facts[name]).hex() for name in ("old", "new", "signature")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataFolderError(f"{file} cannot be read; restore it from a backup, or take it away") from error
+
+
+def _sync(path: Path) -> None:
+    """Make renames in a folder last."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_secret(file: Path, text: str) -> None:

@@ -2,7 +2,9 @@
 
 import random
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -11,14 +13,17 @@ import trio
 from pfn_node.artifacts import Artifacts
 from pfn_node.data_folder import DataFolder, open_data_folder
 from pfn_node.mesh.engine import Engine
+from pfn_node.mesh.turns import Stopped
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
 from pfn_node.server import Listener, ServerLimits, bind, serve
 from pfn_node.settings import Settings
 from pfn_node.sources.operations import Sources
+from pfn_node.store import successions
 from pfn_node.store.database import Database
 from pfn_node.web.app import create_app
 from pfn_node.web.services import Services
+from pfn_protocol.announcements import KeyStatement
 
 USER_AGENT = "pfn-node/0.1"
 # How long a thread that computes (a zip's names, a signature) keeps the event loop waiting each time; 5 ms by default,
@@ -59,6 +64,9 @@ async def _run_rooms(
     node_id = folder.key.public
     async with trio.open_nursery() as nursery:
         await nursery.start(database.run_writer)
+        if (before := folder.succession) is not None:
+            at = int(time.time())
+            await database.write(lambda db: successions.take_over(db, before.old_key, node_id, at))
         engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng)
         sources = Sources(
             database,
@@ -73,6 +81,8 @@ async def _run_rooms(
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
         services = Services(settings, database, artifacts, sources, engine, node_id, url, want)
         await nursery.start(engine.run)
+        for statement in folder.key_statements:
+            nursery.start_soon(_say, engine, statement)
         await nursery.start(sources.run)
         app = create_app(services)
         limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
@@ -84,6 +94,11 @@ async def _run_rooms(
             await stop.wait()
             await engine.shutdown()
         nursery.cancel_scope.cancel()
+
+
+async def _say(engine: Engine, statement: KeyStatement) -> None:
+    with suppress(Stopped):
+        await engine.announce(statement)
 
 
 def public_url(settings: Settings, listener: Listener) -> str | None:

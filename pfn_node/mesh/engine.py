@@ -33,6 +33,7 @@ from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
 from pfn_node.mesh.restoring import blocked, pinned, restore_mesh
 from pfn_node.mesh.signed_texts import SignedTexts
 from pfn_node.mesh.sketch_work import SketchWork
+from pfn_node.mesh.succession import follow_pins, moves_pins
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
@@ -331,6 +332,8 @@ class Engine:
     # ---- What the parts of the mesh report.
 
     def _follow_up(self, kept: Kept) -> None:
+        if self._nursery is not None and moves_pins(kept, self._is_pinned):
+            self._nursery.start_soon(follow_pins, lambda: self._opinions, self._apply_opinions, self._turns.report)
         if isinstance(kept, KeepAnnouncement):
             if kept.announcement.author == self._key.public:
                 said = self._saying.pop((kept.announcement.kind, kept.announcement.subject), None)

@@ -11,8 +11,8 @@ API only links. A pin that the operator took back is never made again by a flag:
 
 import ipaddress
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,6 +21,7 @@ import trio
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure
 from pfn_node.mesh.views import shown
 from pfn_node.store import peers as peer_store
+from pfn_node.store import successions
 from pfn_node.store.database import Database
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import parse_did_key
@@ -52,6 +53,13 @@ def parse_join_target(text: str, *, allow_http: bool) -> JoinTarget:
     return JoinTarget(
         parse_instance_url(url, allow_http=allow_http).rstrip("/"), parse_did_key(fragment) if fragment else None
     )
+
+
+def _as_now_called(target: JoinTarget, heirs: Mapping[bytes, bytes]) -> JoinTarget:
+    """A flag may still name the key that a node had when it was written (R156)."""
+    if target.node_id is None:
+        return target
+    return replace(target, node_id=heirs.get(target.node_id, target.node_id))
 
 
 def is_provisional(url: str) -> bool:
@@ -99,7 +107,8 @@ class Joining:
 
     async def run(self, flags: Sequence[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Record what the flags say, then keep at every recorded target. Raises Refusal for an unusable flag."""
-        named = [parse_join_target(flag, allow_http=self._allow_http) for flag in flags]
+        heirs = await self._database.read(successions.successors)
+        named = [_as_now_called(parse_join_target(flag, allow_http=self._allow_http), heirs) for flag in flags]
         for target in named:
             await self._record(target)
         recorded = await self._database.read(peer_store.join_targets)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from pfn_node.store import claims
+from pfn_node.store import claims, successions
 from pfn_node.store.activity import record_activity
 from pfn_node.store.facts import get_fact, own_id, set_fact
 from pfn_node.store.peers import peer_from
@@ -230,7 +230,8 @@ def _move(db: sqlite_utils.Database, announcement_id: bytes, row: Row, admitted:
         (IN_SET if admitted else PARKED, announcement_id),
     )
     affected = claims.affected(db, announcement_id, row)
-    change(db, claims.ADMIT[row["kind"]], (admitted, announcement_id))
+    if row["kind"] in claims.ADMIT:
+        change(db, claims.ADMIT[row["kind"]], (admitted, announcement_id))
     claims.conclude(db, row, affected)
     if admitted and row["kind"] == Kind.CONVICTION:
         _disbelieve(db, row["author"], int(time.time()))
@@ -268,7 +269,8 @@ def _withdraw(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> No
             "UPDATE observations SET announcement_id = NULL WHERE announcement_id = ? AND observer = ?",
             (announcement_id, own_id(db)),
         )
-    change(db, claims.DELETE[row["kind"]], (announcement_id,))
+    if row["kind"] in claims.DELETE:
+        change(db, claims.DELETE[row["kind"]], (announcement_id,))
     claims.conclude(db, row, affected)
 
 
@@ -301,6 +303,7 @@ def _disbelieve(db: sqlite_utils.Database, author: bytes, at: int) -> None:
     for row in rows:
         change(db, "DELETE FROM announcements WHERE id = ?", (row["id"],))
         _withdraw(db, row["id"], row)
+    successions.disinherit(db, author, at)
     lost = [" ".join(release[1:]) for release in held if value(db, _IS_BACKED, release) is None]
     if lost:
         named = ", ".join(lost[:NAMED_MAX]) + (", ..." if len(lost) > NAMED_MAX else "")

@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 
 import sqlite_utils
 
-from pfn_node.store import discovery, notices, releases
+from pfn_node.store import discovery, notices, releases, successions
 from pfn_node.store.facts import own_id, trust_depth
 from pfn_node.store.observations import note_announced, store_observation
 from pfn_node.store.queries import Row, change, select, select_one, value
@@ -23,13 +23,16 @@ from pfn_protocol.announcements import (
     NodeStatement,
     RevokeStatement,
     SourceStatement,
+    SuccessionStatement,
+    SuccessorStatement,
     VersionStatement,
     YankStatement,
 )
 from pfn_protocol.limits import mirror_lifetime_ms
 
-# By kind: the statements that move, and remove, what an announcement says.
-ADMIT: Final = {
+# By kind: the statements that move, and remove, what an announcement says. A commitment to a next key counts since it
+# was seen, wherever its announcement stands; a succession is judged when it comes, and leaves nothing to move.
+ADMIT: Final[dict[str, str]] = {
     Kind.NODE: "UPDATE node_claims SET admitted = ? WHERE announcement_id = ?",
     Kind.SOURCE: "UPDATE attestations SET admitted = ? WHERE announcement_id = ?",
     Kind.VERSION: "UPDATE observations SET admitted = ? WHERE announcement_id = ?",
@@ -39,7 +42,7 @@ ADMIT: Final = {
     Kind.REVOKE: "UPDATE notice_claims SET admitted = ? WHERE announcement_id = ?",
     Kind.CONVICTION: "UPDATE convictions SET admitted = ? WHERE announcement_id = ?",
 }
-DELETE: Final = {
+DELETE: Final[dict[str, str]] = {
     Kind.NODE: "DELETE FROM node_claims WHERE announcement_id = ?",
     Kind.SOURCE: "DELETE FROM attestations WHERE announcement_id = ?",
     Kind.VERSION: "DELETE FROM observations WHERE announcement_id = ?",
@@ -47,6 +50,7 @@ DELETE: Final = {
     Kind.YANK: "DELETE FROM notice_claims WHERE announcement_id = ?",
     Kind.ADVISORY: "DELETE FROM notice_claims WHERE announcement_id = ?",
     Kind.REVOKE: "DELETE FROM notice_claims WHERE announcement_id = ?",
+    Kind.SUCCESSOR: successions.FORGET_COMMITMENT,
     Kind.CONVICTION: "DELETE FROM convictions WHERE announcement_id = ?",
 }
 
@@ -64,6 +68,10 @@ def add(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted:
             _keep_mirror(db, announcement, mirror, admitted)
         case (YankStatement() | AdvisoryStatement() | RevokeStatement()) as notice:
             notices.keep_claim(db, announcement, notice, admitted, at)
+        case SuccessorStatement() as successor:
+            successions.keep_commitment(db, announcement, successor, at)
+        case SuccessionStatement() as succession:
+            successions.keep_succession(db, announcement, succession, at)
         case Conviction() as conviction:
             _keep_conviction(db, announcement, conviction, admitted)
         case _:
@@ -79,7 +87,7 @@ def affected(db: sqlite_utils.Database, announcement_id: bytes, row: Row) -> lis
             return [(row["subject"], discovery.standing(db, row["subject"]))]
         case Kind.VERSION:
             return [tuple(row["subject"].rsplit("/", 2))]
-        case Kind.MIRROR | Kind.CONVICTION:
+        case Kind.MIRROR | Kind.CONVICTION | Kind.SUCCESSOR | Kind.SUCCESSION:
             return []
         case Kind.YANK | Kind.ADVISORY | Kind.REVOKE:
             return select(db, notices.CLAIM, (announcement_id,))
@@ -96,7 +104,7 @@ def conclude(db: sqlite_utils.Database, row: Row, affected: list[Any]) -> None:
         case Kind.VERSION:
             for source_id, plugin_id, version in affected:
                 releases.refresh_version(db, source_id, plugin_id, version)
-        case Kind.MIRROR | Kind.CONVICTION:
+        case Kind.MIRROR | Kind.CONVICTION | Kind.SUCCESSOR | Kind.SUCCESSION:
             pass  # who mirrors what is counted where it is shown; what rested on a convicted node has gone by itself
         case Kind.YANK | Kind.ADVISORY | Kind.REVOKE:
             for claim in affected:

@@ -109,14 +109,24 @@ def note_announced(db: sqlite_utils.Database, observation: Observation, epoch: i
 def counted_observations(
     db: sqlite_utils.Database, own: bytes, source_id: str, plugin_id: str, version: str
 ) -> list[Row]:
-    """Return the rows that count for one version, as they came, each with whether its observer is `pinned`."""
+    """Return the rows that count for one version, as they came, each with whether its observer is `pinned`.
+
+    What a key saw before it passed its name on counts as the word of its `heir` (R156),
+    also when nobody admits that key any more; what it says later does not.
+    """
     return select(
         db,
         """
-        SELECT o.*, coalesce(peers.pinned, 0) AS pinned
-        FROM observations AS o LEFT JOIN peers ON peers.node_id = o.observer
-        WHERE o.source_id = ? AND o.plugin_id = ? AND o.version = ?
-          AND (o.admitted OR o.retained OR o.observer = ?) AND NOT coalesce(peers.blocked, 0)
+        WITH seen AS (
+            SELECT o.*, s.heir, coalesce(peers.pinned, 0) AS pinned_itself,
+                   coalesce(named.pinned AND NOT named.blocked AND s.moved_at >= o.received_at, 0) AS inherited
+            FROM observations AS o LEFT JOIN peers ON peers.node_id = o.observer
+            LEFT JOIN node_successions AS s ON s.old = o.observer AND s.moved_at IS NOT NULL
+            LEFT JOIN peers AS named ON named.node_id = s.heir
+            WHERE o.source_id = ? AND o.plugin_id = ? AND o.version = ? AND NOT coalesce(peers.blocked, 0)
+        )
+        SELECT *, pinned_itself OR inherited AS pinned FROM seen AS o
+        WHERE admitted OR retained OR inherited OR observer = ?
         ORDER BY o.received_at, o.epoch, o.seq, o.observer, o.sha256
         """,
         (source_id, plugin_id, version, own),

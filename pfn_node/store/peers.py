@@ -85,9 +85,18 @@ def set_peer_policy(
     trusted_before = before is not None and before.pinned and not before.blocked
     heard_before = before is None or not before.blocked
     if (trusted_before, heard_before) != (after.pinned and not after.blocked, not after.blocked):
-        discovery.reconsider_observer(db, node_id)
-        releases.refresh_observer(db, node_id)
+        for name in (node_id, *former_names(db, node_id)):
+            discovery.reconsider_observer(db, name)
+            releases.refresh_observer(db, name)
     return after
+
+
+def former_names(db: sqlite_utils.Database, node_id: bytes) -> list[bytes]:
+    """Return the keys that a node had before (successions.py): what they saw counts as its own word."""
+    rows = select(
+        db, "SELECT old FROM node_successions WHERE heir = ? AND moved_at IS NOT NULL ORDER BY old", (node_id,)
+    )
+    return [row["old"] for row in rows]
 
 
 def pin_on_join(db: sqlite_utils.Database, node_id: bytes, provisional: bool, at: int) -> bool:

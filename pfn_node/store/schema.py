@@ -15,7 +15,7 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
-from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS
+from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS, SUCCESSIONS
 from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
 from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
 
@@ -414,3 +414,10 @@ def m011_overviews(db: sqlite_utils.Database) -> None:
     db.execute("CREATE INDEX releases_held_back ON releases (observed_at) WHERE held_back IS NOT NULL")
     db.execute("CREATE INDEX releases_unbacked ON releases (observed_at) WHERE NOT backed")
     db.execute("CREATE INDEX releases_mirrored ON releases (source_id, size) WHERE mirrored")
+
+
+@migrations()
+def m012_node_successions(db: sqlite_utils.Database) -> None:
+    """Which next key nodes committed to, and who took over the name of whom."""
+    for statement in SUCCESSIONS:
+        db.execute(statement)

@@ -84,6 +84,31 @@ CONVICTIONS: Final = (
     "CREATE INDEX versions_by_slot ON announcements (author, subject) WHERE kind = 'version'",
 )
 
+# `void`: two different ones were seen. `heir`: of a key that was succeeded (`moved_at`), who has its name now.
+SUCCESSIONS: Final = (
+    """
+    CREATE TABLE node_commitments (
+        author BLOB PRIMARY KEY,
+        hash BLOB NOT NULL,
+        first_seen INTEGER NOT NULL,
+        void INTEGER NOT NULL DEFAULT 0,
+        announcement_id BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX node_commitments_by_announcement ON node_commitments (announcement_id)",
+    """
+    CREATE TABLE node_successions (
+        old BLOB PRIMARY KEY,
+        new BLOB NOT NULL,
+        heir BLOB NOT NULL,
+        first_seen INTEGER NOT NULL,
+        void INTEGER NOT NULL DEFAULT 0,
+        moved_at INTEGER
+    ) STRICT
+    """,
+    "CREATE INDEX node_successions_by_heir ON node_successions (heir)",
+)
+
 # `oracle_in_force`: what this node found; else the worst that pinned nodes found, of whom one that cannot prove the key
 # (any more) may warn of it, and not clear it.
 ORACLE_OF_ATTESTATIONS: Final = (

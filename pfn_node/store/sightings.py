@@ -31,7 +31,7 @@ def sightings_of(
     sightings = [
         _sighting(db, point, row, source, keys, place, row["sha256"] in here) for place, row in enumerate(rows)
     ]
-    return _with_far_witnesses(db, rows, sightings)
+    return _each_node_once(rows, _with_far_witnesses(db, rows, sightings))
 
 
 def _sighting(
@@ -86,6 +86,20 @@ def _with_far_witnesses(db: sqlite_utils.Database, rows: list[Row], sightings: l
         else sighting
         for row, sighting in zip(rows, sightings, strict=True)
     ]
+
+
+def _each_node_once(rows: list[Row], sightings: list[Sighting]) -> list[Sighting]:
+    """Let a key that passed its name on witness nothing that another key of the same node witnesses too (R156)."""
+    if all(row["heir"] is None for row in rows):
+        return sightings
+    once: list[Sighting] = []
+    said: set[tuple[bytes, bytes, int]] = set()
+    for row, sighting in sorted(zip(rows, sightings, strict=True), key=lambda pair: -pair[1].witness):
+        mark = (row["heir"] or sighting.observer, sighting.sha256, sighting.size)
+        is_repeated = sighting.witness is not Relation.STRANGER and mark in said
+        said.add(mark)
+        once.append(replace(sighting, witness=Relation.STRANGER) if is_repeated else sighting)
+    return sorted(once, key=lambda sighting: sighting.observed_at)
 
 
 def _findings(

@@ -20,6 +20,7 @@ from pfn_protocol.limits import (
     parked_future_ms_max,
     source_lifetime_ms,
 )
+from pfn_protocol.succession import check_succession
 
 # What each domain of an announcement is about.
 KIND_OF_DOMAIN: Final[dict[str, SignedKind]] = {f"pfn/{kind}/1": kind for kind in SIGNED_KINDS}
@@ -33,6 +34,9 @@ _LIFETIMES_MS = {
     Kind.YANK: None,
     Kind.ADVISORY: None,
     Kind.REVOKE: None,
+    # A commitment counts after 72 hours, and its succession whenever a node that was away comes back.
+    Kind.SUCCESSOR: None,
+    Kind.SUCCESSION: None,
     Kind.CONVICTION: None,
 }
 
@@ -73,6 +77,7 @@ def _verified_conviction(raw: bytes, mesh: str) -> AcceptedAnnouncement:
 def _verified_envelope(raw: bytes, mesh: str) -> AcceptedAnnouncement:
     envelope = open_envelope(raw, mesh=mesh, domain=_DOMAINS, bytes_max=announcement_bytes_max)  # R20, R40
     epoch, seq, statement = decode(KIND_OF_DOMAIN[envelope.domain], envelope.value)
+    check_succession(statement, envelope.author, mesh)
     return AcceptedAnnouncement(envelope.id, raw, envelope.author, epoch, seq, statement)
 
 
@@ -95,4 +100,5 @@ def announce(key: PrivateKey, mesh: str, statement: Statement, epoch: int, seq: 
     if len(envelope.raw) > announcement_bytes_max:  # R20
         raise Refusal("R20", f"the announcement of {statement.subject!r} would have {len(envelope.raw)} bytes")
     _, _, accepted = decode(statement.kind, envelope.value)
+    check_succession(accepted, key.public, mesh)
     return AcceptedAnnouncement(envelope.id, envelope.raw, envelope.author, epoch, seq, accepted)

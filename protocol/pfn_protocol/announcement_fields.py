@@ -19,6 +19,8 @@ from pfn_protocol.announcements import (
     SignedKind,
     SourceStatement,
     Statement,
+    SuccessionStatement,
+    SuccessorStatement,
     VersionStatement,
     YankStatement,
 )
@@ -96,6 +98,10 @@ def encode(statement: Statement, epoch: int, seq: int) -> Value:
             fields = _encode_version(statement)
         case MirrorStatement():
             fields = (statement.source_id, statement.count, statement.digest)
+        case SuccessorStatement():
+            fields = (statement.key_sha256,)
+        case SuccessionStatement():
+            fields = (statement.old_key, statement.old_signature)
         case YankStatement() | AdvisoryStatement() | RevokeStatement():
             fields = tuple(getattr(statement, field.name) for field in dataclass_fields(statement))
         case _:
@@ -120,6 +126,10 @@ def decode(kind: SignedKind, value: Value) -> tuple[int, int, Statement]:
             return _decode_advisory(value)
         case Kind.REVOKE:
             return _decode_revoke(value)
+        case Kind.SUCCESSOR:
+            return _decode_successor(value)
+        case Kind.SUCCESSION:
+            return _decode_succession(value)
         case _:
             assert_never(kind)
 
@@ -350,6 +360,19 @@ def _decode_revoke(value: Value) -> tuple[int, int, RevokeStatement]:
     if not evidence:
         raise reader.refusal("evidence", "the publisher's envelope")
     return epoch, seq, RevokeStatement(source_id, change, key, evidence, keybind)
+
+
+def _decode_successor(value: Value) -> tuple[int, int, SuccessorStatement]:
+    reader, epoch, seq = _open(value, Kind.SUCCESSOR, "R45", 1)
+    return epoch, seq, SuccessorStatement(reader.digest("key_sha256"))
+
+
+def _decode_succession(value: Value) -> tuple[int, int, SuccessionStatement]:
+    reader, epoch, seq = _open(value, Kind.SUCCESSION, "R46", 2)
+    old_key = reader.digest("old_key")
+    check_public_key(old_key)
+    signature = reader.byte_string("old_signature", signature_bytes, bytes_min=signature_bytes)
+    return epoch, seq, SuccessionStatement(old_key, signature)
 
 
 def _read_about(reader: FieldReader) -> tuple[str, str]:

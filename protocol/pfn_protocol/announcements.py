@@ -22,10 +22,22 @@ class Kind(StrEnum):
     YANK = "yank"
     ADVISORY = "advisory"
     REVOKE = "revoke"
+    SUCCESSOR = "successor"
+    SUCCESSION = "succession"
     CONVICTION = "conviction"  # the one kind that nobody signs: it consists of two announcements of its author
 
 
-SignedKind = Literal[Kind.NODE, Kind.SOURCE, Kind.VERSION, Kind.MIRROR, Kind.YANK, Kind.ADVISORY, Kind.REVOKE]
+SignedKind = Literal[
+    Kind.NODE,
+    Kind.SOURCE,
+    Kind.VERSION,
+    Kind.MIRROR,
+    Kind.YANK,
+    Kind.ADVISORY,
+    Kind.REVOKE,
+    Kind.SUCCESSOR,
+    Kind.SUCCESSION,
+]
 SIGNED_KINDS: Final[tuple[SignedKind, ...]] = get_args(SignedKind)
 
 
@@ -186,9 +198,35 @@ class RevokeStatement:
         return f"{self.source_id}/{self.change}/{self.key.hex()}"
 
 
+@dataclass(frozen=True, slots=True)
+class SuccessorStatement:
+    """If my key ever changes, then to the key with this hash, and to no other."""
+
+    kind: ClassVar[SignedKind] = Kind.SUCCESSOR
+    key_sha256: bytes  # 32 bytes: of the next public key, which stays secret until it is needed
+
+    @property
+    def subject(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessionStatement:
+    """I am the node that had this key before; it says so too (succession.py)."""
+
+    kind: ClassVar[SignedKind] = Kind.SUCCESSION
+    old_key: bytes  # 32 bytes
+    old_signature: bytes  # 64 bytes
+
+    @property
+    def subject(self) -> str:
+        return ""
+
+
 NoticeStatement = YankStatement | AdvisoryStatement | RevokeStatement
 # What a node says of its own accord; its node announcement is made by own_announcements.py.
-OwnStatement = SourceStatement | VersionStatement | MirrorStatement | NoticeStatement
+KeyStatement = SuccessorStatement | SuccessionStatement
+OwnStatement = SourceStatement | VersionStatement | MirrorStatement | NoticeStatement | KeyStatement
 Statement = NodeStatement | OwnStatement
 
 

@@ -123,6 +123,8 @@ rotation_grace_seconds: Final = 7 * 86_400
 recovery_seconds: Final = 48 * 3_600
 # Releases first seen within three days after a change of key or owner are held back: time for people to be alarmed.
 cooldown_seconds: Final = 72 * 3_600
+# A node's next key is committed to for three days here before a pin moves to it: time to see what a thief commits to.
+succession_age_seconds_min: Final = 72 * 3_600
 # Changes of key of one source that are remembered: nobody changes a key monthly for years.
 key_changes_max: Final = 64
 # Yanks and advisories of one source that are kept: a publisher of 500 plugins who yanks one release of each.
@@ -216,8 +218,7 @@ compare_links_max: Final = 2
 # As many while it has no link to any of those that it joined or pins, for all others may be one attacker's: if one
 # address in ten leads to an honest node that is there and has room, one in 850 such choices finds none.
 compare_links_alone_max: Final = 64
-# Links for comparing that a node takes from others: half of links_max, so that a mesh of nodes whose joined node is
-# away has room for newcomers.
+# Links for comparing that a node takes from others: half of links_max, so that newcomers find room meanwhile.
 compare_links_taken_max: Final = 16
 compare_again_ms: Final = 600_000
 compare_first_ms: Final = 60_000
@@ -389,8 +390,7 @@ reconciliation_quiet_ms_max: Final = 1_800_000
 # A node takes a snapshot if the other has so many announcements, and sixteen times as many: few come in vain.
 snapshot_set_min: Final = 256
 snapshot_ratio_min: Final = 16
-# Parts that the ids are cut into: more than there are neighbours to give them, so that the fast ones give more; but
-# each is to be worth a request.
+# Parts that the ids are cut into: more than there are neighbours, so that fast ones give more; each worth a request.
 snapshot_parts_max: Final = 32
 snapshot_part_min: Final = 128
 # A page is at most a megabyte; who has not answered by then is no help. Longer than an engine waits for an answer.

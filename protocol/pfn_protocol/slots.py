@@ -2,17 +2,21 @@
 
 A slot is (author, kind, subject). Its winner is the greatest (epoch, seq); of two with the same place the smaller id,
 though no honest node ever signs two. A version slot keeps its first as well, the smallest (epoch, seq): so everyone can
-see that what an author said about a release has changed. Place alone decides, so the outcome is the same in every order
-of arrival, whatever the author said. Whether an author says of a change that it is one (`replaces`) decides only
-whether the two prove it guilty (equivocation.py).
+see that what an author said about a release has changed; so does the slot of a successor, which never may. Place alone
+decides, so the outcome is the same in every order of arrival, whatever the author said. Whether an author says of a
+change that it is one (`replaces`) decides only whether the two prove it guilty (equivocation.py).
 """
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Final
 
 from pfn_protocol.acceptance import expires_ms
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
 from pfn_protocol.equivocation import is_equivocation
+
+# What an author said first of these stays in sight beside what it says now.
+_KEEPS_FIRST: Final = (Kind.VERSION, Kind.SUCCESSOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def slot_rank(author: bytes, kind: Kind, subject: str) -> bytes:
 
 @dataclass(slots=True)
 class Slot:
-    """The winner; and of a version the first, which is the winner itself as long as there is no other."""
+    """The winner; and of a version or successor the first, which is the winner itself as long as there is no other."""
 
     winner: Entry
     first: Entry
@@ -75,12 +79,12 @@ class Slot:
 
     def offer(self, entry: Entry) -> bool:
         """Take the announcement in if it stands; the slot's entries are the outcome. Known ids are not offered."""
-        is_version = entry.kind is Kind.VERSION
+        keeps_first = entry.kind in _KEEPS_FIRST
         wins = entry.place > self.winner.place or (entry.place == self.winner.place and entry.id < self.winner.id)
         if wins:
             self.winner = entry
-        is_first = is_version and (entry.place, entry.id) < (self.first.place, self.first.id)
-        if is_first or (wins and not is_version):
+        is_first = keeps_first and (entry.place, entry.id) < (self.first.place, self.first.id)
+        if is_first or (wins and not keeps_first):
             self.first = entry
         return wins or is_first
 

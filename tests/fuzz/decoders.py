@@ -75,6 +75,8 @@ from tests.protocol.vectors.announcement_cases import (
     OWN_YANK,
     REVOKE,
     SOURCE,
+    SUCCESSION,
+    SUCCESSOR,
     VERSION,
     YANK,
 )
@@ -132,6 +134,8 @@ def _announcements() -> Iterator[Decoder]:
         "yank": (YANK, OWN_YANK),
         "advisory": (ADVISORY, OWN_ADVISORY),
         "revoke": (REVOKE,),
+        "successor": (SUCCESSOR,),
+        "succession": (SUCCESSION,),
     }
     for kind, alike in statements.items():
         bodies = tuple(encode(one, epoch, NOW_MS + epoch * 500_000) for one in alike for epoch in (0, 1))

@@ -1,13 +1,23 @@
 """The node's folder: one process at a time, one key for ever."""
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from pfn_node.data_folder import DataFolderError, load_or_make_key, open_data_folder, write_secret
+from pfn_node.data_folder import (
+    DataFolder,
+    DataFolderError,
+    load_or_make_key,
+    make_next_key,
+    open_data_folder,
+    succeed,
+    write_secret,
+)
 from pfn_node.settings import load_settings
 from pfn_protocol.identity import PrivateKey
+from pfn_protocol.succession import check_succession, commit_to
 
 
 def test_the_first_start_makes_a_key_that_only_its_owner_can_read(tmp_path: Path) -> None:
@@ -70,3 +80,85 @@ def test_a_secret_is_never_written_over_another(tmp_path: Path) -> None:
 
     assert (tmp_path / "secret").read_text() == "first"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def opened(path: Path) -> DataFolder:
+    with open_data_folder(load_settings({"data": path})) as folder:
+        return folder
+
+
+def test_a_node_tells_of_its_next_key_until_that_takes_over(tmp_path: Path) -> None:
+    old = opened(tmp_path)
+    assert old.key_statements == ()
+
+    following = make_next_key(tmp_path)
+    assert stat.S_IMODE((tmp_path / "node-next.key").stat().st_mode) == 0o600
+    with pytest.raises(DataFolderError, match="not overwritten"):
+        make_next_key(tmp_path)
+    assert opened(tmp_path).key_statements == (commit_to(following.public),)
+
+    with open_data_folder(load_settings({"data": tmp_path})) as folder:
+        assert succeed(folder, "main").seed == following.seed
+    new = opened(tmp_path)
+    assert new.key.seed == following.seed and new.successor is None and new.succession is not None
+    check_succession(new.succession, new.key.public, "main")
+    assert PrivateKey.from_pem((tmp_path / "node-former.key").read_text()).seed == old.key.seed
+    with pytest.raises(DataFolderError, match=r"there is no node-next\.key"):
+        succeed(new, "main")
+
+    make_next_key(tmp_path)
+    with open_data_folder(load_settings({"data": tmp_path})) as folder:
+        succeed(folder, "main")
+    again = opened(tmp_path)
+    assert again.succession is not None and again.succession.old_key == new.key.public
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_succession_that_was_cut_off_is_finished_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    old = opened(tmp_path)
+    following = make_next_key(tmp_path)
+    left = [None] * renames
+    really = os.replace
+
+    def cut_off(source: Path, target: Path) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        really(source, target)
+
+    with monkeypatch.context() as patch, open_data_folder(load_settings({"data": tmp_path})) as folder:
+        patch.setattr(os, "replace", cut_off)
+        if renames < 2:
+            with pytest.raises(KeyboardInterrupt):
+                succeed(folder, "main")
+            if renames == 1:  # nor does anybody else make a third key meanwhile
+                with pytest.raises(DataFolderError, match=r"node\.key is missing beside node-next\.key"):
+                    load_or_make_key(tmp_path)
+        else:
+            succeed(folder, "main")
+
+    new = opened(tmp_path)
+    assert new.key.seed == following.seed
+    assert new.succession is not None and new.succession.old_key == old.key.public
+    assert PrivateKey.from_pem((tmp_path / "node-former.key").read_text()).seed == old.key.seed
+    assert not (tmp_path / "node-next.key").exists()
+
+
+def test_what_another_key_signed_is_not_told(tmp_path: Path) -> None:
+    opened(tmp_path)
+    make_next_key(tmp_path)
+    with open_data_folder(load_settings({"data": tmp_path})) as folder:
+        succeed(folder, "main")
+    (tmp_path / "node.key").unlink()
+
+    assert opened(tmp_path).key_statements == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"old": 1, "new": "", "signature": ""}'])
+def test_a_succession_that_cannot_be_read_stops_the_start_with_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "node-succession.json").write_text(text)
+
+    with pytest.raises(DataFolderError, match=r"node-succession\.json cannot be read"):
+        opened(tmp_path)

@@ -15,7 +15,17 @@ from pfn_protocol.errors import Refusal, Severity
 from pfn_protocol.message_fields import open_answer, open_request, seal_answer, seal_request
 from pfn_protocol.messages import HaveAnswer, HaveRequest
 from pfn_protocol.publisher_notices import Advisory, Notice, Revocation, Rotation, Yank, open_notice
-from tests.protocol.vectors.announcement_cases import ADVISORY, MIRROR, NODE, REVOKE, SOURCE, VERSION, YANK
+from tests.protocol.vectors.announcement_cases import (
+    ADVISORY,
+    MIRROR,
+    NODE,
+    REVOKE,
+    SOURCE,
+    SUCCESSION,
+    SUCCESSOR,
+    VERSION,
+    YANK,
+)
 from tests.protocol.vectors.case import ALICE, BOB, CAROL, MESH, NOW_MS
 from tests.protocol.vectors.notice_cases import ADVISED, REVOKED, ROTATED, YANKED
 from tests.protocol.vectors.publisher_cases import HEAD, ORIGIN, RELEASE
@@ -145,6 +155,8 @@ SIGNED: dict[str, bytes] = {
     "yank": announce(ALICE, MESH, YANK, 0, NOW_MS).raw,
     "advisory": announce(ALICE, MESH, ADVISORY, 0, NOW_MS).raw,
     "revoke": announce(ALICE, MESH, REVOKE, 0, NOW_MS).raw,
+    "successor": announce(ALICE, MESH, SUCCESSOR, 0, NOW_MS).raw,
+    "succession": announce(ALICE, MESH, SUCCESSION, 0, NOW_MS).raw,
     "request": seal_request(ALICE, mesh=MESH, to=BOB.public, message=HaveRequest(()), now_ms=NOW_MS, nonce16=NONCE),
     "answer": seal_answer(ALICE, mesh=MESH, nonce=NONCE, message=HaveAnswer(())),
     "release": publisher.sign_release(CAROL, RELEASE).raw,

@@ -3,7 +3,7 @@
 from itertools import permutations
 
 from pfn_node.simulation.world import START_MS, version_statement
-from pfn_protocol.announcements import SourceStatement
+from pfn_protocol.announcements import SourceStatement, SuccessorStatement
 from pfn_protocol.registry import Outcome, Verdict
 from tests.protocol.sets import BOB, DAVE, changed, entry, everything, filled
 
@@ -38,6 +38,15 @@ def test_of_a_version_the_first_and_the_winner_stand_and_what_lies_between_does_
 
     for order in permutations((first, second, third, again)):
         assert everything(filled(order)) == sorted((first.id, again.id))
+
+
+def test_of_a_commitment_to_a_next_key_the_first_and_the_winner_stand() -> None:
+    first, second, third = (
+        entry(BOB, SuccessorStatement(bytes([number]) * 32), START_MS + number) for number in range(3)
+    )
+
+    for order in permutations((first, second, third)):
+        assert everything(filled(order)) == sorted((first.id, third.id))
 
 
 def test_what_a_change_says_that_it_replaces_need_not_be_here() -> None:

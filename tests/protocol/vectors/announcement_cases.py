@@ -20,6 +20,7 @@ from pfn_protocol.announcements import (
 )
 from pfn_protocol.encoding import Value, seal
 from pfn_protocol.publisher import ReleaseStatement, metadata_message, sign_keybind, sign_release
+from pfn_protocol.succession import commit_to, sign_succession
 from tests.protocol.vectors.case import ALICE, BOB, CAROL, MESH, NOW_MS, Case, plain, plain_input
 from tests.protocol.vectors.notice_cases import ADVISED, ORIGIN, REVOKED, ROTATED, YANKED
 
@@ -94,6 +95,8 @@ OWN_ADVISORY = AdvisoryStatement(
     aliases=("CVE-2026-1",),
 )
 REVOKE = RevokeStatement("bilbo@publisher.example", "rotate", BOB.public, ROTATED)
+SUCCESSOR = commit_to(BOB.public)
+SUCCESSION = sign_succession(BOB, ALICE.public, MESH)
 
 
 def cases() -> Iterator[Case]:
@@ -104,6 +107,7 @@ def cases() -> Iterator[Case]:
     yield from _versions()
     yield from _evidence()
     yield from _notices()
+    yield from _successions()
     yield from _times()
 
 
@@ -279,6 +283,23 @@ def _notices() -> Iterator[Case]:
         yield _refuses(name, "R139", "revoke", _fields(REVOKE, **change), refused=refused)
 
 
+def _successions() -> Iterator[Case]:
+    yield _accepts("a commitment to a next key", "R45", SUCCESSOR)
+    yield _accepts("a succession", "R46", SUCCESSION)
+    yield _refuses("half a hash", "R45", "successor", _fields(SUCCESSOR, key_sha256=bytes(16)))
+    yield _refuses("a commitment to two keys", "R45", "successor", (*_fields(SUCCESSOR), bytes(32)))
+    for name, statement, refused in (
+        ("a succession for somebody else", sign_succession(BOB, CAROL.public, MESH), "R46"),
+        ("a succession of another mesh", sign_succession(BOB, ALICE.public, "other"), "R46"),
+        ("a succession of a key that did not sign", replace(SUCCESSION, old_key=CAROL.public), "R46"),
+        ("a key that succeeds itself", sign_succession(ALICE, ALICE.public, MESH), "R46"),
+        ("no signature of the old key", replace(SUCCESSION, old_signature=b""), "R46"),
+        ("an old key of small order", replace(SUCCESSION, old_key=bytes(32)), "R1"),
+        ("half an old key", replace(SUCCESSION, old_key=bytes(16)), "R46"),
+    ):
+        yield _refuses(name, "R46", "succession", _fields(statement), refused=refused)
+
+
 def _times() -> Iterator[Case]:
     for name, statement, lifetime_ms in (
         ("a node", NODE, 24 * HOUR_MS),
@@ -288,7 +309,7 @@ def _times() -> Iterator[Case]:
         yield _accepts(f"{name} in its last millisecond", "R41", statement, now_ms=NOW_MS + lifetime_ms - 1)
         raw = announce(ALICE, MESH, statement, 0, NOW_MS).raw
         yield _announcement(f"{name} that has expired", "R41", raw, refused="R41", now_ms=NOW_MS + lifetime_ms)
-    for kind, notice in (("yank", YANK), ("advisory", OWN_ADVISORY), ("revocation", REVOKE)):
+    for kind, notice in (("yank", YANK), ("advisory", OWN_ADVISORY), ("revocation", REVOKE), ("commitment", SUCCESSOR)):
         yield _accepts(f"a {kind} after ten years", "R41", notice, now_ms=NOW_MS + 10 * 365 * 24 * HOUR_MS)
     yield _accepts("a version after ten years", "R41", VERSION, now_ms=NOW_MS + 10 * 365 * 24 * HOUR_MS)
     raw = announce(ALICE, MESH, MIRROR, 0, NOW_MS).raw
