@@ -10,7 +10,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,10 +35,11 @@ IPv4Record = tuple[Literal[socket.AddressFamily.AF_INET], socket.SocketKind, int
 class Figures:
     """What a node takes up. Descriptors without those of the store, whose readers are made when they are needed.
 
-    `memory` is what of it lies in memory, in bytes; `memory_peak` the most that ever did.
+    `doing` is what its tasks are, by name; `memory` is what of it lies in memory, in bytes; `memory_peak` the most that ever did.
     """
 
     tasks: int
+    doing: dict[str, int]
     descriptors: int
     memory: int
     memory_peak: int
@@ -138,15 +140,24 @@ class _Names(trio.abc.HostnameResolver):
         raise NotImplementedError("nobody asks for names of addresses")
 
 
-def _figures() -> dict[str, int]:
+def _figures() -> dict[str, Any]:
     gc.collect()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "tasks": trio.lowlevel.current_statistics().tasks_living,
+        "doing": Counter(task.name for task in _tasks(trio.lowlevel.current_root_task())),
         "descriptors": sum("/node.db" not in _target(name) for name in os.listdir("/proc/self/fd")),
         "memory": int(status["VmRSS"].split()[0]) * 1024,
         "memory_peak": int(status["VmHWM"].split()[0]) * 1024,
     }
+
+
+def _tasks(task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+    if task is not None:
+        yield task
+        for nursery in task.child_nurseries:
+            for child in nursery.child_tasks:
+                yield from _tasks(child)
 
 
 def _target(descriptor: str) -> str:

@@ -156,7 +156,7 @@ class Sources:
         source_id = source_id_of(url, username)
         pem = public_key_pem(parse_public_key(public_key))
         added = await self._database.write(lambda db: self._register(db, source_id, url, username, pem))
-        self._schedule.verify_soon()
+        self._schedule.look_soon()
         return added
 
     async def verify(self, source_id: str, type: VerificationType = "manual") -> VerificationOutcome:
@@ -197,7 +197,7 @@ class Sources:
             if not changes:
                 raise
         updated = await self._database.write(lambda db: self._change(db, source_id, changes, info))
-        self._schedule.verify_soon()
+        self._schedule.look_soon()
         return updated
 
     async def remove(self, source_id: str, purge: bool) -> None:

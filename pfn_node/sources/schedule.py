@@ -136,20 +136,22 @@ class Schedule:
         self._verification = Duty(
             "verification", settings.verification_seconds, self._verifications_due, self._verify_one, questions
         )
+        self._health_check = Duty("health", settings.health_check_seconds, self._checks_due, self._check_one, questions)
         refetches = trio.CapacityLimiter(REFETCHES_AT_ONCE_MAX)
         self._refetch = Duty("refetch", LONG_LOOK_SECONDS, self._refetches_due, self._refetch_one, refetches)
         self._duties = (
             self._verification,
-            Duty("health", settings.health_check_seconds, self._checks_due, self._check_one, questions),
+            self._health_check,
             Duty("sync", settings.sync_seconds, self._syncs_due, self._sync_one, syncs),
             Duty("mirror", MIRROR_LOOK_SECONDS, self._mirrors_due, self._tell_mirror, questions),
             self._refetch,
             Duty("heads", LONG_LOOK_SECONDS, self._heads_due, self._expire_heads, questions),
         )
 
-    def verify_soon(self) -> None:
-        """Look at once for sources that have never been verified."""
+    def look_soon(self) -> None:
+        """Look at once for sources that were never verified, or never asked whether they are up."""
         self._verification.wake.set()
+        self._health_check.wake.set()
 
     async def run(self) -> None:
         """Do what is due, for ever."""

@@ -8,6 +8,7 @@ import base64
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -153,9 +154,13 @@ async def play(folder: Path, requests: int) -> Heard:
         before = await node.figures()
         heard = await ask_all(node, who, calls, requests)
         assert heard.faults == [], "\n".join(heard.faults)
-        with trio.fail_after(SETTLING_SECONDS_MAX):
-            while (after := await node.figures()).tasks > before.tasks or after.descriptors > before.descriptors:
+        after = await node.figures()
+        with trio.move_on_after(SETTLING_SECONDS_MAX):
+            while after.tasks > before.tasks or after.descriptors > before.descriptors:
                 await trio.sleep(0.1)
+                after = await node.figures()
+        assert after.tasks <= before.tasks, Counter(after.doing) - Counter(before.doing)
+        assert after.descriptors <= before.descriptors
         assert node.mistakes() == []
         return heard
 

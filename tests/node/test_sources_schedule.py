@@ -36,6 +36,16 @@ async def test_a_registered_source_is_checked_every_five_minutes_more_or_less(
         assert room.source(ID).trust["uptime"] > 0
 
 
+async def test_a_new_source_is_checked_at_once(tmp_path: Path, autojump_clock: MockClock) -> None:
+    room, publisher = arranged(tmp_path)
+    async with room.running() as sources:
+        await trio.sleep(1)  # The first look is over.
+        await registered(sources, publisher)
+        await trio.sleep(1)
+
+        assert len(room.read(lambda db: health_checks(db, ID))) == 1
+
+
 async def test_what_was_only_heard_of_is_left_in_peace(tmp_path: Path, autojump_clock: MockClock) -> None:
     room, publisher = arranged(tmp_path)
     async with room.running():

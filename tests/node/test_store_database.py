@@ -218,6 +218,18 @@ async def test_a_read_that_ends_after_closing_leaves_no_connection(tmp_path: Pat
     assert database._idle_readers == []
 
 
+async def test_a_reader_that_is_cancelled_as_the_store_closes_hears_only_that(database: Database) -> None:
+    with trio.CancelScope() as scope:
+
+        def be_late(db: sqlite_utils.Database) -> None:
+            trio.from_thread.run_sync(scope.cancel)
+            raise DatabaseClosed
+
+        await database.read(be_late)
+
+    assert scope.cancelled_caught
+
+
 async def test_inline_it_needs_neither_thread_nor_writer_task(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
