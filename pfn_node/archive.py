@@ -83,9 +83,14 @@ class _Entry(NamedTuple):
         return decode_name(self.raw_name)  # again each time: one strange character makes text four times as large
 
 
-def inspect(path: Path, *, limits: ArchiveLimits = ArchiveLimits()) -> ArchiveFacts:
-    """Reads the whole zip once and says what it holds; raises ArchiveRefused. Blocks: call it in a thread."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def inspect(file: Path | int, *, limits: ArchiveLimits = ArchiveLimits()) -> ArchiveFacts:
+    """Reads the whole zip once and says what it holds; raises ArchiveRefused. Blocks: call it in a thread.
+
+    `file` is its path, or a descriptor, which stays open.
+    """
+    if isinstance(file, int):
+        return _Archive(file, limits).inspect()
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return _Archive(fd, limits).inspect()
     finally:

@@ -26,6 +26,7 @@ from typing import Final, Protocol, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
@@ -42,9 +43,9 @@ from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.sources.progress import SyncProgress
 from pfn_node.sources.publisher_answers import AuthorData, AuthorEntry
 from pfn_node.sources.publisher_client import NotModified, PublisherClient
-from pfn_node.store import catalogue, releases
+from pfn_node.store import catalogue, packages, releases
 from pfn_node.store.database import Database
-from pfn_node.store.rows import Filters, Observation, Release, Source
+from pfn_node.store.rows import Filters, Observation, PackageFacts, Release, Source
 from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source
 from pfn_protocol.announcements import Evidence, EvidenceForm
@@ -337,7 +338,8 @@ class Mirroring:
             raise Skipped(f"conflict: the publisher serves other bytes as {observation.version} than it did before")
         texts: dict[bytes, bytes] = {}
         try:
-            await self._run_blocking(partial(writer.keep, cache=cache))
+            kept = await self._run_blocking(partial(writer.keep, cache=cache))
+            read = await self._run_blocking(partial(package_facts.measure, self._artifacts, kept))
             if signed is not None:
                 text_sha256 = b""
                 if signed.text is not None:
@@ -349,7 +351,7 @@ class Mirroring:
             raise Skipped("this node could not store it: its disk or its cache is full") from error
         observation = fitted(observation)
         now = int(self._clock())
-        await self._database.write(lambda db: _record(db, observation, texts, cache, now))
+        await self._database.write(lambda db: _record(db, observation, texts, cache, now, read))
         await self._announcer.version(observation)
         key = (observation.source_id, observation.plugin_id, observation.version)
         release = await self._database.read(lambda db: catalogue.get_release(db, *key))
@@ -394,9 +396,16 @@ class Mirroring:
 
 
 def _record(
-    db: sqlite_utils.Database, observation: Observation, texts: dict[bytes, bytes], cache: bool, now: int
+    db: sqlite_utils.Database,
+    observation: Observation,
+    texts: dict[bytes, bytes],
+    cache: bool,
+    now: int,
+    read: PackageFacts | None,
 ) -> None:
-    """In one transaction: what was seen, that its bytes are here, and what its signed text proves."""
+    """In one transaction: what was seen, that its bytes are here, what is in them, and what its signed text proves."""
+    if read is not None:
+        packages.keep_facts(db, {observation.sha256: read})
     releases.observe(db, observation, stored=not cache, now=now)
     if cache:
         releases.mark_mirrored(db, observation.sha256, True, cached=True, at=now)

@@ -35,13 +35,14 @@ from pfn_node.sources.mirroring import (
 )
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource, VerificationOutcome
 from pfn_node.sources.publisher_answers import clean_text
-from pfn_node.sources.publisher_client import ByteSink, PublisherClient, TransferFailed, zip_addresses
+from pfn_node.sources.publisher_client import ByteSink, PublisherClient, TransferFailed
 from pfn_node.sources.verification import VerificationType
 from pfn_node.store import catalogue, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Observation, Release, Source
 from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source, host_of
+from pfn_node.zip_addresses import zip_addresses
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.errors import Refusal, Severity

@@ -27,9 +27,8 @@ from pfn_node.sources.publisher_answers import (
     parse_well_known,
 )
 from pfn_node.store.rows import Source
-from pfn_protocol.errors import Refusal
+from pfn_node.zip_addresses import zip_addresses
 from pfn_protocol.limits import evidence_text_bytes_max
-from pfn_protocol.names import parse_asset_url
 
 INFO_BYTES_MAX: Final = 256 * 1024  # the original's has 1.3 KB, and grows with its recent activity only
 PROOF_BYTES_MAX: Final = 16 * 1024
@@ -206,23 +205,6 @@ class PublisherClient:
         except OutboundError as error:
             ours = isinstance(error, Busy)
             raise PublisherFailed(f"no answer to {_path(url)}: {error.sentence}", answered=False, ours=ours) from error
-
-
-def zip_addresses(source: Source, slug: str, version: str) -> list[str]:
-    """Where a release's zip may be had, the best address first."""
-    addresses = []
-    if source.asset_domain and source.asset_naming_scheme:
-        try:
-            addresses.append(
-                parse_asset_url(source.asset_domain, source.asset_naming_scheme, source.username, slug, version)
-            )
-        except Refusal:
-            pass  # Heard from a peer, or kept from before the publisher changed: the instance itself still serves.
-    asked = "&".join(
-        f"{name}={quote(value, safe='')}"
-        for name, value in (("author", source.username), ("slug", slug), ("version", version))
-    )
-    return [*addresses, f"{source.instance_url}/federated/download?{asked}"]
 
 
 class _ZipOnly:

@@ -10,6 +10,7 @@ from typing import Final
 
 import sqlite_utils
 
+from pfn_node.composer_names import composer_name
 from pfn_node.store.queries import Row, change, select, select_one
 from pfn_protocol.versions import compare, newest
 
@@ -51,6 +52,7 @@ def list_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> No
         "name_key": releases[version]["name"].casefold()[:_NAME_KEY_CHARACTERS],
         "assurance_rank": ASSURANCE_RANKS[releases[version]["assurance"]],
         "updated_at": releases[version]["observed_at"],
+        "composer_name": composer_name(source_id, plugin_id),
     }
     if before is not None and before["version"] != version:
         # A new id: ids run in the order of change, and searches look at the newest first.
@@ -71,9 +73,9 @@ def _write_entry(db: sqlite_utils.Database, before: Row | None, entry: Row) -> i
         cursor = db.execute(
             """
             INSERT INTO plugins (source_id, plugin_id, version, reported_version, versions, type, name_key,
-                                 assurance_rank, updated_at)
+                                 assurance_rank, updated_at, composer_name)
             VALUES (:source_id, :plugin_id, :version, :reported_version, :versions, :type, :name_key,
-                    :assurance_rank, :updated_at)
+                    :assurance_rank, :updated_at, :composer_name)
             """,
             entry,
         )

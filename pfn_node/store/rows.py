@@ -152,6 +152,15 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class PackageFacts:
+    """What was read in the bytes of a zip, beside their SHA-256."""
+
+    sha1: bytes
+    sha384: bytes
+    headers: dict[str, str]  # by WordPress' labels; empty where the zip has none that this node reads
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A version of a plugin, as far as deciding whether to mirror it needs."""
 

@@ -17,6 +17,7 @@ from sqlite_utils import Migrations
 from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS, SUCCESSIONS
 from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
+from pfn_node.store.schema_composer import add_composer
 from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
 
 migrations: Final = Migrations("node")
@@ -421,3 +422,9 @@ def m012_node_successions(db: sqlite_utils.Database) -> None:
     """Which next key nodes committed to, and who took over the name of whom."""
     for statement in SUCCESSIONS:
         db.execute(statement)
+
+
+@migrations()
+def m013_composer(db: sqlite_utils.Database) -> None:
+    """What Composer asks for: plugins by its names for them, other digests and headers of zips, and downloads."""
+    add_composer(db)

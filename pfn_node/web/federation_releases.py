@@ -56,17 +56,32 @@ REPORTERS_NAMED_MAX = 5
 async def download(services: Services, key: ApiKey | None, query: ReleaseQuery) -> Response:
     """The zip of a release; if it is not here but backed, it is fetched from a mirror, checked, kept and served."""
     release = await _release(services, query)
-    _refuse_unsafe(release, named=query.version is not None)
+    return await serve_release(services, release, anonymous=key is None, named=query.version is not None)
+
+
+async def serve_release(
+    services: Services, release: Release, *, anonymous: bool, named: bool, exactly: bool = False
+) -> Response:
+    """The zip of a release, if it may be served; `named`: by its version. `exactly`: no other bytes than its digest's.
+
+    Raises ApiError 410, 422 or 502.
+    """
+    _refuse_unsafe(release, named=named)
     if release.held_back is not None:
         raise _held_back(release)
     if release.backed and release.sha256 and services.artifacts.has(release.sha256):
         served = release
     else:
-        wanted = await services.want(release, anonymous=key is None)
-        if wanted is None or wanted.sha256 is None or not wanted.backed:
+        wanted = await services.want(release, anonymous=anonymous)
+        if (
+            wanted is None
+            or wanted.sha256 is None
+            or not wanted.backed
+            or (exactly and wanted.sha256 != release.sha256)
+        ):
             raise _not_to_be_had(release)
         served = wanted
-        _refuse_unsafe(served, named=query.version is not None)
+        _refuse_unsafe(served, named=named)
     assert served.sha256 is not None
     opened = services.artifacts.open(served.sha256)
     return await file_response(
@@ -197,7 +212,7 @@ async def verify_zip(services: Services) -> ReleaseChecked:
         sha256 = writer.digest()
         release = await services.database.read(lambda db: catalogue.release_by_digest(db, sha256))
         if release is None:
-            claimed = await _measured(services, lambda: _claims(writer.path))
+            claimed = await measured(services, lambda: _claims(writer.path))
             return _stranger(claimed, sha256, size)
         return await _checked(services, release, lambda: measure(os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)))
 
@@ -231,7 +246,7 @@ async def _checked(
         )
         return checked.model_copy(update={"bundle": bundle})
 
-    return await _measured(services, judge)
+    return await measured(services, judge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +273,7 @@ def _known_of(db: sqlite_utils.Database, release: Release, now: int, with_bundle
     )
 
 
-async def _measured(services: Services, work: Callable[[], T]) -> T:
+async def measured(services: Services, work: Callable[[], T]) -> T:
     """Do what takes a core for a while in a thread: few at once, and few wait for it."""
     if services.measuring.statistics().tasks_waiting >= MEASURING_WAITING_MAX:
         raise too_many("Other files are being checked now; try again later.", MEASURING_RETRY_SECONDS, 503)

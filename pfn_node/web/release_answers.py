@@ -1,12 +1,11 @@
 """What clients are told about plugins and releases: the catalogue's rows, their evidence, and what it is worth."""
 
-import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
+from pfn_node.composer_names import composer_name
 from pfn_node.store.rows import Plugin, Release
 from pfn_node.web.answers import Answer
 from pfn_node.web.notice_answers import AdvisoryView
@@ -181,23 +180,3 @@ class ReleaseAccepted(Answer):
 
     accepted: bool
     assurance: str
-
-
-_NOT_IN_COMPOSER_NAMES = re.compile(r"[^a-z0-9]+")
-_COMPOSER_NAME = re.compile(r"[a-z0-9](([_.]|-{1,2})?[a-z0-9]+)*")
-
-
-def composer_name(source_id: str, plugin_id: str) -> str:
-    """The name under which Composer knows a plugin: `pfn/<source>--<slug>`.
-
-    Ids have characters that Composer's names may not have; where something had to be left out, eight hex digits of the
-    id's hash keep names apart. A source always has them, and never two hyphens in a row: the first two end it.
-    """
-    slug = plugin_id if _COMPOSER_NAME.fullmatch(plugin_id) else _reduced(plugin_id, plugin_id)
-    return f"pfn/{_reduced(source_id.lower(), source_id)}--{slug}"
-
-
-def _reduced(text: str, exact: str) -> str:
-    digest = hashlib.sha256(exact.encode("utf-8", "replace")).hexdigest()[:8]
-    readable = _NOT_IN_COMPOSER_NAMES.sub("-", text)[:64].strip("-")
-    return f"{readable}-{digest}" if readable else digest

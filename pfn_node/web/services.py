@@ -19,6 +19,7 @@ from pfn_node.sources.previewing import Preview
 from pfn_node.sources.progress import Progress
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Release, Source
+from pfn_node.web.consumers.conditional import Answered
 from pfn_protocol.announcements import NoticeStatement
 
 
@@ -153,3 +154,4 @@ class Services:
     # Open event streams: each costs a task and a connection.
     streams: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(STREAMS_MAX))
     looks: Looks = field(default_factory=Looks)
+    answered: Answered = field(default_factory=Answered)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pfn_node.composer_names import composer_name
 from pfn_node.store import registry
-from pfn_node.web.release_answers import composer_name
 from pfn_protocol.identity import did_key
 from tests.node.web_node import BILBO, NODE, NOW, STRANGER, URL, WebNode, web_node
 

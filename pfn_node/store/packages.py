@@ -1,0 +1,190 @@
+"""Plugins as packages: what package managers are told of, under their own names, and how often they had it.
+
+A name is a digest's worth of a source's id, so somebody may find another id with the same name. What two plugins are
+called is nobody's: it is answered as unknown, never with a guess.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlite_utils
+
+from pfn_node.store.catalogue import release_from
+from pfn_node.store.queries import change, select, to_json, value
+from pfn_node.store.rows import PackageFacts, Release, Source
+from pfn_node.store.safety import advisories_in_force, subject_of_notice
+from pfn_node.store.sources import get_source
+from pfn_protocol.versions import sort_key
+
+# Versions of one package that are told of; the newest ones.
+VERSIONS_MAX: Final = 500
+NAMES_MAX: Final = 100_000
+# Plugins of one name whose advisories are shown: there is one, unless somebody looked for another.
+NAMESAKES_MAX: Final = 8
+# Zips that are some release's at once; beyond this the same bytes were published again and again.
+SAME_BYTES_MAX: Final = 32
+# Zips: each row has up to a few kilobytes.
+FACTS_MAX: Final = 200_000
+# Versions whose downloads are counted: whoever tells of them is not asked who it is.
+COUNTED_MAX: Final = 100_000
+
+# Backed by metadata signatures at least, nothing speaks against it, and its key is not new.
+_LISTABLE: Final = """
+    r.backed AND r.assurance IN ('A1', 'A2', 'A3', 'A4') AND r.sha256 IS NOT NULL AND r.yanked IS NULL
+    AND r.taken_down IS NULL AND NOT r.revoked_key AND r.held_back IS NULL AND r.cooldown_until IS NULL
+"""
+_OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A plugin with the releases that may be installed, newest first, and what is known of their zips by digest."""
+
+    source: Source | None
+    releases: list[Release]
+    facts: dict[bytes, PackageFacts]
+    advisories: list[dict[str, Any]]
+
+
+def package_named(db: sqlite_utils.Database, name: str) -> Package | None:
+    """Return the one plugin of this Composer name that has something to install; None: there is none, or several."""
+    sql = " ".join(
+        (
+            "SELECT r.* FROM plugins AS p JOIN releases AS r ON",
+            _OF_PLUGIN,
+            "WHERE p.composer_name = ? AND",
+            _LISTABLE,
+        )
+    )
+    releases = [release_from(row) for row in select(db, sql, (name,))]
+    if len({(one.source_id, one.plugin_id) for one in releases}) != 1:
+        return None
+    releases = sorted(releases, key=lambda one: sort_key(one.version), reverse=True)[:VERSIONS_MAX]
+    source_id, plugin_id = releases[0].source_id, releases[0].plugin_id
+    return Package(
+        source=get_source(db, source_id),
+        releases=releases,
+        facts=facts_of(db, source_id, plugin_id),
+        advisories=advisories_in_force(db, source_id, plugin_id),
+    )
+
+
+def is_listable(release: Release) -> bool:
+    """Whether a release may be installed without being named: as the catalogue's queries here say it."""
+    return (
+        release.backed
+        and release.assurance in ("A1", "A2", "A3", "A4")
+        and (release.yanked, release.taken_down, release.held_back, release.cooldown_until) == (None,) * 4
+        and not release.revoked_key
+    )
+
+
+def package_names(db: sqlite_utils.Database) -> list[str]:
+    """Return the names of all that has something to install, at most `NAMES_MAX`, in their order."""
+    sql = " ".join(
+        (
+            "SELECT DISTINCT p.composer_name FROM plugins AS p WHERE EXISTS (SELECT 1 FROM releases AS r WHERE",
+            _OF_PLUGIN,
+            "AND",
+            _LISTABLE,
+            ") ORDER BY 1 LIMIT ?",
+        )
+    )
+    return [row["composer_name"] for row in select(db, sql, (NAMES_MAX,))]
+
+
+def advisories_named(db: sqlite_utils.Database, name: str) -> list[tuple[dict[str, Any], str, str, int]]:
+    """Return (advisory, source id, plugin id, when it was heard) of all that has this name.
+
+    Also of what may not be installed (any more): somebody has it.
+    """
+    found = []
+    rows = select(db, "SELECT source_id, plugin_id FROM plugins WHERE composer_name = ? LIMIT ?", (name, NAMESAKES_MAX))
+    for row in rows:
+        key = (row["source_id"], row["plugin_id"])
+        for one in advisories_in_force(db, *key):
+            heard = _heard_at(db, *key, one["advisory_id"])
+            found.append((one, *key, heard))
+    return found
+
+
+def _heard_at(db: sqlite_utils.Database, source_id: str, plugin_id: str, advisory_id: str) -> int:
+    """Return when this node first heard of an advisory that is in force."""
+    return int(
+        value(
+            db,
+            """
+            SELECT min(at) FROM (
+                SELECT seen_at AS at FROM publisher_notices
+                WHERE source_id = :source AND kind = 'advisory' AND subject = :subject
+                UNION ALL SELECT received_at FROM notice_claims
+                WHERE source_id = :source AND kind = 'advisory' AND plugin_id = :plugin AND about = :about)
+            """,
+            {
+                "source": source_id,
+                "plugin": plugin_id,
+                "about": advisory_id,
+                "subject": subject_of_notice(plugin_id, advisory_id),
+            },
+        )
+        or 0
+    )
+
+
+def releases_by_digest(db: sqlite_utils.Database, sha256: bytes) -> list[Release]:
+    """Return the releases that have this digest, whatever is known of them."""
+    rows = select(db, "SELECT * FROM releases WHERE sha256 = ? LIMIT ?", (sha256, SAME_BYTES_MAX))
+    return [release_from(row) for row in rows]
+
+
+def facts_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> dict[bytes, PackageFacts]:
+    """Return what is known of the zips of a plugin, by their SHA-256."""
+    rows = select(
+        db,
+        """
+        SELECT f.* FROM releases AS r JOIN package_facts AS f ON f.sha256 = r.sha256
+        WHERE r.source_id = ? AND r.plugin_id = ?
+        """,
+        (source_id, plugin_id),
+    )
+    return {row["sha256"]: PackageFacts(row["sha1"], row["sha384"], json.loads(row["headers"])) for row in rows}
+
+
+def keep_facts(db: sqlite_utils.Database, facts: dict[bytes, PackageFacts]) -> None:
+    """Remember what was read in zips, by their SHA-256; at most `FACTS_MAX`, and of those that are releases first."""
+    if value(db, "SELECT count(*) FROM package_facts") >= FACTS_MAX:
+        change(
+            db,
+            "DELETE FROM package_facts WHERE NOT EXISTS (SELECT 1 FROM releases WHERE sha256 = package_facts.sha256)",
+        )
+    if value(db, "SELECT count(*) FROM package_facts") >= FACTS_MAX:
+        return
+    for sha256, one in facts.items():
+        change(
+            db,
+            "INSERT OR REPLACE INTO package_facts (sha256, sha1, sha384, headers) VALUES (?, ?, ?, ?)",
+            (sha256, one.sha1, one.sha384, to_json(one.headers)),
+        )
+
+
+def count_download(db: sqlite_utils.Database, release: Release) -> None:
+    """Count one more; who it was is not asked."""
+    key = (release.source_id, release.plugin_id, release.version)
+    counted = change(
+        db,
+        "UPDATE download_counts SET count = count + 1 WHERE source_id = ? AND plugin_id = ? AND version = ?",
+        key,
+    )
+    if not counted and value(db, "SELECT count(*) FROM download_counts") < COUNTED_MAX:
+        change(db, "INSERT INTO download_counts VALUES (?, ?, ?, 1)", key)
+
+
+def downloads_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> dict[str, int]:
+    """Return how often each version of a plugin was had, as package managers told this node."""
+    rows = select(
+        db,
+        "SELECT version, count FROM download_counts WHERE source_id = ? AND plugin_id = ?",
+        (source_id, plugin_id),
+    )
+    return {row["version"]: row["count"] for row in rows}

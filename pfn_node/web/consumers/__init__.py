@@ -1,0 +1,1 @@
+"""What consumers' own clients ask a node, in their own words."""
