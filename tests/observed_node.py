@@ -35,7 +35,8 @@ IPv4Record = tuple[Literal[socket.AddressFamily.AF_INET], socket.SocketKind, int
 class Figures:
     """What a node takes up. Descriptors without those of the store, whose readers are made when they are needed.
 
-    `doing` is what its tasks are, by name; `memory` is what of it lies in memory, in bytes; `memory_peak` the most that ever did.
+    `doing` is what its tasks are, by name; `memory` is what of it lies in memory, in bytes; `memory_peak` the most that
+    ever did.
     """
 
     tasks: int
