@@ -188,7 +188,7 @@ async def test_what_peers_and_publishers_say_is_only_text(node: WebNode) -> None
 
     page = await Browser(node).read("/mesh")
 
-    assert page.tags.count("script") == 3  # the page's own
+    assert page.tags.count("script") == 4  # the page's own
     assert HOSTILE in page.text
 
 
