@@ -22,6 +22,7 @@ from pfn_node.sources.operations import Sources
 from pfn_node.store import successions
 from pfn_node.store.database import Database
 from pfn_node.web.app import create_app
+from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
 from pfn_protocol.announcements import KeyStatement
 
@@ -79,7 +80,9 @@ async def _run_rooms(
             fetch_artifact=engine.fetch_artifact,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
-        services = Services(settings, database, artifacts, sources, engine, node_id, url, want)
+        asked = settings.wordpress_upstream
+        upstream = Upstream(outbound, asked) if asked else None
+        services = Services(settings, database, artifacts, sources, engine, node_id, url, want, upstream=upstream)
         await nursery.start(engine.run)
         for statement in folder.key_statements:
             nursery.start_soon(_say, engine, statement)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -20,6 +20,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from pfn_protocol.errors import Refusal
+from pfn_protocol.names import parse_instance_url
+
+SCHEME_SLASHES = 2  # of https://host
 MASTER_KEY_CHARACTERS_MIN = 32
 # Of 32 random characters, even of hex digits, more are left in all but one of a billion.
 TELLING_CHARACTERS_MIN = 12
@@ -96,6 +100,12 @@ class Settings(BaseSettings):
         description="1: only directly pinned nodes back bytes. 2-3: two pin paths that share no key do as well.",
     )
 
+    wordpress_upstream: str | None = Field(
+        None,
+        description="Where what this node does not know itself is asked for sites that are pointed at it: "
+        "https://api.wordpress.org. Without it they hear nothing of WordPress' own updates.",
+    )
+
     health_check_seconds: float = Field(
         300, gt=0, description="How often a registered source is asked whether it is up."
     )
@@ -152,6 +162,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         """The environment gives lists as text, separated by commas or spaces."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("wordpress_upstream")
+    @classmethod
+    def _one_host(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Only a host, over https: what it answers goes to sites as it is."""
+        if value is None:
+            return None
+        try:
+            url = parse_instance_url(value, allow_http=bool(info.data.get("allow_private_networks")))
+        except Refusal as error:
+            raise ValueError(error.sentence) from None
+        if url.count("/") > SCHEME_SLASHES:
+            raise ValueError("expected the URL of a host alone, without a path, such as https://api.wordpress.org")
+        return url
 
     @field_validator("master_key")
     @classmethod

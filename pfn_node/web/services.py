@@ -20,6 +20,7 @@ from pfn_node.sources.progress import Progress
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.web.consumers.conditional import Answered
+from pfn_node.web.consumers.upstream import Upstream
 from pfn_protocol.announcements import NoticeStatement
 
 
@@ -155,3 +156,4 @@ class Services:
     streams: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(STREAMS_MAX))
     looks: Looks = field(default_factory=Looks)
     answered: Answered = field(default_factory=Answered)
+    upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked

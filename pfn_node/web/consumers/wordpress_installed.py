@@ -23,6 +23,7 @@ FILE_CHARACTERS_MAX: Final = 300
 VERSION_CHARACTERS_MAX: Final = 100
 
 _SLUG: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{slug_chars_max - 1}}}")
+_DIRECTORY: Final = re.compile(r"(?:https?://)?(?:wordpress\.org|w\.org)/plugins?/")
 
 
 class NotInstalled(ValueError):
@@ -44,6 +45,11 @@ class Installed:
         """Whether its headers leave open whose it is."""
         return not self.update_uri and not self.plugin_id
 
+    @property
+    def may_be_wordpress_orgs(self) -> bool:
+        """Whether it names nobody, or WordPress' own directory."""
+        return self.names_nobody or _DIRECTORY.match(self.update_uri) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -54,25 +60,26 @@ class Named:
     public_key: bytes | None = None
 
 
-def read_installed(text: str) -> list[Installed]:
-    """Return what is in the field `plugins` of an update-check. Raise `NotInstalled`."""
+def read_plugins(text: str) -> dict[str, dict[str, Any]]:
+    """Return the headers of installed files out of the field `plugins` of an update-check. Raise `NotInstalled`."""
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
         raise NotInstalled("its field plugins has to be JSON") from None
     plugins = given.get("plugins") if isinstance(given, dict) else None
     if not isinstance(plugins, dict):
-        return []  # PHP writes a list where there are none
+        return {}  # PHP writes a list where there are none
     if len(plugins) > INSTALLED_MAX:
         raise NotInstalled(f"at most {INSTALLED_MAX} plugins are looked up at once")
-    return [
-        _installed(file, headers)
+    return {
+        file: headers
         for file, headers in plugins.items()
         if isinstance(headers, dict) and len(file) <= FILE_CHARACTERS_MAX
-    ]
+    }
 
 
-def _installed(file: str, headers: Mapping[str, Any]) -> Installed:
+def installed(file: str, headers: Mapping[str, Any]) -> Installed:
+    """Return what the headers of one file say."""
     folder, slash, _ = file.partition("/")
     slug = folder if slash else folder.removesuffix(".php")
     return Installed(

@@ -32,6 +32,13 @@ TEXT: Final = "text/plain; charset=utf-8"
 SIGNATURES_MAX: Final = 16
 
 
+class PluginUnknown(ApiError):
+    """There is no such plugin here, in the words that WordPress knows."""
+
+    def __init__(self) -> None:
+        super().__init__(404, NOT_FOUND)
+
+
 class ZipQuery(BaseModel):
     """Whose plugin; without it the slug's meaning decides."""
 
@@ -91,7 +98,7 @@ def source_meant(db: sqlite_utils.Database, slug: str) -> str:
             details={"sources": [one.source_id for one in meaning.choices]},
         )
     if meaning.source_id is None:
-        raise ApiError(404, NOT_FOUND)
+        raise PluginUnknown
     return meaning.source_id
 
 
