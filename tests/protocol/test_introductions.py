@@ -139,7 +139,7 @@ def test_who_was_introduced_is_so_after_a_restart() -> None:
 
 
 def test_a_node_without_a_link_to_its_own_nodes_compares_with_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.peers.compare_links_alone_max", 6)
+    monkeypatch.setattr("pfn_protocol.comparing_links.compare_links_alone_max", 6)
     monkeypatch.setattr("pfn_protocol.peers.links_wanted_max", 0)
     table = Table()
     for number in range(9):
