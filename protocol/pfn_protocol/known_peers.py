@@ -147,7 +147,7 @@ class KnownPeers:
 
     def _learn_view(self, speaker: Peer, view: Iterable[PeerAddress]) -> None:
         """What a neighbour names, or one that was asked to be one."""
-        introduces = speaker.joined or speaker.pinned
+        introduces = speaker.named
         for address in view:
             self.learn(address.node_id, address.url, introduced=introduces)
 
@@ -196,7 +196,7 @@ class KnownPeers:
             self._proven_at[place] = self._proven_at.get(place, 0) + 1
 
     def _passive(self) -> int:
-        return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
+        return sum(peer.reached and not (peer.linked or peer.named) for peer in self._peers.values())
 
     def _set_state(self, peer: Peer, state: LinkState) -> None:
         self.has_changed = True

@@ -363,14 +363,14 @@ class Peers(ComparingLinks):
 
     def _feeler_failed(self, peer: Peer, url: str, now_ms: int) -> None:
         """An address does not answer: hearsay is tried a few times more; a proven peer gives way to newer ones."""
-        if peer.reached and self._passive() >= passive_max and not (peer.joined or peer.pinned):
+        if peer.reached and self._passive() >= passive_max and not peer.named:
             self.forget(peer.node_id)
         elif peer.is_unlinked:
             self._dial_failed(peer, url, now_ms)
 
     def _has_place(self, peer: Peer, now_ms: int) -> bool:
         """Whether an address that was just proven may be remembered. If not, the longest silent one is tested."""
-        if peer.joined or peer.pinned or peer.state is LinkState.LINKING or self._passive() < passive_max:
+        if peer.named or peer.state is LinkState.LINKING or self._passive() < passive_max:
             return True
         if peer.introduced and self._give_way(lambda one: one.reached):
             return True
@@ -414,7 +414,7 @@ class Peers(ComparingLinks):
             self._remove(peer)
         if peer.failing_since_ms is None:
             peer.failing_since_ms = now_ms
-        if now_ms - peer.failing_since_ms > peer_memory_ms and not (peer.joined or peer.pinned):
+        if now_ms - peer.failing_since_ms > peer_memory_ms and not peer.named:
             self.forget(peer.node_id)
 
 
