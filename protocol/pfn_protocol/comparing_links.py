@@ -1,10 +1,10 @@
 """Links over which sets are compared and nothing is pushed: whom to ask for them, how many, and when (R134).
 
 They heal partitions, and they are what is left when all other links are one attacker's. The nodes that the operator
-named (joined or pinned) cannot be an attacker's by chance; so how many more links a node needs follows from how many of
-those it is linked with. With two, or with one that has stayed for hours, a few are enough. With a single one that came
-a short time ago it keeps some in reserve: who comes and goes may go at any moment, and to look for others only then
-is too late. With none it asks as many as it can.
+named (joined or pinned) are not an attacker's by chance; so they decide how many more links a node needs. Without a
+link to any of them it asks as many as it can. If there is just one, and its link has not stood for hours, it keeps some
+in reserve: who comes and goes may go at any moment, no other named node is there to be asked then, and to look for
+strangers only then is too late. Otherwise a few are enough.
 """
 
 from pfn_protocol.known_peers import KnownPeers
@@ -37,12 +37,12 @@ class ComparingLinks(KnownPeers):
 
     def _links_for_comparing(self, now_ms: int) -> int:
         """How many are wanted."""
-        named = [peer for peer in self._linked.values() if peer.named]
-        if not named:
-            is_alone = any(peer.named for peer in self._peers.values())
-            return compare_links_alone_max if is_alone else compare_links_max
-        is_young = now_ms - named[0].linked_since_ms < link_young_ms
-        return compare_links_reserve_max if len(named) == 1 and is_young else compare_links_max
+        named = [peer for peer in self._peers.values() if peer.named]
+        linked = [peer for peer in named if peer.linked]
+        if named and not linked:
+            return compare_links_alone_max
+        is_young = len(named) == 1 and now_ms - linked[0].linked_since_ms < link_young_ms
+        return compare_links_reserve_max if is_young else compare_links_max
 
     @property
     def _compare_wake_at(self) -> int | None:

@@ -218,7 +218,7 @@ compare_links_max: Final = 2
 # As many while it has no link to any of those that it joined or pins, for all others may be one attacker's: if one
 # address in ten leads to an honest node that is there and has room, one in 850 such choices finds none.
 compare_links_alone_max: Final = 64
-# While there is one to a single of those, not yet a quarter of a day old: it may end at any moment. Of four attackers
+# With a link, not a quarter of a day old, to the only one that there is: it may end at any moment. Of four attackers
 # for each honest node, sometimes full or away, an honest one is among so many in 95 of 100 moments (bench eclipse).
 compare_links_reserve_max: Final = 16
 link_young_ms: Final = 21_600_000

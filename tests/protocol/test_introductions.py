@@ -193,7 +193,7 @@ def table_with_a_link(monkeypatch: pytest.MonkeyPatch, *named: str) -> Table:
     return table
 
 
-def test_a_node_with_a_young_link_to_a_single_one_of_its_own_nodes_keeps_links_in_reserve(
+def test_a_node_with_a_young_link_to_its_only_own_node_keeps_links_in_reserve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = table_with_a_link(monkeypatch, "joined")
@@ -226,6 +226,15 @@ def test_a_node_whose_links_to_its_own_nodes_are_two_or_old_compares_with_few(
 
     assert len(table.compares_with(START_MS + after_ms)) == compare_links_max
     assert table.compares_with(START_MS + after_ms + 2 * MINUTE_MS) == []
+
+
+def test_a_node_that_has_another_one_of_its_own_to_turn_to_keeps_no_links_in_reserve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = table_with_a_link(monkeypatch, "joined")
+    table.peers.set_policy([key_of("pinned").public], [], START_MS)
+
+    assert len(table.compares_with(START_MS + 2 * MINUTE_MS)) == compare_links_max
 
 
 def test_a_node_whose_link_to_its_own_node_ends_looks_for_others_before_the_next_minute(
