@@ -218,8 +218,7 @@ compare_links_max: Final = 2
 # As many while it has no link to any of those that it joined or pins, for all others may be one attacker's: if one
 # address in ten leads to an honest node that is there and has room, one in 850 such choices finds none.
 compare_links_alone_max: Final = 64
-# With a link, not a quarter of a day old, to the only one that there is: it may end at any moment. Of four attackers
-# for each honest node, sometimes full or away, an honest one is among so many in 95 of 100 moments (bench eclipse).
+# With a link, not a quarter of a day old, to the only one that there is: it may end at any moment (bench eclipse).
 compare_links_reserve_max: Final = 16
 link_young_ms: Final = 21_600_000
 # Links for comparing taken from others: half of links_max, so that newcomers find room meanwhile.
