@@ -44,8 +44,11 @@ def test_nothing_moves_while_a_page_takes_what_is_new(
     admin: Page, new_context: NewContext, session: StorageState, mesh: BrowserMesh
 ) -> None:
     mesh.publishers[0].publish("moving-house", "0.1")
+    admin.goto("/")
+    expect(admin.locator("#newest")).to_contain_text("Moving House")
+    house = f"/plugins/{mesh.publishers[0].source_id}/moving-house"
     # A browser of its own for each: one browser holds at most six connections to a node, and each page keeps one.
-    pages = {path: new_context(storage_state=session).new_page() for path in live_pages(admin, mesh)}
+    pages = {path: new_context(storage_state=session).new_page() for path in {*live_pages(admin, mesh), house}}
     assert pages.keys() >= KNOWN_LIVE
     for path, page in pages.items():
         page.add_init_script(MEASURE)
@@ -59,6 +62,8 @@ def test_nothing_moves_while_a_page_takes_what_is_new(
             wait_until(page, "window.taken > 0")
             page.evaluate("window.taken = 0")
 
+    expect(pages[house].locator("#facts")).to_contain_text(RELEASES[-1])
+    expect(pages[house].locator("#installing")).to_contain_text(f"Install version {RELEASES[-1]}")
     moved = {path: page.evaluate("[window.moved, window.movers]") for path, page in pages.items()}
     assert {path: each for path, each in moved.items() if each[0] > 0} == {}
 
