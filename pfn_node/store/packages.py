@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.catalogue import release_from
+from pfn_node.store.changes import LISTABLE
 from pfn_node.store.queries import change, select, to_json, value
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.store.safety import advisories_in_force, subject_of_notice
@@ -29,11 +30,6 @@ FACTS_MAX: Final = 200_000
 # Versions whose downloads are counted: whoever tells of them is not asked who it is.
 COUNTED_MAX: Final = 100_000
 
-# Backed by metadata signatures at least, nothing speaks against it, and its key is not new.
-_LISTABLE: Final = """
-    r.backed AND r.assurance IN ('A1', 'A2', 'A3', 'A4') AND r.sha256 IS NOT NULL AND r.yanked IS NULL
-    AND r.taken_down IS NULL AND NOT r.revoked_key AND r.held_back IS NULL AND r.cooldown_until IS NULL
-"""
 _OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
 
 
@@ -54,7 +50,7 @@ def package_named(db: sqlite_utils.Database, name: str) -> Package | None:
             "SELECT r.* FROM plugins AS p JOIN releases AS r ON",
             _OF_PLUGIN,
             "WHERE p.composer_name = ? AND",
-            _LISTABLE,
+            LISTABLE,
         )
     )
     releases = [release_from(row) for row in select(db, sql, (name,))]
@@ -87,7 +83,7 @@ def package_names(db: sqlite_utils.Database) -> list[str]:
             "SELECT DISTINCT p.composer_name FROM plugins AS p WHERE EXISTS (SELECT 1 FROM releases AS r WHERE",
             _OF_PLUGIN,
             "AND",
-            _LISTABLE,
+            LISTABLE,
             ") ORDER BY 1 LIMIT ?",
         )
     )
