@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.catalogue import release_from
-from pfn_node.store.changes import LISTABLE
+from pfn_node.store.changes import LISTABLE, Change, changes_after
 from pfn_node.store.queries import change, select, to_json, value
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.store.safety import advisories_in_force, subject_of_notice
@@ -88,6 +88,13 @@ def package_names(db: sqlite_utils.Database) -> list[str]:
         )
     )
     return [row["composer_name"] for row in select(db, sql, (NAMES_MAX,))]
+
+
+def changed_packages(db: sqlite_utils.Database, after: int, limit: int) -> list[tuple[Change, bool]]:
+    """Return the packages that changed after a number, oldest change first, and whether there is anything to install."""
+    sql = " ".join(("SELECT 1 FROM releases AS r WHERE r.source_id = ? AND r.plugin_id = ? AND", LISTABLE, "LIMIT 1"))
+    found = changes_after(db, after, limit)
+    return [(one, bool(select(db, sql, (one.source_id, one.plugin_id)))) for one in found]
 
 
 def advisories_named(db: sqlite_utils.Database, name: str) -> list[tuple[dict[str, Any], str, str, int]]:

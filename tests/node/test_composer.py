@@ -75,6 +75,7 @@ async def test_the_root_names_every_other_address(node: WebNode) -> None:
         "search": "/composer/search.json?q=%query%&type=%type%",
         "list": "/composer/list.json",
         "notify-batch": "/composer/downloads",
+        "metadata-changes-url": "/composer/changes.json",
         "mirrors": [
             {
                 "dist-url": "https://node.test/composer/mirror/%package%/%version%/%reference%.%type%",
