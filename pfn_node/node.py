@@ -84,6 +84,7 @@ async def _run_rooms(
         for statement in folder.key_statements:
             nursery.start_soon(_say, engine, statement)
         await nursery.start(sources.run)
+        nursery.start_soon(services.downloads.run)
         app = create_app(services)
         limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
         # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.
@@ -93,6 +94,7 @@ async def _run_rooms(
             ready(listener.host, listener.port)
             await stop.wait()
             await engine.shutdown()
+        await services.downloads.keep()
         nursery.cancel_scope.cancel()
 
 

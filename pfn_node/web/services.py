@@ -20,6 +20,7 @@ from pfn_node.sources.progress import Progress
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.web.consumers.conditional import Answered
+from pfn_node.web.download_counting import Downloads
 from pfn_protocol.announcements import NoticeStatement
 
 
@@ -155,3 +156,7 @@ class Services:
     streams: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(STREAMS_MAX))
     looks: Looks = field(default_factory=Looks)
     answered: Answered = field(default_factory=Answered)
+    downloads: Downloads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.downloads = Downloads(self.database)
