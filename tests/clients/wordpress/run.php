@@ -5,6 +5,7 @@
 
 require getenv( 'SITE_ROOT' ) . '/wp-load.php';
 require ABSPATH . 'wp-admin/includes/admin.php';
+require ABSPATH . 'wp-admin/includes/plugin-install.php';
 require ABSPATH . 'wp-admin/includes/class-wp-upgrader.php';
 wp_set_current_user( 1 );
 $answer = ( function () {
