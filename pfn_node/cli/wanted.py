@@ -16,7 +16,6 @@ from pfn_node.outbound import Outbound, OutboundError
 from pfn_protocol.bundle_proof import Measured, Proof, TrustRoots, prove
 from pfn_protocol.errors import Refusal
 from pfn_protocol.evidence_bundle import EvidenceBundle, read_bundle
-from pfn_protocol.identity import did_key
 from pfn_protocol.names import check_slug, check_source_id, check_version
 
 T = TypeVar("T")
@@ -71,8 +70,9 @@ class Found:
     key_from: str
 
     @property
-    def key(self) -> str:
-        return did_key(self.proof.key.public)
+    def key(self) -> bytes:
+        """The identity key with which it was proved: the last that follows from the one that was known."""
+        return self.proof.key.public
 
 
 def parse_wanted(text: str) -> Wanted:
