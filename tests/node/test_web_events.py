@@ -169,6 +169,23 @@ async def test_a_stream_ends_with_the_session_that_it_was_asked_for_with(
             assert [piece async for piece in stream] == []
 
 
+async def test_what_happens_after_signing_out_is_not_told_even_once(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node:
+        key = (await node.services.database.read(registry.list_keys))[0]
+        session = await node.services.database.write(
+            lambda db: sessions.insert_session(db, bytes(32), key.id, NOW, NOW + 60)
+        )
+        stream = federation_events.events(node.services, key, 0, session)
+        assert (await anext(stream)).startswith(b"retry")
+        assert b"was made" in await anext(stream)
+
+        await node.services.database.write(lambda db: sessions.delete_session(db, session.token_hash))
+        await happen(node, "after")
+
+        with trio.fail_after(10):
+            assert [piece async for piece in stream] == []
+
+
 async def test_streams_are_counted_and_one_too_many_is_503(running: tuple[WebNode, httpx.AsyncClient]) -> None:
     node, client = running
     node.services.streams.total_tokens = 1
