@@ -24,7 +24,8 @@ BEGIN = """() => {
       ? style.stroke !== "none"
       : style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
   };
-  const inView = (box) => box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+  const inView = ({ width, top, bottom, left, right }) =>
+    width > 0 && bottom > 0 && top < innerHeight && right > 0 && left < innerWidth;
   document.addEventListener("focusin", ({ target }) => {
     window.walked.push({
       at: window.usable.indexOf(target),
