@@ -18,6 +18,7 @@ from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS, SUCCESSIONS
 from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
 from pfn_node.store.schema_composer import add_composer
+from pfn_node.store.schema_fair import FAIR
 from pfn_node.store.schema_first import ANNOUNCEMENT_TABLES, CATALOGUE_TABLES, NODE_TABLES, ORIGINAL_TABLES
 from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
 
@@ -112,3 +113,10 @@ def m012_node_successions(db: sqlite_utils.Database) -> None:
 def m013_composer(db: sqlite_utils.Database) -> None:
     """What Composer asks for: plugins by its names for them, other digests and headers of zips, and downloads."""
     add_composer(db)
+
+
+@migrations()
+def m016_fair(db: sqlite_utils.Database) -> None:
+    """Which DID a zip names, for FAIR's view; zips are read once more, since that was not looked at before."""
+    for statement in FAIR:
+        db.execute(statement)
