@@ -26,6 +26,7 @@ NewsType = Literal["release.added", "release.yanked", "advisory.added", "source.
 # Plugins that are gone: who asks less often than that many go begins anew.
 GONE_KEPT_MAX: Final = 50_000
 _PRUNE_EVERY: Final = 100
+SOURCE_NEWS_MAX: Final = 10_000  # news of releases are as many as releases
 _FORGOTTEN: Final = "changes_forgotten_up_to"
 
 # Backed by metadata signatures at least, nothing speaks against it, and its key is not new.
@@ -86,6 +87,20 @@ def note_change(
     change(db, "DELETE FROM news WHERE source_id = ? AND plugin_id = ?", key)
     if seq % _PRUNE_EVERY == 0:
         _forget_oldest(db)
+
+
+def note_source_change(db: sqlite_utils.Database, source_id: str, about: str, now: int) -> None:
+    """Tell that a source changed: to which status, or that a key of it did. Of each kind the last stands."""
+    key = (source_id, "", "source.changed", about)
+    change(db, "DELETE FROM news WHERE source_id = ? AND plugin_id = ? AND type = ? AND about = ?", key)
+    change(db, "INSERT INTO news (source_id, plugin_id, type, about, at) VALUES (?, ?, ?, ?, ?)", (*key, now))
+    change(db, _FORGET_SOURCE_NEWS, (SOURCE_NEWS_MAX,))
+
+
+_FORGET_SOURCE_NEWS: Final = """
+    DELETE FROM news WHERE type = 'source.changed' AND id <= (
+        SELECT id FROM news WHERE type = 'source.changed' ORDER BY id DESC LIMIT 1 OFFSET ?)
+"""
 
 
 def newest_change(db: sqlite_utils.Database) -> int:

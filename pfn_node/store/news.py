@@ -7,11 +7,33 @@ import sqlite_utils
 
 from pfn_node.store.catalogue import release_from
 from pfn_node.store.changes import LISTABLE
-from pfn_node.store.queries import select
+from pfn_node.store.queries import select, value
 from pfn_node.store.rows import Release
 
 # Of which the newest that are still offered are shown: what is taken back by the thousand leaves a feed short.
 LOOKED_AT_MAX: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One event: `about` is a version, the id of an advisory, or what of a source changed."""
+
+    id: int
+    type: str
+    source_id: str
+    plugin_id: str  # empty where it is about a source
+    about: str
+    at: int
+
+
+def newest_news(db: sqlite_utils.Database) -> int:
+    """Return the id of the newest; 0: there are none."""
+    return int(value(db, "SELECT max(id) FROM news") or 0)
+
+
+def news_after(db: sqlite_utils.Database, after: int, limit: int) -> list[News]:
+    """Return what came after an id, oldest first."""
+    return [News(**row) for row in select(db, "SELECT * FROM news WHERE id > ? ORDER BY id LIMIT ?", (after, limit))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pfn_node.store.schema_fair import FAIR
 from pfn_node.store.schema_feeds import add_feeds
 from pfn_node.store.schema_first import ANNOUNCEMENT_TABLES, CATALOGUE_TABLES, NODE_TABLES, ORIGINAL_TABLES
 from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
+from pfn_node.store.schema_webhooks import add_webhooks
 
 migrations: Final = Migrations("node")
 
@@ -117,9 +118,15 @@ def m013_composer(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
-def m015_feeds(db: sqlite_utils.Database) -> None:
+def m014_feeds(db: sqlite_utils.Database) -> None:
     """Plugins in the order in which they changed, and news of them: for feeds, mirrors of the catalogue and hooks."""
     add_feeds(db)
+
+
+@migrations()
+def m015_webhooks(db: sqlite_utils.Database) -> None:
+    """Whom to tell of news, and the queue and log of what they are told."""
+    add_webhooks(db)
 
 
 @migrations()
