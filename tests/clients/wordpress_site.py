@@ -27,6 +27,7 @@ PROGRAMS = ("php", "mariadbd", "mariadb-install-db", "mariadb", "mariadb-dump", 
 START_SECONDS_MAX = 60.0
 PHP_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.02
+SMALL = "--innodb-log-file-size=4M"  # else a file of 96 MiB is written first
 DEPRECATED = re.compile("PHP Deprecated: +(Return type of|Creation of dynamic property) ")
 
 
@@ -202,7 +203,9 @@ def wordpress_in(folder: Path) -> Iterator[WordPress]:
     user = f"--user={os.environ.get('USER') or 'root'}" if os.geteuid() == 0 else ""
     made = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
     subprocess.run(
-        [*made, "--skip-test-db", "--skip-name-resolve", *([user] if user else [])], check=True, capture_output=True
+        [*made, "--skip-test-db", "--skip-name-resolve", SMALL, *([user] if user else [])],
+        check=True,
+        capture_output=True,
     )
     server = subprocess.Popen(
         [
@@ -214,6 +217,7 @@ def wordpress_in(folder: Path) -> Iterator[WordPress]:
             "--skip-networking",
             "--default-storage-engine=Aria",
             "--innodb-flush-log-at-trx-commit=0",
+            SMALL,
             *([user] if user else []),
         ],
         stdout=subprocess.DEVNULL,
