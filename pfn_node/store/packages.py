@@ -30,11 +30,11 @@ FACTS_MAX: Final = 200_000
 COUNTED_MAX: Final = 100_000
 
 # Backed by metadata signatures at least, nothing speaks against it, and its key is not new.
-_LISTABLE: Final = """
+LISTABLE: Final = """
     r.backed AND r.assurance IN ('A1', 'A2', 'A3', 'A4') AND r.sha256 IS NOT NULL AND r.yanked IS NULL
     AND r.taken_down IS NULL AND NOT r.revoked_key AND r.held_back IS NULL AND r.cooldown_until IS NULL
 """
-_OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
+OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ def package_named(db: sqlite_utils.Database, name: str) -> Package | None:
     sql = " ".join(
         (
             "SELECT r.* FROM plugins AS p JOIN releases AS r ON",
-            _OF_PLUGIN,
+            OF_PLUGIN,
             "WHERE p.composer_name = ? AND",
-            _LISTABLE,
+            LISTABLE,
         )
     )
     releases = [release_from(row) for row in select(db, sql, (name,))]
@@ -85,9 +85,9 @@ def package_names(db: sqlite_utils.Database) -> list[str]:
     sql = " ".join(
         (
             "SELECT DISTINCT p.composer_name FROM plugins AS p WHERE EXISTS (SELECT 1 FROM releases AS r WHERE",
-            _OF_PLUGIN,
+            OF_PLUGIN,
             "AND",
-            _LISTABLE,
+            LISTABLE,
             ") ORDER BY 1 LIMIT ?",
         )
     )

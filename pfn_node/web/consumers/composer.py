@@ -22,6 +22,7 @@ from pfn_node.store.rows import PackageFacts, Release
 from pfn_node.web.consumers import composer_answers
 from pfn_node.web.consumers.composer_versions import normalize
 from pfn_node.web.consumers.conditional import http_date, is_current, tag_of
+from pfn_node.web.consumers.own_url import own_url
 from pfn_node.web.errors import ApiError
 from pfn_node.web.federation_releases import ZIP, measured, serve_release
 from pfn_node.web.routes import Bytes, Routes, read_body
@@ -75,7 +76,7 @@ class Taken(BaseModel):
 @routes.get("/composer/packages.json", answer=Bytes(JSON), in_document=False)
 async def show_composer_root(services: Services) -> Response:
     """Where everything else of the repository is."""
-    return _answer(services, composer_answers.root(_base(services)))
+    return _answer(services, composer_answers.root(own_url(services)))
 
 
 @routes.get("/composer/p2/pfn/<name>.json", answer=Bytes(JSON), errors=(404,), in_document=False)
@@ -87,7 +88,7 @@ async def show_composer_package(services: Services, name: str) -> Response:
         found = await services.database.read(lambda db: packages.package_named(db, name))
     if found is None:
         raise ApiError(404, "No such package is known here, or nothing of it may be installed.")
-    return _answer(services, composer_answers.package(name, found, _base(services)))
+    return _answer(services, composer_answers.package(name, found, own_url(services)))
 
 
 async def _read_zips(services: Services, package: Package) -> bool:
@@ -123,7 +124,7 @@ async def search_composer_packages(services: Services, query: Search) -> Respons
     question = catalogue.PluginQuery(
         q=query.q or None, type=kinds.get(query.type), min_assurance="A1", limit=RESULTS_MAX
     )
-    now, base = int(services.now()), _base(services)
+    now, base = int(services.now()), own_url(services)
 
     def search(db: sqlite_utils.Database) -> list[dict[str, Any]]:
         plugins, _, _ = catalogue.search_plugins(db, question, now=now)
@@ -149,7 +150,7 @@ async def list_composer_packages(services: Services, query: NameFilter) -> Respo
 async def show_composer_advisories(services: Services) -> Response:
     """The advisories about the packages that are asked about, and about no others: those would crash Composer 2.5."""
     asked = await _packages_asked(services)
-    base = _base(services)
+    base = own_url(services)
 
     def read(db: sqlite_utils.Database) -> dict[str, list[dict[str, Any]]]:
         found = {name: packages.advisories_named(db, name) for name in asked}
@@ -215,11 +216,6 @@ def _release_named(db: sqlite_utils.Database, name: str, version: str, reference
         if named and version in (release.version, normalize(release.version)):
             return release
     return None
-
-
-def _base(services: Services) -> str:
-    """The node's URL: its own, or the one that it was asked by."""
-    return services.url or request.host_url.rstrip("/")
 
 
 def _answer(services: Services, answer: dict[str, Any]) -> Response:
