@@ -38,11 +38,11 @@ def grouped(key: bytes) -> str:
     return " ".join(re.findall("....", key_fingerprint(key)))
 
 
-def evil_zip(version: str) -> bytes:
+def evil_zip(version: str, folder: str = PLUGIN) -> bytes:
     """A plugin of the same name that does something else."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as file:
-        file.writestr(f"{PLUGIN}/{PLUGIN}.php", f"<?php\n/*\nPlugin Name: Evil\nVersion: {version}\n*/\n")
+        file.writestr(f"{folder}/{PLUGIN}.php", f"<?php\n/*\nPlugin Name: Evil\nVersion: {version}\n*/\n")
     return made.getvalue()
 
 
@@ -185,6 +185,27 @@ async def test_what_nobody_signed_is_installed_only_where_the_site_allows_it(
     assert "Not allowed: unsigned" in page and "action=install-plugin" not in page
     assert not refused["done"]
     assert installed["done"] and any("Only the node vouches for them" in text for text in installed["says"])
+
+
+async def test_a_release_brings_no_other_folder_and_a_yanked_one_is_not_installed(
+    mesh: LocalMesh, site: Site, tmp_path: Path
+) -> None:
+    shop = await open_shop(mesh, tmp_path)
+    real = mesh.nodes[0].url
+    with lying_node(real, resigned(OTHER, evil_zip("1.0.0", "pfn-connector"))) as liar:
+        await connect(site, liar)
+        refused = await install(site, shop.slug)
+        await site.php("update_site_option( 'pfn_connector_keys', array() );")
+    await set_nodes(site, real)
+    await shop.client.post("yank", {"sourceId": shop.source, "plugin": PLUGIN, "version": "1.0.0", "reason": "broken"})
+    async with site.browser() as browser:
+        page = (await browser.get("/wp-admin/plugin-install.php?tab=pfn_connector")).text
+    yanked = await install(site, shop.slug)
+
+    assert not refused["done"] and "does not hold the folder of this plugin" in str(refused["error"])
+    assert "Evil" not in (site.content / "plugins" / "pfn-connector" / "pfn-connector.php").read_text()
+    assert not yanked["done"] and site.version_of(PLUGIN) is None
+    assert "action=install-plugin" not in page
 
 
 async def test_what_a_node_says_is_shown_as_text_and_what_makes_no_sense_is_left_out(

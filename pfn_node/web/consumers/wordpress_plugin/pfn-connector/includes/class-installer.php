@@ -122,7 +122,7 @@ class Installer {
 				$bundles[ $node ] = $bundle;
 			}
 		}
-		$keys = array_unique( array_map( array( Trust::class, 'key_of' ), $bundles ) );
+		$keys = array_unique( array_map( array( Evidence::class, 'key_of' ), $bundles ) );
 		if ( count( $keys ) > 1 && '' === $this->settings->trusted_key( $release->source ) ) {
 			$shown = implode( '; ', array_map( array( Settings::class, 'fingerprint' ), $keys ) );
 			/* translators: 1: who publishes the plugin, 2: fingerprints. */
