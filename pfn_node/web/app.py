@@ -28,7 +28,7 @@ from pfn_node.web import (
 from pfn_node.web.answers import Alive
 from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
-from pfn_node.web.consumers import composer, wordpress, wordpress_connector
+from pfn_node.web.consumers import composer, wordpress, wordpress_connector, wordpress_zips
 from pfn_node.web.errors import ApiError
 from pfn_node.web.pages import mesh_live, site
 from pfn_node.web.rate_limits import RateLimit
@@ -49,6 +49,7 @@ SUBJECTS = (
     composer.routes,
     wordpress_connector.routes,
     wordpress.routes,
+    wordpress_zips.routes,
 )
 
 # A store that does not answer in this time is not ready, whatever it would say later.
