@@ -40,6 +40,9 @@ async def test_a_site_finds_installs_and_updates_plugins_of_the_federation(
     await shop.release("1.1.0")
     offered = await site.php(CHECK)
     updated = await site.php(UPDATE, file=FILE)
+    await shop.release("1.2.0", header="Requires PHP: 99.0")
+    await site.php(CHECK)
+    cannot = await site.php(UPDATE, file=FILE)
 
     assert (card["slug"], card["version"], nothing) == (shop.slug, "1.0.0", [])
     assert shop.source in card["author"] and "A3: signed by the publisher" in card["author"]
@@ -48,6 +51,7 @@ async def test_a_site_finds_installs_and_updates_plugins_of_the_federation(
     assert list(none_yet["no_update"]) == [FILE] and none_yet["response"] == {}
     assert offered["response"][FILE]["new_version"] == "1.1.0"
     assert updated["done"], updated
+    assert not cannot["done"] and "99.0" in str(cannot["error"]), cannot
     assert site.version_of(PLUGIN) == "1.1.0"
 
 
@@ -151,3 +155,33 @@ async def test_another_plugin_of_the_same_folder_is_never_replaced(mesh: LocalMe
     assert "Another plugin has its folder" in page and "action=install-plugin" not in page
     assert not refused["done"] and "already exists" in str(refused["error"])
     assert "Plugin Name: Mine" in mine.read_text() and FILE not in {**offered["response"], **offered["no_update"]}
+
+
+async def test_an_uploaded_plugin_is_updated_from_the_publisher_that_its_update_uri_names_if_its_key_is_trusted(
+    mesh: LocalMesh, site: Site, tmp_path: Path
+) -> None:
+    shop = await open_shop(mesh, tmp_path)
+    await connect(site, mesh.nodes[0].url)
+    uploaded = site.content / "plugins" / PLUGIN / f"{PLUGIN}.php"
+
+    def upload(uri: str) -> None:
+        uploaded.parent.mkdir(exist_ok=True)
+        uploaded.write_text(f"<?php\n/*\nPlugin Name: Mine\nVersion: 0.9\nUpdate URI: {uri}\n*/\n")
+
+    upload(f"{shop.publisher.url}/{PLUGIN}")
+    strange = await site.php(CHECK)
+    await site.php("delete_plugins( array( $given['file'] ) );", file=FILE)
+    assert (await install(site, shop.slug))["done"]
+    await site.php("delete_plugins( array( $given['file'] ) );", file=FILE)
+    forgotten = await site.php("return get_site_option( 'pfn_connector_installed' );")
+    upload("https://elsewhere.example/harbour-light")
+    elsewhere = await site.php(CHECK)
+    upload(f"{shop.publisher.url}/{PLUGIN}")
+    offered = await site.php(CHECK)
+    updated = await site.php(UPDATE, file=FILE)
+
+    assert forgotten == []
+    assert (strange["response"], elsewhere["response"]) == ({}, {})
+    assert offered["response"][FILE]["new_version"] == "1.0.0"
+    assert updated["done"], updated
+    assert site.version_of(PLUGIN) == "1.0.0"

@@ -1,8 +1,11 @@
 """A real WordPress that asks a node in the place of api.wordpress.org, as sites with AspireUpdate do."""
 
+import base64
+import json
 from pathlib import Path
 
 from pfn_node.cli.local_mesh import LocalMesh
+from pfn_protocol.identity import parse_public_key
 from tests.clients.wordpress_shop import CHECK, FILE, PLUGIN, UPDATE, install, open_shop
 from tests.clients.wordpress_site import Site
 
@@ -57,6 +60,32 @@ async def test_the_block_editor_installs_by_slug_and_is_told_what_is_not_there(
 
     assert (made[0], made[1]["plugin"], made[1]["version"]) == (201, FILE.removesuffix(".php"), "1.0.0")
     assert (missing[0], missing[1]["message"]) == (404, "Plugin not found.")
+
+
+async def test_a_redirected_site_can_be_told_to_check_the_publishers_signature(
+    mesh: LocalMesh, site: Site, tmp_path: Path
+) -> None:
+    shop = await open_shop(mesh, tmp_path)
+    site.redirect(mesh.nodes[0].url)
+    info = await shop.client.outbound.fetch(
+        "GET", f"{shop.publisher.url}/federation-info", bytes_max=2**20, seconds_max=10
+    )
+    key = base64.b64encode(parse_public_key(json.loads(info.body)["publicKey"])).decode()
+
+    def trust(key: str) -> None:
+        (site.content / "mu-plugins" / "signatures.php").write_text(
+            "<?php\nadd_filter( 'wp_signature_hosts', function () { return array( '127.0.0.1' ); } );\n"
+            f"add_filter( 'wp_trusted_keys', function () {{ return array( '{key}' ); }} );\n"
+            "add_filter( 'wp_signature_softfail', '__return_false' );\n"
+        )
+
+    trust(base64.b64encode(bytes([9]) * 32).decode())
+    refused = await install(site, PLUGIN)
+    trust(key)
+    installed = await install(site, PLUGIN)
+
+    assert not refused["done"] and "could not be verified" in str(refused["error"])
+    assert installed["done"], installed
 
 
 async def test_a_redirected_site_hears_nothing_of_updates_of_wordpress_itself(

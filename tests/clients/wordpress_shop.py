@@ -1,5 +1,6 @@
 """A publisher and a node that mirrors its plugin, and what a WordPress site does with them by the connector."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,14 @@ class Shop:
     def slug(self) -> str:
         return f"pfn-{self.source.encode().hex()}-{PLUGIN}"
 
-    async def release(self, version: str) -> None:
-        """Publish a version, and mirror it."""
-        write_plugin(self.plugins, PLUGIN, version)
+    async def release(self, version: str, header: str = "") -> None:
+        """Publish a version, perhaps with one more line in the plugin's header, and mirror it."""
+        if header:
+            file = self.plugins / PLUGIN / f"{PLUGIN}.php"
+            text = re.sub(r"Version: .*\n", f"Version: {version}\n * {header}\n", file.read_text())
+            file.write_text(text)
+        else:
+            write_plugin(self.plugins, PLUGIN, version)
         await eventually(lambda: offers(self.publisher, self.client, "dan", {PLUGIN: version}))
         answer = await self.client.post("subscribe", {"sourceId": self.source})
         assert answer["success"], answer

@@ -45,7 +45,7 @@ class Cards {
 			}
 		}
 		$release = new Release( $row['source_id'], $row['plugin_id'], $row['version'] );
-		return array_key_exists( 'yanked', $row ) && array_key_exists( 'taken_down', $row )
+		return isset( $row['type'] ) && 'plugin' === $row['type'] && array_key_exists( 'yanked', $row ) && array_key_exists( 'taken_down', $row )
 			&& isset( $row['backed'], $row['revoked_key'] )
 			&& null !== Release::from_slug( $release->slug() ) && null !== Release::from_package( $release->package() );
 	}
