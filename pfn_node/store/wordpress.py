@@ -115,6 +115,12 @@ def offer_of(db: sqlite_utils.Database, release: Release) -> Offer:
     return Offer(release, json.loads(headers) if headers else {}, downloads)
 
 
+def sha384_of(db: sqlite_utils.Database, sha256: bytes) -> bytes | None:
+    """Return the SHA-384 of a zip that was read here."""
+    found: bytes | None = value(db, "SELECT sha384 FROM package_facts WHERE sha256 = ?", (sha256,))
+    return found
+
+
 def closed(db: sqlite_utils.Database, source_id: str, slug: str) -> Closed | None:
     """Return what was taken down here last of a plugin that has nothing to install."""
     row = select_one(

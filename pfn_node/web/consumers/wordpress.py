@@ -12,15 +12,14 @@ import sqlite_utils
 from quart import Response, request
 
 from pfn_node.store import catalogue, wordpress
-from pfn_node.store.rows import Release
 from pfn_node.store.wordpress import Offer, Question
 from pfn_node.web.consumers import wordpress_answers as answers
 from pfn_node.web.consumers import wordpress_installed as installed
 from pfn_node.web.consumers.own_url import own_url
 from pfn_node.web.consumers.php_form import NoForm, number_of, parts_of, read_form, text_of
 from pfn_node.web.consumers.wordpress_installed import Installed
+from pfn_node.web.consumers.wordpress_zips import source_meant
 from pfn_node.web.errors import ApiError
-from pfn_node.web.federation_releases import ZIP, serve_release
 from pfn_node.web.routes import Bytes, Routes, read_body
 from pfn_node.web.schemas import QUERY_CHARACTERS_MAX
 from pfn_node.web.services import Services
@@ -103,7 +102,7 @@ async def _plugin_information(services: Services, asked: dict[str, Any]) -> Resp
     base = own_url(services)
 
     def read(db: sqlite_utils.Database) -> tuple[dict[str, Any], int]:
-        source_id = _meant(db, slug)
+        source_id = source_meant(db, slug)
         versions = wordpress.offered_releases(db, source_id, slug)
         if versions:
             return answers.information(wordpress.offer_of(db, versions[0]), versions, fields, base), 200
@@ -113,22 +112,6 @@ async def _plugin_information(services: Services, asked: dict[str, Any]) -> Resp
         return answers.closed(gone), 404
 
     return _answer(*await services.database.read(read))
-
-
-def _meant(db: sqlite_utils.Database, slug: str) -> str:
-    """Whose plugin a slug means. Raises ApiError 404, which lists the choices where there are several."""
-    meaning = wordpress.meaning_of(db, slug)
-    if meaning.choices:
-        named = "; ".join(f"{one.source_id} ({one.name} {one.version}, {one.assurance})" for one in meaning.choices)
-        raise ApiError(
-            404,
-            f"Several publishers have a plugin with the slug {slug}: {named}. Nobody said yet whose is meant; an "
-            "operator of this node does (POST /federation/slugs).",
-            details={"sources": [one.source_id for one in meaning.choices]},
-        )
-    if meaning.source_id is None:
-        raise ApiError(404, answers.NOT_FOUND)
-    return meaning.source_id
 
 
 @routes.post("/plugins/update-check/1.1/", body=Bytes(FORM), answer=Bytes(JSON), errors=(400, 413), in_document=False)
@@ -177,21 +160,6 @@ def _source_of(db: sqlite_utils.Database, one: Installed, base: str) -> str | No
     if len(sources) == 1:
         return sources.pop()
     return owner if owner in sources else None
-
-
-@routes.get("/download/plugin/<name>.zip", answer=Bytes(ZIP), errors=(404, 410, 416, 422, 502), in_document=False)
-async def download_wordpress_plugin(services: Services, name: str) -> Response:
-    """The zip of a version, by `<slug>.<version>`."""
-    release = await services.database.read(lambda db: _release_named(db, name))
-    return await serve_release(services, release, anonymous=True, named=True)
-
-
-def _release_named(db: sqlite_utils.Database, name: str) -> Release:
-    slug, _, version = name.partition(".")  # a slug has no dot (R60)
-    release = catalogue.get_release(db, _meant(db, slug), slug, version)
-    if release is None or release.type != "plugin":
-        raise ApiError(404, "This plugin has no such version here.")
-    return release
 
 
 def _answer(answer: dict[str, Any], status: int = 200) -> Response:

@@ -90,7 +90,8 @@ def update(file: str, offer: Offer, base: str) -> dict[str, Any]:
         "plugin": file,
         "new_version": release.version,
         "url": page,
-        "package": download_url(release, base),
+        # Whatever the bare slug means by then: an update never crosses over to another source.
+        "package": f"{download_url(release, base)}?source={quote(release.source_id, safe='@')}",
         "icons": _icons(release, base),
         "banners": {},
         "banners_rtl": {},

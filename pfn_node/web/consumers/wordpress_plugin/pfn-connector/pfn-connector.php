@@ -18,7 +18,7 @@ namespace PFN_Connector;
 
 defined( 'ABSPATH' ) || exit;
 
-foreach ( array( 'settings', 'release', 'nodes', 'envelope', 'trust', 'installer', 'updates', 'cards', 'screens', 'settings-page' ) as $part ) {
+foreach ( array( 'settings', 'release', 'nodes', 'envelope', 'evidence', 'trust', 'installer', 'updates', 'cards', 'screens', 'settings-page' ) as $part ) {
 	require_once __DIR__ . '/includes/class-' . $part . '.php';
 }
 

@@ -45,7 +45,7 @@ class Cards {
 			}
 		}
 		$release = new Release( $row['source_id'], $row['plugin_id'], $row['version'] );
-		return array_key_exists( 'yanked', $row ) && array_key_exists( 'taken_down', $row )
+		return isset( $row['type'] ) && 'plugin' === $row['type'] && array_key_exists( 'yanked', $row ) && array_key_exists( 'taken_down', $row )
 			&& isset( $row['backed'], $row['revoked_key'] )
 			&& null !== Release::from_slug( $release->slug() ) && null !== Release::from_package( $release->package() );
 	}
@@ -89,19 +89,25 @@ class Cards {
 			'num_ratings'       => 0,
 			'active_installs'   => 0,
 			'last_updated'      => gmdate( 'Y-m-d H:i:s', $seen ) . ' GMT',
-			'download_link'     => $this->may_install( $row ) ? $release->package() : '',
-			'pfn_signed'        => self::is_signed( $row ),
+			'download_link'     => '' === $this->why_not( $row ) ? $release->package() : '',
+			'pfn_why_not'       => $this->why_not( $row ),
 		);
 	}
 
 	/**
-	 * Whether the settings let a release in.
+	 * Why a release is not installed, in a few words.
 	 *
 	 * @param array $row What a node says of a plugin.
-	 * @return bool
+	 * @return string Empty: it may be.
 	 */
-	private function may_install( $row ) {
-		return self::is_signed( $row ) || $this->settings->allows_unsigned();
+	public function why_not( $row ) {
+		if ( ! $row['backed'] || null !== $row['taken_down'] || $row['revoked_key'] ) {
+			return __( 'Not served', 'pfn-connector' );
+		}
+		if ( null !== $row['yanked'] ) {
+			return __( 'Yanked: it should not be installed', 'pfn-connector' );
+		}
+		return self::is_signed( $row ) || $this->settings->allows_unsigned() ? '' : __( 'Not allowed: unsigned (see Settings > Plugin Federation)', 'pfn-connector' );
 	}
 
 	/**
@@ -134,8 +140,8 @@ class Cards {
 			__( 'SHA-256', 'pfn-connector' )          => isset( $row['sha256'] ) && is_string( $row['sha256'] ) ? $row['sha256'] : '',
 			__( 'Key of the publisher', 'pfn-connector' ) => '' === $key ? __( 'will be trusted with the first installation', 'pfn-connector' ) : Settings::fingerprint( $key ),
 		);
-		if ( ! $this->may_install( $row ) ) {
-			$lines[ __( 'Why it cannot be installed', 'pfn-connector' ) ] = __( 'Only the node vouches for the bytes; you can allow that under Settings > Plugin Federation.', 'pfn-connector' );
+		if ( '' !== $this->why_not( $row ) ) {
+			$lines[ __( 'Why it cannot be installed', 'pfn-connector' ) ] = $this->why_not( $row );
 		}
 		$html = '';
 		foreach ( $lines as $name => $value ) {
@@ -173,8 +179,8 @@ class Cards {
 		if ( is_dir( WP_PLUGIN_DIR . '/' . $release->plugin ) ) {
 			return $ours ? $this->installed_button( $release ) : self::disabled( __( 'Another plugin has its folder', 'pfn-connector' ) );
 		}
-		if ( '' === $plugin['download_link'] ) {
-			return self::disabled( __( 'Not allowed: unsigned', 'pfn-connector' ) );
+		if ( '' !== $plugin['pfn_why_not'] ) {
+			return self::disabled( $plugin['pfn_why_not'] );
 		}
 		if ( ! current_user_can( 'install_plugins' ) ) {
 			return self::disabled( __( 'Not installed', 'pfn-connector' ) );

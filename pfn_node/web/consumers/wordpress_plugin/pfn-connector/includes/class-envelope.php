@@ -81,6 +81,16 @@ class Envelope {
 	}
 
 	/**
+	 * The bytes that base64 stands for.
+	 *
+	 * @param mixed $text Base64.
+	 * @return string Empty: it is none.
+	 */
+	public static function bytes( $text ) {
+		return is_string( $text ) ? (string) base64_decode( $text, true ) : '';
+	}
+
+	/**
 	 * The bytes that are signed. It begins with a byte that no text begins with, and publishers are of no mesh.
 	 *
 	 * @param string $domain What is signed.

@@ -7,6 +7,7 @@
 
 namespace PFN_Connector;
 
+use Plugin_Upgrader;
 use WP_Error;
 
 defined( 'ABSPATH' ) || exit;
@@ -122,7 +123,7 @@ class Installer {
 				$bundles[ $node ] = $bundle;
 			}
 		}
-		$keys = array_unique( array_map( array( Trust::class, 'key_of' ), $bundles ) );
+		$keys = array_unique( array_map( array( Evidence::class, 'key_of' ), $bundles ) );
 		if ( count( $keys ) > 1 && '' === $this->settings->trusted_key( $release->source ) ) {
 			$shown = implode( '; ', array_map( array( Settings::class, 'fingerprint' ), $keys ) );
 			/* translators: 1: who publishes the plugin, 2: fingerprints. */
@@ -162,7 +163,7 @@ class Installer {
 	}
 
 	/**
-	 * Lets only the folder in that the release is about.
+	 * Lets only the folder in that the release is about, and only what runs here: for updates WordPress does not look.
 	 *
 	 * @param string|WP_Error $source   The unpacked folder.
 	 * @param string          $remote   Where it was unpacked.
@@ -171,10 +172,13 @@ class Installer {
 	 * @return string|WP_Error
 	 */
 	public function check_folder( $source, $remote, $upgrader, $extra = array() ) {
-		if ( null === $this->current || is_wp_error( $source ) || basename( $source ) === $this->current['release']->plugin ) {
+		if ( null === $this->current || is_wp_error( $source ) ) {
 			return $source;
 		}
-		return $this->refuse( __( 'The zip does not hold the folder of this plugin and no other.', 'pfn-connector' ) );
+		if ( basename( $source ) !== $this->current['release']->plugin ) {
+			return $this->refuse( __( 'The zip does not hold the folder of this plugin and no other.', 'pfn-connector' ) );
+		}
+		return $upgrader instanceof Plugin_Upgrader ? $upgrader->check_package( $source ) : $source;
 	}
 
 	/**

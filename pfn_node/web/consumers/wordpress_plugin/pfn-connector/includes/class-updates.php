@@ -30,6 +30,13 @@ class Updates {
 	private $nodes;
 
 	/**
+	 * Knows what may be installed.
+	 *
+	 * @var Cards
+	 */
+	private $cards;
+
+	/**
 	 * Answers of this request: WordPress stores its list twice in one check.
 	 *
 	 * @var array
@@ -45,6 +52,7 @@ class Updates {
 	public function __construct( Settings $settings, Nodes $nodes ) {
 		$this->settings = $settings;
 		$this->nodes    = $nodes;
+		$this->cards    = new Cards( $settings );
 	}
 
 	/**
@@ -74,8 +82,7 @@ class Updates {
 				$row = isset( $list->response[ $file ] ) ? null : $this->row_by_uri( $folder, (string) $headers['UpdateURI'] );
 			}
 			if ( null !== $row ) {
-				$newer = version_compare( $row['version'], $headers['Version'], '>' ) && self::is_installable( $row );
-				$where = $newer ? 'response' : 'no_update';
+				$where = version_compare( $row['version'], $headers['Version'], '>' ) ? 'response' : 'no_update';
 
 				$list->{$where}[ $file ] = $this->item( $file, $row, null !== $origin && $origin['signed'] );
 			}
@@ -121,17 +128,7 @@ class Updates {
 	}
 
 	/**
-	 * Whether a row is about something that should be installed.
-	 *
-	 * @param array $row What a node says of a plugin.
-	 * @return bool
-	 */
-	private static function is_installable( $row ) {
-		return $row['backed'] && null === $row['yanked'] && null === $row['taken_down'] && ! $row['revoked_key'];
-	}
-
-	/**
-	 * A row as WordPress keeps it. What cannot be installed without the site's leave has no package.
+	 * A row as WordPress keeps it. What may not be installed has no package: WordPress then says so.
 	 *
 	 * @param string $file        The plugin's file.
 	 * @param array  $row         What a node says of it.
@@ -140,7 +137,7 @@ class Updates {
 	 */
 	private function item( $file, $row, $signed_once ) {
 		$release = new Release( $row['source_id'], $row['plugin_id'], $row['version'] );
-		$allowed = Cards::is_signed( $row ) || ( $this->settings->allows_unsigned() && ! $signed_once );
+		$allowed = '' === $this->cards->why_not( $row ) && ( Cards::is_signed( $row ) || ! $signed_once );
 		return (object) array(
 			'id'          => $release->slug(),
 			'slug'        => $release->slug(),
