@@ -1,6 +1,7 @@
 """The connector plugin in a real WordPress, before real nodes and a real publisher: what it is for."""
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -58,6 +59,7 @@ async def test_a_site_finds_installs_and_updates_plugins_of_the_federation(
 async def test_everything_can_be_done_in_wp_admin(mesh: LocalMesh, site: Site, tmp_path: Path) -> None:
     shop = await open_shop(mesh, tmp_path)
     await connect(site)
+    details_path = f"/wp-admin/plugin-install.php?tab=plugin-information&plugin={shop.slug}&section=federation"
 
     async with site.browser() as browser:
         form = await page_of(browser, SETTINGS)
@@ -68,9 +70,7 @@ async def test_everything_can_be_done_in_wp_admin(mesh: LocalMesh, site: Site, t
         no_node = await page_of(browser, TAB)
         saved = await browser.post("/wp-admin/admin-post.php", data=fields)
         found = await page_of(browser, f"{TAB}&pfn_search=harbour")
-        details = await page_of(
-            browser, f"/wp-admin/plugin-install.php?tab=plugin-information&plugin={shop.slug}&section=federation"
-        )
+        details = await page_of(browser, details_path)
         done = await page_of(browser, link_to("install-plugin", found))
         installed = await page_of(browser, TAB)
         keys = await page_of(browser, SETTINGS)
@@ -79,7 +79,12 @@ async def test_everything_can_be_done_in_wp_admin(mesh: LocalMesh, site: Site, t
         plugins = await page_of(browser, "/wp-admin/plugins.php")
         updates = await page_of(browser, "/wp-admin/update-core.php")
         updatable = await page_of(browser, TAB)
-        updated = await page_of(browser, link_to("upgrade-plugin", updatable))
+        details_then = await page_of(browser, details_path)
+        settings = re.search(r"_wpUpdatesSettings = (\{.*?\});", plugins)
+        assert settings is not None and link_to("upgrade-plugin", updatable)
+        clicked = {"action": "update-plugin", "plugin": FILE, "slug": shop.slug}
+        clicked["_ajax_nonce"] = json.loads(settings.group(1))["ajax_nonce"]
+        updated = (await browser.post("/wp-admin/admin-ajax.php", data=clicked)).json()
 
     assert (forged.status_code, saved.status_code) == (403, 302)
     assert "No node is set" in no_node
@@ -91,7 +96,9 @@ async def test_everything_can_be_done_in_wp_admin(mesh: LocalMesh, site: Site, t
     assert "There is a new version of Harbour Light available" in plugins
     assert "Harbour Light" in updates and "Update to 1.1.0" in updates
     assert "Update Now" in updatable
-    assert "signed, with the key" in updated and site.version_of(PLUGIN) == "1.1.0"
+    assert "Install Now" in details and "Install Update Now" in details_then
+    assert updated["success"] and updated["data"]["newVersion"] == "Version 1.1.0", updated
+    assert site.version_of(PLUGIN) == "1.1.0"
 
 
 async def test_a_dead_publisher_and_a_dead_node_are_stood_in_for(mesh: LocalMesh, site: Site, tmp_path: Path) -> None:

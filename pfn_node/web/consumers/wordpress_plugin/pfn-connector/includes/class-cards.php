@@ -82,7 +82,7 @@ class Cards {
 			'name'              => esc_html( $row['name'] ),
 			'slug'              => $release->slug(),
 			'version'           => $release->version,
-			'author'            => esc_html( $row['source_id'] ) . ' <strong>' . esc_html( self::badge( $row ) ) . '</strong>',
+			'author'            => esc_html( $row['source_id'] ) . '<br><strong>' . esc_html( self::badge( $row ) ) . '</strong>',
 			'short_description' => isset( $row['description'] ) && is_string( $row['description'] ) ? esc_html( $row['description'] ) : '',
 			'icons'             => array( 'default' => self::icon() ),
 			'rating'            => 0,
@@ -167,6 +167,34 @@ class Cards {
 	}
 
 	/**
+	 * Whether a plugin is installed, from this source.
+	 *
+	 * @param Release $release Which, of any version.
+	 * @return bool
+	 */
+	public function is_installed( Release $release ) {
+		$origin = $this->settings->origin_of( $release->plugin );
+		return null !== $origin && array( $origin['source'], $origin['plugin'] ) === array( $release->source, $release->plugin )
+			&& is_dir( WP_PLUGIN_DIR . '/' . $release->plugin );
+	}
+
+	/**
+	 * The file of an installed plugin for which an update waits that may be installed.
+	 *
+	 * @param Release $release Which, of any version.
+	 * @return string Empty: none.
+	 */
+	public function update_of( Release $release ) {
+		$updates = get_site_transient( 'update_plugins' );
+		foreach ( isset( $updates->response ) ? (array) $updates->response : array() as $file => $item ) {
+			if ( isset( $item->slug, $item->package ) && $item->slug === $release->slug() && '' !== $item->package ) {
+				return $file;
+			}
+		}
+		return '';
+	}
+
+	/**
 	 * What can be done with a plugin.
 	 *
 	 * @param Release $release Which.
@@ -174,37 +202,34 @@ class Cards {
 	 * @return string HTML.
 	 */
 	private function button( Release $release, $plugin ) {
-		$origin = $this->settings->origin_of( $release->plugin );
-		$ours   = null !== $origin && array( $origin['source'], $origin['plugin'] ) === array( $release->source, $release->plugin );
+		$update = $this->update_of( $release );
+		if ( $this->is_installed( $release ) ) {
+			return '' !== $update && current_user_can( 'update_plugins' )
+				? self::link( __( 'Update Now', 'pfn-connector' ), 'upgrade-plugin', $update )
+				: self::disabled( __( 'Installed', 'pfn-connector' ) );
+		}
 		if ( is_dir( WP_PLUGIN_DIR . '/' . $release->plugin ) ) {
-			return $ours ? $this->installed_button( $release ) : self::disabled( __( 'Another plugin has its folder', 'pfn-connector' ) );
+			return self::disabled( __( 'Another plugin has its folder', 'pfn-connector' ) );
 		}
 		if ( '' !== $plugin['pfn_why_not'] ) {
 			return self::disabled( $plugin['pfn_why_not'] );
 		}
-		if ( ! current_user_can( 'install_plugins' ) ) {
-			return self::disabled( __( 'Not installed', 'pfn-connector' ) );
-		}
-		$url = wp_nonce_url( self_admin_url( 'update.php?action=install-plugin&plugin=' . $release->slug() ), 'install-plugin_' . $release->slug() );
-		return '<a class="button" href="' . esc_url( $url ) . '">' . esc_html__( 'Install Now', 'pfn-connector' ) . '</a>';
+		return current_user_can( 'install_plugins' )
+			? self::link( __( 'Install Now', 'pfn-connector' ), 'install-plugin', $release->slug() )
+			: self::disabled( __( 'Not installed', 'pfn-connector' ) );
 	}
 
 	/**
-	 * What can be done with a plugin that is installed.
+	 * A button that has WordPress do something, and show what is done.
 	 *
-	 * @param Release $release Which.
+	 * @param string $text   What it says.
+	 * @param string $action What is done.
+	 * @param string $plugin With which.
 	 * @return string HTML.
 	 */
-	private function installed_button( Release $release ) {
-		$updates = get_site_transient( 'update_plugins' );
-		$waiting = isset( $updates->response ) ? (array) $updates->response : array();
-		foreach ( $waiting as $file => $item ) {
-			if ( isset( $item->slug, $item->package ) && $item->slug === $release->slug() && '' !== $item->package && current_user_can( 'update_plugins' ) ) {
-				$url = wp_nonce_url( self_admin_url( 'update.php?action=upgrade-plugin&plugin=' . rawurlencode( $file ) ), 'upgrade-plugin_' . $file );
-				return '<a class="button" href="' . esc_url( $url ) . '">' . esc_html__( 'Update Now', 'pfn-connector' ) . '</a>';
-			}
-		}
-		return self::disabled( __( 'Installed', 'pfn-connector' ) );
+	private static function link( $text, $action, $plugin ) {
+		$url = self_admin_url( 'update.php?action=' . $action . '&plugin=' . rawurlencode( $plugin ) );
+		return '<a class="button" href="' . esc_url( wp_nonce_url( $url, $action . '_' . $plugin ) ) . '">' . esc_html( $text ) . '</a>';
 	}
 
 	/**

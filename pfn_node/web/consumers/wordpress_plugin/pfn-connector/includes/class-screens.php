@@ -104,7 +104,7 @@ class Screens {
 	 */
 	public function show_tab() {
 		?>
-		<style>.plugin-install-tab-<?php echo esc_attr( self::TAB ); ?> :is(.column-rating, .column-downloaded, .search-plugins) { display: none; }</style>
+		<style>.plugin-install-tab-<?php echo esc_attr( self::TAB ); ?> :is(.column-rating, .column-downloaded, .column-compatibility, .search-plugins) { display: none; }</style>
 		<p><?php esc_html_e( 'Plugins of independent publishers, as your nodes list them. Everything is checked on this site before it is unpacked.', 'pfn-connector' ); ?></p>
 		<form method="get" action="<?php echo esc_url( self_admin_url( 'plugin-install.php' ) ); ?>">
 			<input type="hidden" name="tab" value="<?php echo esc_attr( self::TAB ); ?>">
@@ -183,8 +183,8 @@ class Screens {
 			return new WP_Error( 'plugins_api_failed', __( 'The node answers about another plugin.', 'pfn-connector' ) );
 		}
 		$card   = $this->cards->card( $row );
-		$origin = $this->settings->origin_of( $release->plugin );
-		if ( null !== $origin && array( $origin['source'], $origin['plugin'] ) === array( $release->source, $release->plugin ) ) {
+		unset( $card['active_installs'] ); // Nobody counts them.
+		if ( $this->cards->is_installed( $release ) && '' === $this->cards->update_of( $release ) ) {
 			$card['slug'] = $release->plugin; // WordPress looks for the folder by it, and finds it installed.
 		}
 		$card['sections']       = array(
