@@ -221,7 +221,7 @@ async def test_an_unauthenticated_caller_learns_nothing_of_the_input_rules(node:
         got = await node.call("POST", path, data=b"nope")
         protected += got.status == 401
 
-    assert protected == 16
+    assert protected == 19
 
 
 def deep(levels: int) -> Any:
