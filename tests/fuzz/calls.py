@@ -83,6 +83,7 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "summary": ("anybody may read everything",),
     "ranges": ([{"from": "", "until": "1.1.0"}], [{"from": "1.0.0"}]),
     "aliases": (["CVE-2026-12345"],),
+    "events": (["release.added"], ["release.yanked", "source.changed"]),
     "before": ("3", "1700000000"),
     "actor": ("AAAAAAAA",),
     "outcome": ("done", "refused"),

@@ -21,7 +21,8 @@ from pfn_node.store.packages import Package
 from pfn_node.store.rows import PackageFacts, Release
 from pfn_node.web.consumers import composer_answers
 from pfn_node.web.consumers.composer_versions import normalize
-from pfn_node.web.consumers.conditional import http_date, is_current, tag_of
+from pfn_node.web.consumers.conditional_answer import answer_unless_known
+from pfn_node.web.consumers.own_url import own_url
 from pfn_node.web.errors import ApiError
 from pfn_node.web.federation_releases import ZIP, measured, serve_release
 from pfn_node.web.routes import Bytes, Routes, read_body
@@ -75,7 +76,7 @@ class Taken(BaseModel):
 @routes.get("/composer/packages.json", answer=Bytes(JSON), in_document=False)
 async def show_composer_root(services: Services) -> Response:
     """Where everything else of the repository is."""
-    return _answer(services, composer_answers.root(_base(services)))
+    return _answer(services, composer_answers.root(own_url(services)))
 
 
 @routes.get("/composer/p2/pfn/<name>.json", answer=Bytes(JSON), errors=(404,), in_document=False)
@@ -87,7 +88,7 @@ async def show_composer_package(services: Services, name: str) -> Response:
         found = await services.database.read(lambda db: packages.package_named(db, name))
     if found is None:
         raise ApiError(404, "No such package is known here, or nothing of it may be installed.")
-    return _answer(services, composer_answers.package(name, found, _base(services)))
+    return _answer(services, composer_answers.package(name, found, own_url(services)))
 
 
 async def _read_zips(services: Services, package: Package) -> bool:
@@ -123,14 +124,12 @@ async def search_composer_packages(services: Services, query: Search) -> Respons
     question = catalogue.PluginQuery(
         q=query.q or None, type=kinds.get(query.type), min_assurance="A1", limit=RESULTS_MAX
     )
-    now, base = int(services.now()), _base(services)
+    now, base = int(services.now()), own_url(services)
 
     def search(db: sqlite_utils.Database) -> list[dict[str, Any]]:
         plugins, _, _ = catalogue.search_plugins(db, question, now=now)
-        shown = [one.release for one in plugins if packages.is_listable(one.release)]
-        counts = [sum(packages.downloads_of(db, one.source_id, one.plugin_id).values()) for one in shown]
-        pairs = zip(shown, counts, strict=True)
-        return [composer_answers.search_result(release, count, base) for release, count in pairs]
+        shown = [one for one in plugins if packages.is_listable(one.release)]
+        return [composer_answers.search_result(one.release, one.downloads, base) for one in shown]
 
     results = await services.database.read(search)
     return _answer(services, {"results": results, "total": len(results)})
@@ -149,7 +148,7 @@ async def list_composer_packages(services: Services, query: NameFilter) -> Respo
 async def show_composer_advisories(services: Services) -> Response:
     """The advisories about the packages that are asked about, and about no others: those would crash Composer 2.5."""
     asked = await _packages_asked(services)
-    base = _base(services)
+    base = own_url(services)
 
     def read(db: sqlite_utils.Database) -> dict[str, list[dict[str, Any]]]:
         found = {name: packages.advisories_named(db, name) for name in asked}
@@ -179,16 +178,21 @@ async def _packages_asked(services: Services) -> list[str]:
 async def count_composer_downloads(services: Services, body: Downloads) -> Taken:
     """Count what was installed. Who installed it is neither asked nor kept."""
 
-    def count(db: sqlite_utils.Database) -> None:
-        for one in body.downloads:
-            found = packages.package_named(db, one.name)
-            for release in found.releases if found else ():
-                if normalize(release.version) == one.version or release.version == one.version:
-                    packages.count_download(db, release)
-                    break
+    def installed(db: sqlite_utils.Database) -> list[Release]:
+        found = {name: packages.package_named(db, name) for name in {one.name for one in body.downloads}}
+        told = [(found[one.name], one.version) for one in body.downloads]
+        releases = [_release_of(package, version) for package, version in told if package is not None]
+        return [release for release in releases if release is not None]
 
-    await services.database.write(count)
+    for release in await services.database.read(installed):
+        services.downloads.count(release)
     return Taken(status="success")
+
+
+def _release_of(package: Package, version: str) -> Release | None:
+    """The release that Composer means by a version, as it was announced or as Composer writes it."""
+    named = (one for one in package.releases if version in (one.version, normalize(one.version)))
+    return next(named, None)
 
 
 @routes.get(
@@ -202,7 +206,8 @@ async def download_composer_dist(services: Services, name: str, version: str, re
     release = await services.database.read(lambda db: _release_named(db, f"pfn/{name}", version, reference))
     if release is None:
         raise ApiError(404, "This package has no such version with these bytes.")
-    return await serve_release(services, release, anonymous=True, named=True, exactly=True)
+    # Composer itself tells what it installed, wherever it had it from: counted here, it would count twice.
+    return await serve_release(services, release, anonymous=True, named=True, exactly=True, counted=False)
 
 
 def _release_named(db: sqlite_utils.Database, name: str, version: str, reference: str) -> Release | None:
@@ -217,19 +222,9 @@ def _release_named(db: sqlite_utils.Database, name: str, version: str, reference
     return None
 
 
-def _base(services: Services) -> str:
-    """The node's URL: its own, or the one that it was asked by."""
-    return services.url or request.host_url.rstrip("/")
-
-
 def _answer(services: Services, answer: dict[str, Any]) -> Response:
     """The answer as JSON; 304 to a client that has it already."""
     body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    etag = tag_of(body)
     if request.method not in ("GET", "HEAD"):
         return Response(body, content_type=JSON)
-    since = services.answered.since(request.full_path, etag, int(services.now()))
-    headers = {"ETag": etag, "Last-Modified": http_date(since), "Cache-Control": "no-cache"}
-    if is_current(request.headers, etag, since):
-        return Response(b"", status=304, headers=headers)
-    return Response(body, content_type=JSON, headers=headers)
+    return answer_unless_known(services, body, JSON)

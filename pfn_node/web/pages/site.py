@@ -25,6 +25,7 @@ from pfn_node.web.pages import (
     storage,
     subscriptions,
     versions,
+    webhooks,
 )
 from pfn_node.web.pages.assets import Assets
 from pfn_node.web.pages.page_routes import Page
@@ -49,6 +50,7 @@ SUBJECTS = (
     advisories.pages,
     slugs.pages,
     storage.pages,
+    webhooks.pages,
     keys.pages,
     audit.pages,
     settings.pages,
