@@ -98,6 +98,7 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "exclude": (["nothing"],),
     "excludeTags": (["x"],),
     "next": ("/", "/docs", "//elsewhere.test/"),
+    "log": ("0123abcd",),
 }
 HEADERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (
