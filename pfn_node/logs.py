@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-_KEY = re.compile(r"(fadmin_[0-9A-Za-z]{8}_)[0-9A-Za-z]{8,}")
+_KEY = re.compile(r"(fadmin_[0-9A-Za-z]{8}_|whsec_)[0-9A-Za-z+/]{8,}=*")
 
 
 def without_keys(text: str) -> str:

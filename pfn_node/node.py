@@ -24,6 +24,7 @@ from pfn_node.store.database import Database
 from pfn_node.web.app import create_app
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
+from pfn_node.webhooks.delivering import Webhooks
 from pfn_protocol.announcements import KeyStatement
 
 USER_AGENT = "pfn-node/0.1"
@@ -80,13 +81,17 @@ async def _run_rooms(
             fetch_artifact=engine.fetch_artifact,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
-        asked = settings.wordpress_upstream
-        upstream = Upstream(outbound, asked) if asked else None
-        services = Services(settings, database, artifacts, sources, engine, node_id, url, want, upstream=upstream)
+        webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
+        upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
+        services = Services(
+            settings, database, artifacts, sources, engine, node_id, url, want, webhooks, upstream=upstream
+        )
         await nursery.start(engine.run)
         for statement in folder.key_statements:
             nursery.start_soon(_say, engine, statement)
         await nursery.start(sources.run)
+        nursery.start_soon(services.downloads.run)
+        nursery.start_soon(webhooks.run)
         app = create_app(services)
         limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
         # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.
@@ -96,6 +101,7 @@ async def _run_rooms(
             ready(listener.host, listener.port)
             await stop.wait()
             await engine.shutdown()
+        await services.downloads.keep()
         nursery.cancel_scope.cancel()
 
 

@@ -29,6 +29,7 @@ from pfn_node.sources.trust import VERIFICATION_WINDOW_SECONDS, History, Probe, 
 from pfn_node.sources.trust_explained import explain
 from pfn_node.store import holdings
 from pfn_node.store.activity import record_activity
+from pfn_node.store.changes import note_source_change
 from pfn_node.store.facts import get_fact, own_id, set_fact
 from pfn_node.store.key_changes import state_of
 from pfn_node.store.rows import Source, Verification
@@ -73,6 +74,7 @@ def settle(db: sqlite_utils.Database, source_id: str, now: int) -> Source:
             at=now,
             source_id=source_id,
         )
+        note_source_change(db, source_id, status, now)
     return update_source(db, source_id, **columns)
 
 

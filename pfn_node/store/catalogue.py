@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import sqlite_utils
 
+from pfn_node.store.downloads import downloads_of
 from pfn_node.store.facts import own_id
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.listing import ASSURANCE_RANKS
@@ -369,6 +370,7 @@ def _plugin_from(db: sqlite_utils.Database, row: Row, now: int | None) -> Plugin
         mirrors=_mirrors(db, row["source_id"], now),
         versions=row["versions"],
         stale=is_stale(db, row["source_id"], now),
+        downloads=sum(downloads_of(db, row["source_id"], row["plugin_id"]).values()),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.activity import record_activity
+from pfn_node.store.changes import note_source_change
 from pfn_node.store.queries import change, select, select_one, value
 from pfn_node.store.releases import refresh_source
 from pfn_node.store.rows import Source
@@ -167,6 +168,7 @@ def _alert(db: sqlite_utils.Database, source: Source, opened: OpenNotice, after:
     if isinstance(notice, Rotation | Revocation) and notice.reason:
         message += f' ("{notice.reason}")'
     record_activity(db, "security", message, at=now, source_id=source.id)
+    note_source_change(db, source.id, "key", now)
 
 
 def choose_key(db: sqlite_utils.Database, source_id: str, now: int, *, was_known: bool) -> None:

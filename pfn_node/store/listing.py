@@ -11,7 +11,8 @@ from typing import Final
 import sqlite_utils
 
 from pfn_node.composer_names import composer_name
-from pfn_node.store.queries import Row, change, select, select_one
+from pfn_node.store.changes import note_change, released_rows
+from pfn_node.store.queries import Row, change, select_one
 from pfn_protocol.versions import compare, newest
 
 # In their order: a filter by assurance compares ranks.
@@ -20,20 +21,11 @@ ASSURANCE_RANKS: Final = {"reported": 0, "A0": 1, "A1": 2, "A2": 3, "A3": 4, "A4
 _NAME_KEY_CHARACTERS: Final = 100
 
 
-def list_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> None:
-    """Write the row of a plugin from its releases; take it off the list if there are none."""
+def list_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, now: int) -> None:
+    """Write the row of a plugin from its releases; take it off the list if there are none. `now` in seconds."""
     before = select_one(db, "SELECT * FROM plugins WHERE source_id = ? AND plugin_id = ?", (source_id, plugin_id))
-    releases = {
-        row["version"]: row
-        for row in select(
-            db,
-            """
-            SELECT version, backed, assurance, type, name, description, tags, observed_at, yanked, cooldown_until
-            FROM releases WHERE source_id = ? AND plugin_id = ?
-            """,
-            (source_id, plugin_id),
-        )
-    }
+    releases = released_rows(db, source_id, plugin_id)
+    note_change(db, source_id, plugin_id, releases, now)
     if not releases:
         if before is not None:
             _unlist(db, before["id"])

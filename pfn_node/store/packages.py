@@ -1,4 +1,4 @@
-"""Plugins as packages: what package managers are told of, under their own names, and how often they had it.
+"""Plugins as packages: what package managers are told of, under their own names.
 
 A name is a digest's worth of a source's id, so somebody may find another id with the same name. What two plugins are
 called is nobody's: it is answered as unknown, never with a guess.
@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.catalogue import release_from
+from pfn_node.store.changes import LISTABLE, Change, changes_after
 from pfn_node.store.queries import change, select, to_json, value
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.store.safety import advisories_in_force, subject_of_notice
@@ -26,14 +27,7 @@ NAMESAKES_MAX: Final = 8
 SAME_BYTES_MAX: Final = 32
 # Zips: each row has up to a few kilobytes.
 FACTS_MAX: Final = 200_000
-# Versions whose downloads are counted: whoever tells of them is not asked who it is.
-COUNTED_MAX: Final = 100_000
 
-# Backed by metadata signatures at least, nothing speaks against it, and its key is not new.
-LISTABLE: Final = """
-    r.backed AND r.assurance IN ('A1', 'A2', 'A3', 'A4') AND r.sha256 IS NOT NULL AND r.yanked IS NULL
-    AND r.taken_down IS NULL AND NOT r.revoked_key AND r.held_back IS NULL AND r.cooldown_until IS NULL
-"""
 OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
 
 
@@ -92,6 +86,13 @@ def package_names(db: sqlite_utils.Database) -> list[str]:
         )
     )
     return [row["composer_name"] for row in select(db, sql, (NAMES_MAX,))]
+
+
+def changed_packages(db: sqlite_utils.Database, after: int, limit: int) -> list[tuple[Change, bool]]:
+    """Return the packages that changed after a number, oldest change first, and whether each may be installed."""
+    sql = " ".join(("SELECT 1 FROM releases AS r WHERE r.source_id = ? AND r.plugin_id = ? AND", LISTABLE, "LIMIT 1"))
+    found = changes_after(db, after, limit)
+    return [(one, bool(select(db, sql, (one.source_id, one.plugin_id)))) for one in found]
 
 
 def advisories_named(db: sqlite_utils.Database, name: str) -> list[tuple[dict[str, Any], str, str, int]]:
@@ -166,25 +167,3 @@ def keep_facts(db: sqlite_utils.Database, facts: dict[bytes, PackageFacts]) -> N
             "INSERT OR REPLACE INTO package_facts (sha256, sha1, sha384, headers) VALUES (?, ?, ?, ?)",
             (sha256, one.sha1, one.sha384, to_json(one.headers)),
         )
-
-
-def count_download(db: sqlite_utils.Database, release: Release) -> None:
-    """Count one more; who it was is not asked."""
-    key = (release.source_id, release.plugin_id, release.version)
-    counted = change(
-        db,
-        "UPDATE download_counts SET count = count + 1 WHERE source_id = ? AND plugin_id = ? AND version = ?",
-        key,
-    )
-    if not counted and value(db, "SELECT count(*) FROM download_counts") < COUNTED_MAX:
-        change(db, "INSERT INTO download_counts VALUES (?, ?, ?, 1)", key)
-
-
-def downloads_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> dict[str, int]:
-    """Return how often each version of a plugin was had, as package managers told this node."""
-    rows = select(
-        db,
-        "SELECT version, count FROM download_counts WHERE source_id = ? AND plugin_id = ?",
-        (source_id, plugin_id),
-    )
-    return {row["version"]: row["count"] for row in rows}

@@ -113,8 +113,9 @@ def set_signed(
     text: TextLookup,
 ) -> None:
     """Check evidence again whose signed text has arrived (as an artifact that `text` finds)."""
-    _refresh_version(db, standpoint(db, text=text), source_id, plugin_id, version)
-    list_plugin(db, source_id, plugin_id)
+    point = standpoint(db, text=text)
+    _refresh_version(db, point, source_id, plugin_id, version)
+    list_plugin(db, source_id, plugin_id, point.now)
 
 
 def refresh(
@@ -140,15 +141,16 @@ def refresh(
     )
     for row in rows:
         _refresh_version(db, point, source_id, plugin_id, row["version"], about[row["version"]])
-    list_plugin(db, source_id, plugin_id)
+    list_plugin(db, source_id, plugin_id, point.now)
 
 
 def refresh_version(
     db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str, *, now: int | None = None
 ) -> None:
     """Judge one version again, and what is listed of its plugin; `now` in seconds."""
-    _refresh_version(db, standpoint(db, now=now), source_id, plugin_id, version)
-    list_plugin(db, source_id, plugin_id)
+    point = standpoint(db, now=now)
+    _refresh_version(db, point, source_id, plugin_id, version)
+    list_plugin(db, source_id, plugin_id, point.now)
 
 
 def refresh_source(db: sqlite_utils.Database, source_id: str, text: TextLookup = no_texts) -> None:
@@ -248,7 +250,7 @@ def mark_mirrored(
         drop_retained(db, sha256, point.own)
     for row in touched:
         _refresh_version(db, point, row["source_id"], row["plugin_id"], row["version"])
-        list_plugin(db, row["source_id"], row["plugin_id"])
+        list_plugin(db, row["source_id"], row["plugin_id"], point.now)
 
 
 def _store_artifact(db: sqlite_utils.Database, sha256: bytes, at: int, *, cached: bool) -> None:

@@ -181,6 +181,7 @@ class Plugin:
     mirrors: int  # nodes known to hold artifacts of the source, this one included
     versions: int
     stale: bool = False  # its source was verified too long ago, or its newest head has expired (R152)
+    downloads: int = 0  # of all its versions, as far as they were counted here
 
 
 @dataclass(frozen=True, slots=True)

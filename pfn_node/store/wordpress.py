@@ -13,7 +13,9 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.catalogue import SEARCH_MATCHES_MAX, PluginQuery, release_from, selection
-from pfn_node.store.packages import LISTABLE, OF_PLUGIN, VERSIONS_MAX, downloads_of
+from pfn_node.store.changes import LISTABLE
+from pfn_node.store.downloads import downloads_of
+from pfn_node.store.packages import OF_PLUGIN, VERSIONS_MAX
 from pfn_node.store.queries import Row, iterate, select, select_one, value
 from pfn_node.store.rows import Release
 from pfn_protocol.versions import sort_key

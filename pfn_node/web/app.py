@@ -19,6 +19,7 @@ from pfn_node.web import (
     federation_plugins,
     federation_releases,
     federation_sources,
+    federation_webhooks,
     gate,
     mesh_api,
     metrics,
@@ -28,7 +29,18 @@ from pfn_node.web import (
 from pfn_node.web.answers import Alive
 from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
-from pfn_node.web.consumers import composer, wordpress, wordpress_passing, wordpress_updates, wordpress_zips
+from pfn_node.web.consumers import (
+    composer,
+    composer_changes,
+    export,
+    fair,
+    feeds,
+    wordpress,
+    wordpress_connector,
+    wordpress_passing,
+    wordpress_updates,
+    wordpress_zips,
+)
 from pfn_node.web.errors import ApiError
 from pfn_node.web.pages import mesh_live, site
 from pfn_node.web.rate_limits import RateLimit
@@ -43,12 +55,18 @@ SUBJECTS = (
     federation_peers.routes,
     federation_keys.routes,
     federation_audit.routes,
+    federation_webhooks.routes,
     sessions.routes,
     mesh_api.routes,
     mesh_live.routes,
     composer.routes,
+    composer_changes.routes,
+    feeds.routes,
+    wordpress_connector.routes,
+    export.routes,
     wordpress.routes,
     wordpress_updates.routes,
+    fair.routes,
     wordpress_zips.routes,
     wordpress_passing.routes,
 )

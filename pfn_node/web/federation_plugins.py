@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 import sqlite_utils
 
 from pfn_node.store import announcements, catalogue, registry
+from pfn_node.store.downloads import downloads_of
 from pfn_node.store.rows import ApiKey, Plugin, Release
 from pfn_node.web.answers import SlugRow, Slugs
 from pfn_node.web.errors import ApiError
@@ -90,9 +91,10 @@ def _view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginView:
     source = registry.get_source(db, release.source_id)
     holders = announcements.holders(db, release.source_id, release.sha256, now=now) if release.sha256 else []
     releases = catalogue.releases_of(db, release.source_id, release.plugin_id)[:VERSIONS_SHOWN_MAX]
+    counted = downloads_of(db, release.source_id, release.plugin_id)
     return PluginView(
         **plugin_fields(plugin),
-        releases=[_version(db, each) for each in releases],
+        releases=[_version(db, each, counted.get(each.version, 0)) for each in releases],
         holders=[
             Holder(node_id=did_key(peer.node_id), url=peer.url, pinned=peer.pinned)
             for peer in holders[:HOLDERS_SHOWN_MAX]
@@ -101,11 +103,12 @@ def _view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginView:
     )
 
 
-def _version(db: sqlite_utils.Database, release: Release) -> VersionView:
+def _version(db: sqlite_utils.Database, release: Release, downloads: int) -> VersionView:
     observations = catalogue.observations_of(db, release.source_id, release.plugin_id, release.version)
     return VersionView(
         **ReleaseFields.fields_of(release),
         download=download_path(release),
+        downloads=downloads,
         observations=observation_views(observations),
     )
 

@@ -21,6 +21,7 @@ from pfn_node.store.heads import HeadComparison, compare_heads
 from pfn_node.store.key_changes import former_keys
 from pfn_node.store.rows import ApiKey, Observation, Release, Source
 from pfn_node.web.bundling import Envelopes, envelopes_about, make_bundle
+from pfn_node.web.download_counting import begins_download
 from pfn_node.web.errors import ApiError, too_many
 from pfn_node.web.evidence import judge_release, measure, measure_artifact, text_lookup
 from pfn_node.web.federation_plugins import unknown_plugin
@@ -60,9 +61,10 @@ async def download(services: Services, key: ApiKey | None, query: ReleaseQuery) 
 
 
 async def serve_release(
-    services: Services, release: Release, *, anonymous: bool, named: bool, exactly: bool = False
+    services: Services, release: Release, *, anonymous: bool, named: bool, exactly: bool = False, counted: bool = True
 ) -> Response:
     """The zip of a release, if it may be served; `named`: by its version. `exactly`: no other bytes than its digest's.
+    Unless `counted` is false, it is one download more.
 
     Raises ApiError 410, 422 or 502.
     """
@@ -84,7 +86,7 @@ async def serve_release(
         _refuse_unsafe(served, named=named)
     assert served.sha256 is not None
     opened = services.artifacts.open(served.sha256)
-    return await file_response(
+    response = await file_response(
         opened,
         etag=served.sha256.hex(),
         filename=f"{served.plugin_id}.{served.version}.zip",
@@ -95,6 +97,9 @@ async def serve_release(
             **_warnings(served),
         },
     )
+    if counted and begins_download(response):
+        services.downloads.count(served)
+    return response
 
 
 def _refuse_unsafe(release: Release, *, named: bool) -> None:

@@ -70,6 +70,7 @@ class PluginRow(ReleaseFields):
         description="Nobody whose word counts has verified the source for 48 hours, or its newest head has expired."
     )
     composer_name: str
+    downloads: int = Field(description="How often any version of it was had, as far as this node counted.")
 
     @classmethod
     def of(cls, plugin: Plugin) -> "PluginRow":
@@ -86,6 +87,7 @@ def plugin_fields(plugin: Plugin) -> dict[str, Any]:
         "reported_version": plugin.reported_version,
         "stale": plugin.stale,
         "composer_name": composer_name(release.source_id, release.plugin_id),
+        "downloads": plugin.downloads,
     }
 
 
@@ -116,6 +118,7 @@ class ObservationView(Answer):
 
 class VersionView(ReleaseFields):
     download: str = Field(description="Path on this node.")
+    downloads: int
     observations: list[ObservationView]
 
 

@@ -19,8 +19,10 @@ from pfn_node.sources.previewing import Preview
 from pfn_node.sources.progress import Progress
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Release, Source
+from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
 from pfn_node.web.consumers.upstream import Upstream
+from pfn_node.web.download_counting import Downloads
 from pfn_protocol.announcements import NoticeStatement
 
 
@@ -123,6 +125,14 @@ class Want(Protocol):
     def __call__(self, release: Release, *, anonymous: bool) -> Awaitable[Release | None]: ...
 
 
+class WebhooksRoom(Protocol):
+    """What the API asks of `pfn_node.webhooks`; the exceptions are that room's own, and those of `outbound`."""
+
+    def check_url(self, text: str) -> str: ...
+    def look_soon(self) -> None: ...
+    async def test(self, webhook_id: str) -> Attempt: ...
+
+
 MEASURING_MAX = 2
 STREAMS_MAX = 100
 MAP_STREAMS_MAX = 50  # for visitors, who take nothing from the streams of those with a key
@@ -149,6 +159,7 @@ class Services:
     node_id: bytes
     url: str | None  # the node's own
     want: Want
+    webhooks: WebhooksRoom
     now: Callable[[], float] = field(default=time.time)  # seconds since 1970
     # Reading an artifact through costs a core: so many at once, whoever asks.
     measuring: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(MEASURING_MAX))
@@ -157,3 +168,7 @@ class Services:
     looks: Looks = field(default_factory=Looks)
     answered: Answered = field(default_factory=Answered)
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
+    downloads: Downloads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.downloads = Downloads(self.database)

@@ -142,4 +142,4 @@ def _insert_release(db: sqlite_utils.Database, facts: Facts, source: int, dice: 
         db.table("mirrored_plugins").insert(
             described | {"local_path": sha256.hex(), "mirror_date": facts.updated_at}, ignore=True
         )
-    list_plugin(db, source_id(source), facts.slug)
+    list_plugin(db, source_id(source), facts.slug, facts.updated_at)

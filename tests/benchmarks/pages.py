@@ -27,7 +27,7 @@ from pfn_node.store.database import Database
 from pfn_node.web.app import create_app
 from pfn_node.web.services import Services
 from tests.benchmarks import catalogue_facts
-from tests.node.web_node import NODE, FakeMesh, FakeSources, FakeWant
+from tests.node.web_node import NODE, FakeMesh, FakeSources, FakeWant, FakeWebhooks
 
 GOAL_MS = 150
 GOAL_BYTES = 120_000
@@ -134,7 +134,15 @@ async def loaded_node(
         await database.write(lambda db: catalogue_facts.load(db, now))
         await database.write(prepare)
         services = Services(
-            settings, database, artifacts, FakeSources(database), FakeMesh(), NODE.public, settings.url, FakeWant()
+            settings,
+            database,
+            artifacts,
+            FakeSources(database),
+            FakeMesh(),
+            NODE.public,
+            settings.url,
+            FakeWant(),
+            FakeWebhooks(),
         )
         yield create_app(services).test_client(use_cookies=False), database
         database.close()

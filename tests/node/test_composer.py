@@ -13,7 +13,7 @@ import pytest
 import sqlite_utils
 
 from pfn_node.composer_names import composer_name
-from pfn_node.store import catalogue, packages, registry
+from pfn_node.store import catalogue, downloads, packages, registry
 from pfn_node.store.rows import PackageFacts
 from pfn_node.store.schema_composer import add_composer
 from pfn_node.web.consumers.composer_answers import affected_versions
@@ -75,6 +75,7 @@ async def test_the_root_names_every_other_address(node: WebNode) -> None:
         "search": "/composer/search.json?q=%query%&type=%type%",
         "list": "/composer/list.json",
         "notify-batch": "/composer/downloads",
+        "metadata-changes-url": "/composer/changes.json",
         "mirrors": [
             {
                 "dist-url": "https://node.test/composer/mirror/%package%/%version%/%reference%.%type%",
@@ -447,6 +448,7 @@ async def test_downloads_are_counted_by_version_and_nothing_else_is_kept(node: W
     got = await node.call("POST", "/composer/downloads", json={"downloads": told})
 
     assert got.status == 200
+    await node.services.downloads.keep()
     counted = await node.services.database.read(
         lambda db: [tuple(row) for row in db.execute("SELECT * FROM download_counts").fetchall()]
     )
@@ -457,13 +459,14 @@ async def test_downloads_are_counted_by_version_and_nothing_else_is_kept(node: W
 async def test_no_more_versions_are_counted_than_there_is_room_for(
     node: WebNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "COUNTED_MAX", 1)
+    monkeypatch.setattr(downloads, "COUNTED_MAX", 1)
     for version in ("1.0.0", "1.1.0"):
         await node.add_release(a_zip(version), version=version)
         told = [{"name": NAME, "version": version}] * 2
         assert (await node.call("POST", "/composer/downloads", json={"downloads": told})).status == 200
+        await node.services.downloads.keep()
 
-    counted = await node.services.database.read(lambda db: packages.downloads_of(db, BILBO, "hello-signal"))
+    counted = await node.services.database.read(lambda db: downloads.downloads_of(db, BILBO, "hello-signal"))
     assert counted == {"1.0.0": 2}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pfn_node.store import catalogue, packages
+from pfn_node.store import downloads, packages
 from pfn_node.store.rows import PackageFacts
 from tests.node.web_node import BILBO, NOW, WebNode, web_node
 from tests.node.wordpress_site import FILE, FRODO, INFO, Schema, add_frodos, ask, check, fits, installed, own, slugs
@@ -139,10 +139,7 @@ async def test_another_question_is_refused(node: WebNode, query: str) -> None:
 async def test_lists_are_found_by_words_tags_authors_and_order(node: WebNode) -> None:
     await node.add_release(b"a", plugin_id="alpha", name="Alpha", tags=("SEO", "Cache"), observed_at=NOW - 10)
     await node.add_release(b"b", plugin_id="beta", name="Beta", tags=("SEO",), observed_at=NOW - 5)
-    alpha = await node.services.database.read(lambda db: catalogue.get_release(db, BILBO, "alpha"))
-    assert alpha is not None
-    for _ in "123":
-        await node.services.database.write(lambda db: packages.count_download(db, alpha))
+    await node.services.database.write(lambda db: downloads.add_downloads(db, {(BILBO, "alpha", "1.0.0"): 3}))
 
     assert await slugs(node) == ["beta", "alpha"]
     assert await slugs(node, search="alpha") == ["alpha"]

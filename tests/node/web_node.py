@@ -11,6 +11,7 @@ from typing import Any
 from quart.typing import TestClientProtocol
 from werkzeug.datastructures import Headers
 
+from pfn_node.addresses import check_url
 from pfn_node.artifacts import Artifacts
 from pfn_node.mesh.views import PeerView
 from pfn_node.safe_quart import SafeQuart
@@ -31,6 +32,7 @@ from pfn_node.sources.publisher_answers import AuthorData
 from pfn_node.store import announcements, facts, registry, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Observation, Release, Source
+from pfn_node.store.webhooks import Attempt
 from pfn_node.web.app import create_app
 from pfn_node.web.services import Services
 from pfn_protocol.acceptance import announce
@@ -233,6 +235,25 @@ class FakeWant:
 
 
 @dataclass
+class FakeWebhooks:
+    """Judges URLs like the real room, and sends nothing: the test says how it would go."""
+
+    outcome: Attempt = field(default_factory=lambda: Attempt(NOW, 204, None))
+    tested: list[str] = field(default_factory=list)
+    looks: int = 0
+
+    def check_url(self, text: str) -> str:
+        return check_url(text, allow_private_networks=False)
+
+    def look_soon(self) -> None:
+        self.looks += 1
+
+    async def test(self, webhook_id: str) -> Attempt:
+        self.tested.append(webhook_id)
+        return self.outcome
+
+
+@dataclass
 class WebNode:
     """The app, its parts, and shorthands for asking it."""
 
@@ -394,7 +415,16 @@ async def web_node(folder: Path, **settings: Any) -> AsyncIterator[WebNode]:
         await database.write(lambda db: facts.set_identity(db, NODE.public, chosen.trust_depth))
         sources, mesh, want = FakeSources(database), FakeMesh(), FakeWant()
         services = Services(
-            chosen, database, artifacts, sources, mesh, NODE.public, chosen.url, want, now=lambda: float(NOW)
+            chosen,
+            database,
+            artifacts,
+            sources,
+            mesh,
+            NODE.public,
+            chosen.url,
+            want,
+            FakeWebhooks(),
+            now=lambda: float(NOW),
         )
         app = create_app(services)
         node = WebNode(app, app.test_client(use_cookies=False), services, sources, mesh, want)

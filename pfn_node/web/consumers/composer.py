@@ -21,7 +21,7 @@ from pfn_node.store.packages import Package
 from pfn_node.store.rows import PackageFacts, Release
 from pfn_node.web.consumers import composer_answers
 from pfn_node.web.consumers.composer_versions import normalize
-from pfn_node.web.consumers.conditional import http_date, is_current, tag_of
+from pfn_node.web.consumers.conditional_answer import answer_unless_known
 from pfn_node.web.consumers.own_url import own_url
 from pfn_node.web.errors import ApiError
 from pfn_node.web.federation_releases import ZIP, measured, serve_release
@@ -128,10 +128,8 @@ async def search_composer_packages(services: Services, query: Search) -> Respons
 
     def search(db: sqlite_utils.Database) -> list[dict[str, Any]]:
         plugins, _, _ = catalogue.search_plugins(db, question, now=now)
-        shown = [one.release for one in plugins if packages.is_listable(one.release)]
-        counts = [sum(packages.downloads_of(db, one.source_id, one.plugin_id).values()) for one in shown]
-        pairs = zip(shown, counts, strict=True)
-        return [composer_answers.search_result(release, count, base) for release, count in pairs]
+        shown = [one for one in plugins if packages.is_listable(one.release)]
+        return [composer_answers.search_result(one.release, one.downloads, base) for one in shown]
 
     results = await services.database.read(search)
     return _answer(services, {"results": results, "total": len(results)})
@@ -180,16 +178,21 @@ async def _packages_asked(services: Services) -> list[str]:
 async def count_composer_downloads(services: Services, body: Downloads) -> Taken:
     """Count what was installed. Who installed it is neither asked nor kept."""
 
-    def count(db: sqlite_utils.Database) -> None:
-        for one in body.downloads:
-            found = packages.package_named(db, one.name)
-            for release in found.releases if found else ():
-                if normalize(release.version) == one.version or release.version == one.version:
-                    packages.count_download(db, release)
-                    break
+    def installed(db: sqlite_utils.Database) -> list[Release]:
+        found = {name: packages.package_named(db, name) for name in {one.name for one in body.downloads}}
+        told = [(found[one.name], one.version) for one in body.downloads]
+        releases = [_release_of(package, version) for package, version in told if package is not None]
+        return [release for release in releases if release is not None]
 
-    await services.database.write(count)
+    for release in await services.database.read(installed):
+        services.downloads.count(release)
     return Taken(status="success")
+
+
+def _release_of(package: Package, version: str) -> Release | None:
+    """The release that Composer means by a version, as it was announced or as Composer writes it."""
+    named = (one for one in package.releases if version in (one.version, normalize(one.version)))
+    return next(named, None)
 
 
 @routes.get(
@@ -203,7 +206,8 @@ async def download_composer_dist(services: Services, name: str, version: str, re
     release = await services.database.read(lambda db: _release_named(db, f"pfn/{name}", version, reference))
     if release is None:
         raise ApiError(404, "This package has no such version with these bytes.")
-    return await serve_release(services, release, anonymous=True, named=True, exactly=True)
+    # Composer itself tells what it installed, wherever it had it from: counted here, it would count twice.
+    return await serve_release(services, release, anonymous=True, named=True, exactly=True, counted=False)
 
 
 def _release_named(db: sqlite_utils.Database, name: str, version: str, reference: str) -> Release | None:
@@ -221,11 +225,6 @@ def _release_named(db: sqlite_utils.Database, name: str, version: str, reference
 def _answer(services: Services, answer: dict[str, Any]) -> Response:
     """The answer as JSON; 304 to a client that has it already."""
     body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    etag = tag_of(body)
     if request.method not in ("GET", "HEAD"):
         return Response(body, content_type=JSON)
-    since = services.answered.since(request.full_path, etag, int(services.now()))
-    headers = {"ETag": etag, "Last-Modified": http_date(since), "Cache-Control": "no-cache"}
-    if is_current(request.headers, etag, since):
-        return Response(b"", status=304, headers=headers)
-    return Response(body, content_type=JSON, headers=headers)
+    return answer_unless_known(services, body, JSON)

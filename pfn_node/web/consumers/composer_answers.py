@@ -28,6 +28,7 @@ def root(base: str) -> dict[str, Any]:
         "search": "/composer/search.json?q=%query%&type=%type%",
         "list": "/composer/list.json",
         "notify-batch": "/composer/downloads",
+        "metadata-changes-url": "/composer/changes.json",
         "mirrors": [
             {"dist-url": f"{base}{MIRROR_PATH}/%package%/%version%/%reference%.%type%", "preferred": False},
         ],

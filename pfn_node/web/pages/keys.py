@@ -16,9 +16,9 @@ from pfn_node.web.services import Services
 pages = Pages()
 
 SCOPE_WORDS = {
-    "sources": "add, verify, change and remove sources; say who owns a slug",
+    "sources": "add, verify, change and remove sources and webhooks; say who owns a slug",
     "subscribe": "mirror the plugins of a source",
-    "read": "see the activity, subscriptions, health and storage",
+    "read": "see the activity, subscriptions, webhooks, health and storage",
     "peers": "join, pin and block nodes",
     "keys": "see, rotate and revoke keys; see settings and the audit log",
     "advisories": "yank, warn of, take down and approve releases",
@@ -27,7 +27,7 @@ _ENDING_SOON_SECONDS = 7 * 86_400
 
 
 class MakeKey(CreateKey):
-    """On a page every scope is ticked on purpose, so none at all is a mistake and not "everything"."""
+    """On a page each scope is ticked on purpose, so none at all is a mistake and not "everything"."""
 
     scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES))
 
