@@ -17,7 +17,7 @@ It is the only module that imports httpx or httpcore, so that what follows holds
 
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -238,13 +238,16 @@ class Outbound:
         seconds_max: float,
         bytes_per_second_min: float,
         redirects_max: int = 2,
+        begins: Callable[[int], object] | None = None,
     ) -> Reply:
         """Hands the body of a 200 or 206 to `sink` as it comes; any other answer's body is left unread.
+
+        `begins` is told the status before that: whoever asked for a part may be given the whole.
 
         The download is given up when it falls below `bytes_per_second_min`, averaged over 20 seconds. The body of the
         Reply is empty. Raises OutboundError, and whatever `sink` raises.
         """
-        exchange = _Exchange("GET", headers, None, redirects_max, sink, bytes_max, bytes_per_second_min)
+        exchange = _Exchange("GET", headers, None, redirects_max, sink, bytes_max, bytes_per_second_min, begins)
         return await self._run(exchange, url, seconds_max)
 
     async def _run(self, exchange: "_Exchange", url: str, seconds_max: float) -> Reply:
@@ -283,6 +286,8 @@ class Outbound:
                     return _Redirect(headers.get("location"))
                 if exchange.method != "HEAD" and exchange.wants(response.status_code):
                     _check_declared_length(headers, exchange.bytes_max)
+                    if exchange.begins is not None:
+                        exchange.begins(response.status_code)
                     await _receive(response, exchange)
                 return Reply(response.status_code, headers, b"", url)
             finally:
@@ -323,6 +328,7 @@ class _Exchange:
     sink: Callable[[bytes], object]
     bytes_max: int
     rate_min: float | None
+    begins: Callable[[int], object] | None = None
 
     def wants(self, status: int) -> bool:
         """Whether the body of an answer with this status is read."""
@@ -336,7 +342,7 @@ class _Exchange:
     def without_secrets(self) -> "_Exchange":
         """The same, for another place: with those of its headers only that are known to be harmless."""
         kept = {name: value for name, value in (self.headers or {}).items() if name.lower() in REDIRECTED_HEADERS}
-        return _Exchange(self.method, kept, self.content, self.redirects_max, self.sink, self.bytes_max, self.rate_min)
+        return replace(self, headers=kept)
 
 
 class _Content(httpx.AsyncByteStream):

@@ -13,10 +13,12 @@ HEADER_BYTES_READ = 8 * 1024
 PLUGIN_LABELS = (
     "Plugin Name", "Plugin URI", "Version", "Description", "Author", "Author URI", "Text Domain", "Domain Path",
     "Network", "Requires at least", "Tested up to", "Requires PHP", "Update URI", "Requires Plugins", "License",
+    "Plugin ID", "Security",
 )  # fmt: skip
 THEME_LABELS = (
     "Theme Name", "Theme URI", "Version", "Description", "Author", "Author URI", "Template", "Tags", "Text Domain",
     "Domain Path", "Requires at least", "Tested up to", "Requires PHP", "Update URI", "License",
+    "Theme ID", "Security",
 )  # fmt: skip
 
 _PHP_TRIM = b" \t\n\r\0\x0b"

@@ -1,11 +1,12 @@
 """The command line: `pfn`. Arguments in, one process or one call out; nothing here decides anything.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, everything else to stderr.
+Exit codes: 0 done, 1 failed, 2 wrong usage; `get` and `lock` have more (failing.py). Results go to stdout,
+everything else to stderr.
 """
 
 import typer
 
-from pfn_node.cli import audit, identity, mesh, notices, publisher, remote, serve, simulate, verify
+from pfn_node.cli import audit, get, identity, lock, mesh, notices, publisher, remote, serve, simulate, verify
 
 app = typer.Typer(
     name="pfn",
@@ -20,11 +21,14 @@ app.command("demo")(mesh.demo)
 app.command("simulate")(simulate.simulate)
 app.command("verify")(verify.verify)
 app.command("status")(remote.status)
+app.command("get")(get.get)
+app.command("lock")(lock.lock)
 app.command("audit")(audit.audit)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(publisher.app, name="publisher")
 app.add_typer(identity.app, name="identity")
 app.add_typer(remote.sources_app, name="sources")
+remote.plugins_app.command("search")(get.search)
 app.add_typer(remote.plugins_app, name="plugins")
 app.add_typer(remote.peers_app, name="peers")
 app.add_typer(notices.app, name="advisories")

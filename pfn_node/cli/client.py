@@ -68,7 +68,7 @@ class NodeClient:
         )
         try:
             answer = json.loads(reply.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ApiError(reply.status, f"{url} answered {reply.status} and no JSON; is this a PFN node?") from None
         if reply.status >= 400:
             sentence = answer.get("error") if isinstance(answer, dict) else None

@@ -62,7 +62,7 @@ def verify(
     elif save is not None:
         fail("--save keeps what a node says; with --evidence no node is asked", WRONG_USAGE)
     else:
-        _check_offline(file, evidence, _roots(key, trust or []), minimum, release, as_json)
+        _check_offline(file, evidence, roots_of(key, trust or []), minimum, release, as_json)
 
 
 def _ask_node(file: Path, node: str, save: Path | None, as_json: bool) -> None:
@@ -94,7 +94,8 @@ def _keep_bundle(save: Path, bundle: Any) -> None:
         fail(f"{save}: {error.strerror}")
 
 
-def _roots(key: str | None, trust: list[str]) -> TrustRoots:
+def roots_of(key: str | None, trust: list[str]) -> TrustRoots:
+    """What the options --key and --trust name; what cannot be read is wrong usage."""
     try:
         return TrustRoots(None if key is None else _read_key(key), frozenset(map(parse_did_key, trust)))
     except (OSError, UnicodeDecodeError) as error:

@@ -156,7 +156,7 @@ class Mirroring:
         """Mirror what the filters let through; `progress` may be read meanwhile. Raises PublisherFailed."""
         if progress.author_data is None:
             progress.author_data = await self.author_data(source)
-        await self._notices.take(progress.author_data.signed.notices, progress.author_data.signed.keybinds)
+        await self._notices.take(progress.author_data.signed.notices, progress.author_data.keybinds)
         renewed = await self._database.read(lambda db: get_source(db, source.id))
         if renewed is None or renewed.status == "revoked":
             raise PublisherFailed(f"nothing of {source.id} is mirrored: its key was revoked, or it was removed")

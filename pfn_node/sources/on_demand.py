@@ -39,6 +39,7 @@ from pfn_node.sources.publisher_client import ByteSink, PublisherClient, Transfe
 from pfn_node.sources.verification import VerificationType
 from pfn_node.store import catalogue, releases
 from pfn_node.store.database import Database
+from pfn_node.store.notices import take_binding
 from pfn_node.store.rows import Observation, Release, Source
 from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source, host_of
@@ -145,6 +146,8 @@ class OnDemand:
         evidence = [Evidence(EvidenceForm.RELEASE, raw)]
         if keybind is not None:
             evidence.append(Evidence(EvidenceForm.KEYBIND, keybind))
+            # A key has to be known to be revoked (R142).
+            await self._database.write(partial(take_binding, keybind=keybind, now=int(self._clock())))
         async with self._mirroring.turn(source.id, statement.slug):
             seen = await self._seen_here(source, statement)
             if seen is None:

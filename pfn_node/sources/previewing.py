@@ -59,26 +59,38 @@ class Preview:
 
 
 class AskedLately:
-    """Publishers' lists as they were told lately: a publisher is asked once in ASKED_AGAIN_SECONDS, whoever looks."""
+    """Publishers' lists as they were told lately: a publisher is asked once in ASKED_AGAIN_SECONDS, whoever looks, and
+    however many look at once."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         # By address and author: until when it counts, and the list or the sentence why there is none.
         self._answers: OrderedDict[tuple[str, str], tuple[float, AuthorData | str]] = OrderedDict()
+        self._asking: dict[tuple[str, str], trio.Event] = {}  # who is being asked, and when that is over
 
     async def __call__(self, source: Source) -> AuthorData:
         """What the author lists. Raises PublisherFailed, also if the answer does not come soon."""
         key = (source.instance_url, source.username)
+        while key in self._asking:
+            await self._asking[key].wait()  # whoever asks may be cancelled; then somebody else does
         until, answer = self._answers.get(key, (0.0, ""))
-        now = trio.current_time()
-        if not answer or now >= until:
-            answer = await self._answer(source)
-            self._answers[key] = (now + ASKED_AGAIN_SECONDS, answer)
-            self._answers.move_to_end(key)
-            while len(self._answers) > ANSWERS_MAX:
-                self._answers.popitem(last=False)
+        if not answer or trio.current_time() >= until:
+            answer = await self._ask_and_keep(key, source)
         if isinstance(answer, str):
             raise PublisherFailed(answer)
+        return answer
+
+    async def _ask_and_keep(self, key: tuple[str, str], source: Source) -> AuthorData | str:
+        until = trio.current_time() + ASKED_AGAIN_SECONDS
+        self._asking[key] = trio.Event()
+        try:
+            answer = await self._answer(source)
+        finally:
+            self._asking.pop(key).set()
+        self._answers[key] = (until, answer)
+        self._answers.move_to_end(key)
+        while len(self._answers) > ANSWERS_MAX:
+            self._answers.popitem(last=False)
         return answer
 
     async def _answer(self, source: Source) -> AuthorData | str:

@@ -21,6 +21,7 @@ from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed
 from pfn_protocol.errors import Refusal
 from pfn_protocol.limits import (
     description_chars_max,
+    keybinds_max,
     name_chars_max,
     notices_at_once_max,
     publisher_envelope_bytes_max,
@@ -102,6 +103,12 @@ class AuthorData:
     skipped: tuple[SkippedEntry, ...] = ()
     etag: str | None = None
     signed: Signed = Signed()
+
+    @property
+    def keybinds(self) -> list[bytes]:
+        """Those of the author and those of single plugins: a release key has to be known to be revoked (R142)."""
+        of_plugins = (entry.keybind for entry in self.entries if entry.keybind is not None)
+        return list(dict.fromkeys((*self.signed.keybinds, *of_plugins)))[:keybinds_max]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ SAME_BYTES_MAX: Final = 32
 # Zips: each row has up to a few kilobytes.
 FACTS_MAX: Final = 200_000
 
-_OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
+OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def package_named(db: sqlite_utils.Database, name: str) -> Package | None:
     sql = " ".join(
         (
             "SELECT r.* FROM plugins AS p JOIN releases AS r ON",
-            _OF_PLUGIN,
+            OF_PLUGIN,
             "WHERE p.composer_name = ? AND",
             LISTABLE,
         )
@@ -79,7 +79,7 @@ def package_names(db: sqlite_utils.Database) -> list[str]:
     sql = " ".join(
         (
             "SELECT DISTINCT p.composer_name FROM plugins AS p WHERE EXISTS (SELECT 1 FROM releases AS r WHERE",
-            _OF_PLUGIN,
+            OF_PLUGIN,
             "AND",
             LISTABLE,
             ") ORDER BY 1 LIMIT ?",

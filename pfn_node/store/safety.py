@@ -25,13 +25,13 @@ from pfn_node.store.evidence import Findings, TextLookup, examine, no_texts
 from pfn_node.store.facts import own_id
 from pfn_node.store.holding_back import is_approved
 from pfn_node.store.observations import observation_from
-from pfn_node.store.queries import Row, change, select, to_json, value
+from pfn_node.store.queries import Row, change, select, select_one, storable, to_json, value
 from pfn_node.store.rows import Observation
 from pfn_protocol.announcements import AdvisoryStatement, EvidenceForm
 from pfn_protocol.backing import Sighting
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import did_key
-from pfn_protocol.limits import cooldown_seconds
+from pfn_protocol.limits import cooldown_seconds, reason_chars_max
 from pfn_protocol.publisher import open_release
 from pfn_protocol.publisher_notices import Advisory, Yank, open_notice
 
@@ -115,6 +115,32 @@ def tombstone(db: sqlite_utils.Database, source_id: str, plugin_id: str, version
         (source_id, plugin_id, version),
     )
     return found
+
+
+def own_yank(db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str) -> Row | None:
+    """Return `reason` and `received_at` of what this node itself says to be yanked; None: it does not say so."""
+    return select_one(
+        db,
+        """
+        SELECT json_extract(content, '$.reason') AS reason, received_at FROM notice_claims
+        WHERE kind = 'yank' AND source_id = ? AND plugin_id = ? AND about = ? AND node_id = ? AND NOT withdrawn
+          AND length(evidence) = 0
+        """,
+        (source_id, plugin_id, version, own_id(db)),
+    )
+
+
+def is_yanked_apart(db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str) -> bool:
+    """Whether this node yanked what it took down also for itself: before, or for another reason."""
+    yank = own_yank(db, source_id, plugin_id, version)
+    down = select_one(
+        db,
+        "SELECT reason, at FROM tombstones WHERE source_id = ? AND plugin_id = ? AND version = ?",
+        (source_id, plugin_id, version),
+    )
+    if yank is None or down is None:
+        return False
+    return bool(yank["received_at"] < down["at"] or storable(yank["reason"], reason_chars_max) != down["reason"])
 
 
 def tombstones(db: sqlite_utils.Database, limit: int) -> list[Row]:

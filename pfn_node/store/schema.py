@@ -18,6 +18,7 @@ from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS, SUCCESSIONS
 from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
 from pfn_node.store.schema_composer import add_composer
+from pfn_node.store.schema_fair import FAIR
 from pfn_node.store.schema_feeds import add_feeds
 from pfn_node.store.schema_first import ANNOUNCEMENT_TABLES, CATALOGUE_TABLES, NODE_TABLES, ORIGINAL_TABLES
 from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
@@ -117,7 +118,7 @@ def m013_composer(db: sqlite_utils.Database) -> None:
 
 
 @migrations()
-def m015_feeds(db: sqlite_utils.Database) -> None:
+def m014_feeds(db: sqlite_utils.Database) -> None:
     """Plugins in the order in which they changed, and news of them: for feeds, mirrors of the catalogue and hooks."""
     add_feeds(db)
 
@@ -126,3 +127,10 @@ def m015_feeds(db: sqlite_utils.Database) -> None:
 def m015_webhooks(db: sqlite_utils.Database) -> None:
     """Whom to tell of news, and the queue and log of what they are told."""
     add_webhooks(db)
+
+
+@migrations()
+def m016_fair(db: sqlite_utils.Database) -> None:
+    """Which DID a zip names, for FAIR's view; zips are read once more, since that was not looked at before."""
+    for statement in FAIR:
+        db.execute(statement)

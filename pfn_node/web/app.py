@@ -29,7 +29,16 @@ from pfn_node.web import (
 from pfn_node.web.answers import Alive
 from pfn_node.web.auditing import Auditing
 from pfn_node.web.auth import Authenticator
-from pfn_node.web.consumers import composer, composer_changes, export, feeds
+from pfn_node.web.consumers import (
+    composer,
+    composer_changes,
+    export,
+    fair,
+    feeds,
+    wordpress,
+    wordpress_connector,
+    wordpress_zips,
+)
 from pfn_node.web.errors import ApiError
 from pfn_node.web.pages import mesh_live, site
 from pfn_node.web.rate_limits import RateLimit
@@ -51,7 +60,11 @@ SUBJECTS = (
     composer.routes,
     composer_changes.routes,
     feeds.routes,
+    wordpress_connector.routes,
     export.routes,
+    wordpress.routes,
+    fair.routes,
+    wordpress_zips.routes,
 )
 
 # A store that does not answer in this time is not ready, whatever it would say later.

@@ -67,13 +67,14 @@ async def events(services: Services, key: ApiKey, after: int, session: Session |
         return  # another stream took the last place between the check and now; the client connects again
     try:
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-        while _still_counts(services, key, session):
-            rows = await _next_rows(services, after)
-            for row in rows:
+        rows: list[Activity] | None = None
+        while _still_counts(services, key, session):  # looked at after the wait, before anything is told
+            for row in rows or ():
                 after = row.id
                 yield _event(row)
-            if not rows:
+            if rows == []:
                 yield b": still here\n\n"
+            rows = await _next_rows(services, after)
     except DatabaseClosed:
         return  # the node stops
     finally:

@@ -91,7 +91,8 @@ async def advise(services: Services, key: ApiKey, body: Advise) -> Said:
 async def take_down(services: Services, key: ApiKey, body: TakeDown) -> Said:
     """Stop serving a release (410 from now on), whatever bytes it has or will have; or bring it back.
 
-    Nodes that pin this one treat it as yanked.
+    Nodes that pin this one treat it as yanked. What was yanked anyway is so with the reason that was given for that,
+    and stays yanked when it is brought back.
     """
     await known_source(services, body.source_id)
     at, release = int(services.now()), (body.source_id, body.plugin, body.version)
@@ -102,12 +103,15 @@ async def take_down(services: Services, key: ApiKey, body: TakeDown) -> Said:
     if withdrawn:
         if await services.database.read(lambda db: safety.tombstone(db, *release)) is None:
             raise ApiError(404, "That release was not taken down here.", details={"plugin": body.plugin})
-        announced = await services.sources.say(said)
+        stays = await services.database.read(lambda db: safety.is_yanked_apart(db, *release))
+        announced = not stays and await services.sources.say(said)
         await services.database.write(lambda db: decisions.bring_back(db, release, key.id, at))
+        what = "can be had again, and is yanked as before" if stays else "can be had again"
     else:
         await services.database.write(lambda db: decisions.take_down(db, release, reason, key.id, at))
-        announced = await services.sources.say(said)
-    what = "can be had again" if withdrawn else "is taken down"
+        yanked = await services.database.read(lambda db: safety.own_yank(db, *release))
+        announced = yanked is not None or await services.sources.say(said)
+        what = "is taken down"
     return Said(success=True, announced=announced, message=f"{body.plugin} {body.version} {what}.")
 
 

@@ -73,7 +73,7 @@ async def set_peer(services: Services, key: ApiKey, body: SetPeer) -> PeerSet:
     return PeerSet(success=True, message=_DONE[body.action], node_id=did_key(node_id))
 
 
-_NOT_PINNED = "What it says backs no bytes here unless you pin it too (action pin)."
+_NOT_PINNED = "What it says backs no bytes here unless you pin it too."
 
 
 async def _join(services: Services, url: str | None, node_id: bytes | None) -> PeerSet:

@@ -14,7 +14,7 @@ browser ask first (preflight), and writes are refused there.
 import ipaddress
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -103,14 +103,19 @@ class Rates:
             self._forged.take(bucket, self._clock())
 
 
-ShowError = Callable[[ApiError, str], Response]
+ShowError = Callable[[ApiError, str], Awaitable[Response]]
+
+
+async def show_data(error: ApiError, request_id: str) -> Response:
+    """An error as the API's JSON."""
+    return error_response(error, request_id)
 
 
 def install(
     app: Quart,
     services: Services,
     metrics: Metrics,
-    show_error: ShowError = error_response,
+    show_error: ShowError = show_data,
     clock: Callable[[], float] = trio.current_time,
 ) -> None:
     """Put the gate before, and the finish behind, every route of the app. `show_error` makes an answer of an error and
@@ -142,7 +147,7 @@ def install(
         return response
 
     async def fail(error: Exception) -> Response:
-        return show_error(as_api_error(error), g.request_id)
+        return await show_error(as_api_error(error), g.request_id)
 
     app.before_request(enter)
     app.after_request(leave)

@@ -8,6 +8,7 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import sqlite_utils
 from quart import Response, g, request
 
 from pfn_node.store import sessions
@@ -68,16 +69,22 @@ def check_may_begin(services: Services) -> None:
 
 
 async def begin(services: Services, key: ApiKey) -> Begun:
-    """Begin a session for a key, and note it in the audit log."""
+    """Begin a session for a key, and note it in the audit log. The one that the browser had before ends: nobody could
+    sign out of it any more."""
     now = int(services.now())
+    host, secure = request.headers.get("Host", ""), is_secure(services)
+    before = token_in(request.cookies, host, secure=secure)
     expires = now + SESSION_SECONDS if key.expires is None else min(now + SESSION_SECONDS, key.expires)
     token = new_token()
-    session = await services.database.write(
-        lambda db: sessions.insert_session(db, hash_token(token), key.id, now, expires)
-    )
+
+    def write(db: sqlite_utils.Database) -> Session:
+        if before is not None:
+            sessions.delete_session(db, hash_token(before))
+        return sessions.insert_session(db, hash_token(token), key.id, now, expires)
+
+    session = await services.database.write(write)
     note(target=key.id)
-    secure = is_secure(services)
-    return Begun(session, token, cookie_name(request.headers.get("Host", ""), secure=secure), secure)
+    return Begun(session, token, cookie_name(host, secure=secure), secure)
 
 
 @routes.get("/session", answer=SessionView, needs_key=True)

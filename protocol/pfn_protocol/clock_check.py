@@ -23,7 +23,7 @@ class ClockCheck:
     def check(self, peer: Peer, their_now_ms: int, now_ms: int) -> None:
         """A node that the operator trusts has another time: one of the two clocks is wrong, probably this one."""
         behind_ms = their_now_ms - now_ms
-        if self._alerted or not (peer.joined or peer.pinned) or abs(behind_ms) <= skew_ms_max:
+        if self._alerted or not peer.named or abs(behind_ms) <= skew_ms_max:
             return
         self._alerted = True
         kind, word = ("clock-behind", "behind") if behind_ms > 0 else ("clock-ahead", "ahead of")

@@ -11,7 +11,6 @@ from pfn_protocol.address_groups import address_group
 from pfn_protocol.addresses import Source, with_address
 from pfn_protocol.effects import ForgetPeer, RememberPeer
 from pfn_protocol.limits import (
-    anchors_max,
     left_out_max,
     link_faults_max,
     peers_known_max,
@@ -148,7 +147,7 @@ class KnownPeers:
 
     def _learn_view(self, speaker: Peer, view: Iterable[PeerAddress]) -> None:
         """What a neighbour names, or one that was asked to be one."""
-        introduces = speaker.joined or speaker.pinned
+        introduces = speaker.named
         for address in view:
             self.learn(address.node_id, address.url, introduced=introduces)
 
@@ -197,7 +196,7 @@ class KnownPeers:
             self._proven_at[place] = self._proven_at.get(place, 0) + 1
 
     def _passive(self) -> int:
-        return sum(peer.reached and not (peer.linked or peer.joined or peer.pinned) for peer in self._peers.values())
+        return sum(peer.reached and not (peer.linked or peer.named) for peer in self._peers.values())
 
     def _set_state(self, peer: Peer, state: LinkState) -> None:
         self.has_changed = True
@@ -216,28 +215,6 @@ class KnownPeers:
         proven = [peer for peer in self._peers.values() if peer.proven and peer.url and peer.node_id != asker]
         chosen = self._rng.sample(proven, min(len(proven), view_sample_max))
         return tuple(PeerAddress(peer.node_id, peer.proven) for peer in chosen)
-
-    @property
-    def _is_alone(self) -> bool:
-        """Whether there are nodes that the operator named, and a link to none of them."""
-        is_linked = any(peer.joined or peer.pinned for peer in self._linked.values())
-        return not is_linked and any(peer.joined or peer.pinned for peer in self._peers.values())
-
-    def _to_compare(self, now_ms: int, room: int) -> list[Peer]:
-        """Whom to compare sets with for the next minutes: one that has been known for long, and any others."""
-        if room <= 0:
-            return []
-        proven = [peer for peer in self._peers.values() if peer.reached]
-        oldest = [peer.node_id for peer in proven[:anchors_max]]
-        due = [peer for peer in self._peers.values() if self._is_dialable(peer) and peer.next_dial_ms <= now_ms]
-        free = [peer for peer in due if peer.reached]
-        anchors = [peer for peer in free if peer.joined or peer.pinned or peer.node_id in oldest]
-        chosen = self._rng.sample(anchors, min(1, len(anchors)))
-        introduced = [peer for peer in due if peer.introduced] if self._is_alone else []
-        for pool in (introduced, free):
-            others = [peer for peer in pool if peer not in chosen]
-            chosen += self._rng.sample(others, min(room - len(chosen), len(others)))
-        return chosen
 
     def _add(
         self,

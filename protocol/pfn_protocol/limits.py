@@ -218,10 +218,12 @@ compare_links_max: Final = 2
 # As many while it has no link to any of those that it joined or pins, for all others may be one attacker's: if one
 # address in ten leads to an honest node that is there and has room, one in 850 such choices finds none.
 compare_links_alone_max: Final = 64
-# Links for comparing that a node takes from others: half of links_max, so that newcomers find room meanwhile.
+# With a link, not a quarter of a day old, to the only one that there is: it may end at any moment (bench eclipse).
+compare_links_reserve_max: Final = 16
+link_young_ms: Final = 21_600_000
+# Links for comparing taken from others: half of links_max, so that newcomers find room meanwhile.
 compare_links_taken_max: Final = 16
 compare_again_ms: Final = 600_000
-compare_first_ms: Final = 60_000
 # The longest proven peers, of which one (or a pin, or a join) is always among those.
 anchors_max: Final = 10
 # Proven peers without a link that are remembered.
@@ -293,8 +295,6 @@ pulls_per_id_max: Final = 12
 pull_hops: Final = 4
 pull_wait_ms_min: Final = 1_000
 pull_jitter: Final = 0.5
-# A hop's delay before any was measured.
-hop_delay_ms_assumed: Final = 50
 # Bodies in a row that had to be pulled before the link that had them becomes a branch of the tree.
 misses_before_graft: Final = 2
 # A neighbour that told an id so many hops before the body came over the tree is nearer: it becomes the branch.

@@ -68,7 +68,7 @@ class Links:
     def left(self, peer_id: bytes, now_ms: int) -> None:
         """It said that it leaves the mesh: its address is of no use any more."""
         peer = self._peers.find(peer_id)
-        if peer is not None and not (peer.joined or peer.pinned):
+        if peer is not None and not peer.named:
             if peer.linked:
                 self._peers.close(peer, now_ms)
                 self.closed(peer_id, now_ms)

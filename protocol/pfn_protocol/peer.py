@@ -54,6 +54,7 @@ class Peer:
     failures: int = 0  # in a row: of dials, or of requests over the link
     failing_since_ms: int | None = None  # the first failed dial since it was last heard of
     faults: int = 0  # announcements over this link that broke a rule
+    linked_since_ms: int = 0  # when the link was made, if there is one
     opened_after: int = 0  # the last request before the link was made: refusals of older ones say nothing about it
     next_dial_ms: int = 0
     shunned_until_ms: int = 0
@@ -69,9 +70,14 @@ class Peer:
         return self.proven != ""
 
     @property
+    def named(self) -> bool:
+        """Whether the operator named it."""
+        return self.joined or self.pinned
+
+    @property
     def may_go(self) -> bool:
         """Whether neither the operator nor a link needs it."""
-        return not (self.joined or self.pinned) and self.is_unlinked
+        return not self.named and self.is_unlinked
 
     @property
     def is_hearsay(self) -> bool:

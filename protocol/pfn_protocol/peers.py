@@ -3,9 +3,9 @@
 A link is an agreement: both sides push to each other and compare their sets. A node looks for links to the nodes that
 its operator joined, then to those it pins, then to others whose address it heard. Some of its links it always chooses
 itself, since those that others choose may all be one attacker's; it takes more links than it looks for, because nodes
-without a URL can only be askers. Two more links push nothing and only compare sets; they change every ten minutes, and
-one of them leads to a node that was proven long ago. A failed dial is repeated later and later, with some chance in
-it, so that a mesh that comes back does not knock in step. Nodes that were joined or are pinned are never forgotten.
+without a URL can only be askers. Some more only compare sets (comparing_links.py). A failed dial is repeated later and
+later, with some chance in it, so that a mesh that comes back does not knock in step. Nodes that were joined or are
+pinned are never forgotten.
 
 An address is hearsay until a request to it was answered with a signature of the expected key; the engine checks that on
 every answer. Once a minute one such address is tried (a feeler), and a neighbour is sent a sample of whom this node
@@ -20,14 +20,11 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from pfn_protocol.addresses import address_after
+from pfn_protocol.comparing_links import ComparingLinks
 from pfn_protocol.effects import RememberPeer
-from pfn_protocol.known_peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO, KnownPeers
+from pfn_protocol.known_peers import RULE_NOT_LINKED, RULE_NOT_LISTENED_TO
 from pfn_protocol.limits import (
     back_off_seconds_max,
-    compare_again_ms,
-    compare_first_ms,
-    compare_links_alone_max,
-    compare_links_max,
     compare_links_taken_max,
     dial_again_ms_max,
     dial_again_ms_min,
@@ -53,8 +50,11 @@ from pfn_protocol.messages import CellsRequest, FetchRequest, LinkAnswer, LinkRe
 from pfn_protocol.outgoing import InFlight, Outgoing, earliest
 from pfn_protocol.peer import LinkState, LinkView, Peer
 
+# The part of the exchanges of views that is with nodes that the operator named, however many others there are.
+_shuffles_with_named = 0.5
 
-class Peers(KnownPeers):
+
+class Peers(ComparingLinks):
     """The links to them, and whom to try next."""
 
     def __init__(
@@ -76,7 +76,6 @@ class Peers(KnownPeers):
         self._feelers: dict[int, None] = {}  # requests that only try an address
         self._fill_ms: int | None = None  # when more links are looked for than must be outbound
         self._shuffle_ms: int | None = None
-        self._compare_ms: int | None = None
         self._next_ms: int | None = None
 
     # What was heard.
@@ -206,6 +205,8 @@ class Peers(KnownPeers):
         peer.next_dial_ms = now_ms + self._with_jitter(dial_again_ms_min)
         if shun:
             peer.shunned_until_ms = peer.next_dial_ms = now_ms + shunned_ms
+        if peer.named:
+            self._look_for_missing(now_ms)
 
     def end_links(self, now_ms: int) -> list[bytes]:
         """Close the links to nodes without a URL that stopped asking, and those for comparing when their time is over.
@@ -215,8 +216,7 @@ class Peers(KnownPeers):
         if (wake_at := self.wake_at) is None or now_ms < wake_at:
             return []
         gone = [peer for peer in self._linked.values() if self._is_silent(peer, now_ms)]
-        if self._compare_ms is not None and now_ms >= self._compare_ms:
-            gone += [peer for peer in self._linked.values() if peer.compare_only and peer.outbound]
+        gone += self._compared_for_long(now_ms)
         for peer in gone:
             self.close(peer, now_ms)
         return [peer.node_id for peer in gone]
@@ -235,11 +235,6 @@ class Peers(KnownPeers):
         self.has_changed = True
         return [peer.node_id for peer in linked]
 
-    def compare_anew(self, now_ms: int) -> None:
-        """Compare sets with others than until now."""
-        self._compare_ms = now_ms
-        self.has_changed = True
-
     def stop(self) -> None:
         """Take no links any more; whoever stops the machine no longer calls `dial`."""
         self._stopped = True
@@ -249,21 +244,18 @@ class Peers(KnownPeers):
         if self._shuffle_ms is None:
             self._fill_ms = now_ms + (links_fill_ms if self._url else 0)
             self._shuffle_ms = now_ms + self._with_jitter(shuffle_ms)
-            self._compare_ms = now_ms + self._with_jitter(compare_first_ms)
+            self._begin_comparing(now_ms)
         if (wake_at := self.wake_at) is None or now_ms < wake_at:
             return
         self.has_changed = True
         for peer in self._to_dial(now_ms):
             self._dial(peer, now_ms)
-        assert self._compare_ms is not None
-        if now_ms >= self._compare_ms:
-            self._compare_ms = now_ms + self._with_jitter(compare_again_ms)
-            self._compare(now_ms, compare_links_alone_max if self._is_alone else compare_links_max)
-        if now_ms >= self._shuffle_ms:
+        is_shuffled = now_ms >= self._shuffle_ms
+        if is_shuffled:
             self._shuffle_ms = now_ms + self._with_jitter(shuffle_ms)
             self._shuffle(now_ms)
-            if self._is_alone:
-                self._compare(now_ms, compare_links_alone_max)
+        for peer in self._to_compare(now_ms, is_shuffled=is_shuffled):
+            self._dial(peer, now_ms, compare_only=True)
 
     @property
     def wake_at(self) -> int | None:
@@ -293,7 +285,7 @@ class Peers(KnownPeers):
             dials = dials if first_ms is None else earliest(dials, max(first_ms, wanted_ms))
         askers = [one.last_heard_ms for one in self._linked.values() if not one.url and one.last_heard_ms is not None]
         silence = min(askers) + silent_link_ms_max + 1 if askers else None
-        return earliest(dials, silence, self._shuffle_ms, self._compare_ms)
+        return earliest(dials, silence, self._shuffle_ms, self._compare_wake_at)
 
     def _dial(self, peer: Peer, now_ms: int, *, compare_only: bool = False) -> None:
         self._set_state(peer, LinkState.LINKING)
@@ -349,18 +341,15 @@ class Peers(KnownPeers):
         preferred = pinned[: (room + self._rng.randrange(2)) // 2] if others else pinned
         return joined + (preferred + others + pinned[len(preferred) :])[:room]
 
-    def _compare(self, now_ms: int, wanted: int) -> None:
-        """Ask for the links for comparing that are missing."""
-        asked = (*self._linked.values(), *self._linking.values())
-        held = sum(peer.compare_only and (peer.outbound or not peer.linked) for peer in asked)
-        for peer in self._to_compare(now_ms, wanted - held):
-            self._dial(peer, now_ms, compare_only=True)
-
     def _shuffle(self, now_ms: int) -> None:
         """Exchange samples with a neighbour, and try an address that was only heard of."""
-        neighbours = [peer for peer in self._linked.values() if peer.url and peer.outbound]
-        if neighbours:
-            self._ask_for_link(self._rng.choice(neighbours), now_ms)
+        neighbours = [peer for peer in self._linked.values() if peer.url and not peer.compare_only]
+        named = [peer for peer in neighbours if peer.named]
+        chosen = [peer for peer in neighbours if peer.outbound]
+        if named and self._rng.random() < _shuffles_with_named:  # whom strangers name, strangers have chosen
+            chosen = named
+        if chosen:
+            self._ask_for_link(self._rng.choice(chosen), now_ms)
         hearsay = [one for one in self._peers.values() if one.is_hearsay and one.url and one.next_dial_ms <= now_ms]
         if hearsay:
             introduced = [peer for peer in hearsay if peer.introduced]
@@ -374,14 +363,14 @@ class Peers(KnownPeers):
 
     def _feeler_failed(self, peer: Peer, url: str, now_ms: int) -> None:
         """An address does not answer: hearsay is tried a few times more; a proven peer gives way to newer ones."""
-        if peer.reached and self._passive() >= passive_max and not (peer.joined or peer.pinned):
+        if peer.reached and self._passive() >= passive_max and not peer.named:
             self.forget(peer.node_id)
         elif peer.is_unlinked:
             self._dial_failed(peer, url, now_ms)
 
     def _has_place(self, peer: Peer, now_ms: int) -> bool:
         """Whether an address that was just proven may be remembered. If not, the longest silent one is tested."""
-        if peer.joined or peer.pinned or peer.state is LinkState.LINKING or self._passive() < passive_max:
+        if peer.named or peer.state is LinkState.LINKING or self._passive() < passive_max:
             return True
         if peer.introduced and self._give_way(lambda one: one.reached):
             return True
@@ -406,6 +395,8 @@ class Peers(KnownPeers):
         return sum(bool(peer.url) and not peer.compare_only for peer in taken) < self._wanted + links_spare_max
 
     def _open(self, peer: Peer, left_out: tuple[bytes, ...], now_ms: int, *, outbound: bool) -> None:
+        if not peer.linked:
+            peer.linked_since_ms = now_ms
         self._set_state(peer, LinkState.LINKED)
         peer.outbound = outbound
         peer.left_out = left_out
@@ -423,7 +414,7 @@ class Peers(KnownPeers):
             self._remove(peer)
         if peer.failing_since_ms is None:
             peer.failing_since_ms = now_ms
-        if now_ms - peer.failing_since_ms > peer_memory_ms and not (peer.joined or peer.pinned):
+        if now_ms - peer.failing_since_ms > peer_memory_ms and not peer.named:
             self.forget(peer.node_id)
 
 

@@ -12,7 +12,6 @@ from random import Random
 
 from pfn_protocol.limits import (
     fetch_ids_max,
-    hop_delay_ms_assumed,
     ids_wait_ms_min,
     pull_hops,
     pull_jitter,
@@ -20,6 +19,9 @@ from pfn_protocol.limits import (
     pulls_per_id_max,
     pulls_waiting_max,
 )
+
+# A hop's delay before any was measured.
+_hop_delay_ms_assumed = 50
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Pulls:
         self._rng = rng
         self._missing: dict[bytes, Missing] = {}
         self._agenda: list[tuple[int, bytes]] = []
-        self.hop_delay_ms = hop_delay_ms_assumed  # the median over the links, kept up to date by gossip.py
+        self.hop_delay_ms = _hop_delay_ms_assumed  # the median over the links, kept up to date by gossip.py
 
     def heard(self, announcement_id: bytes, holder: bytes, now_ms: int) -> None:
         """A neighbour has this one, and it is not here."""

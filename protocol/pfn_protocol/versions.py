@@ -68,7 +68,7 @@ def _canonical(text: bytes) -> bytes:
     parts = bytearray(text[:1])
     for before, byte in pairwise(text):
         starts_word = before in _DIGITS and byte not in _DIGITS and byte not in _SEPARATORS and byte != _DOT
-        starts_number = byte in _DIGITS and before not in _DIGITS and before not in _SEPARATORS and before != _DOT
+        starts_number = byte in _DIGITS and before not in _DIGITS and before != _DOT
         is_sign = byte not in _DIGITS and byte not in _LETTERS
         if (starts_word or starts_number or is_sign) and parts[-1] != _DOT:
             parts.append(_DOT)
@@ -109,7 +109,8 @@ def _rank(part: bytes) -> int:
 
 
 def _number(part: bytes) -> int:
-    digits = part.lstrip(b"0") or b"0"
+    # As strtol reads it: up to what is no digit, which a text that begins with "#" may have here.
+    digits = part[: len(part) - len(part.lstrip(b"0123456789"))].lstrip(b"0") or b"0"
     return min(int(digits), _LONG_MAX) if len(digits) <= _LONG_DIGITS else _LONG_MAX
 
 

@@ -10,13 +10,14 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import sqlite_utils
 import trio
 
 from pfn_node.artifacts import Artifacts
@@ -78,7 +79,7 @@ def run() -> dict[str, float | int | str]:
 async def _measure() -> dict[str, float | int | str]:
     now = int(time.time())
     with tempfile.TemporaryDirectory(prefix="pfn-bench-") as folder:
-        async with _node(Path(folder), now) as client:
+        async with loaded_node(Path(folder), now) as (client, _):
             await _ask(client, "/")  # templates are compiled, caches are filled
             home = [await _ask(client, "/") for _ in range(HOME_REQUESTS)]
             searches = {q: await _ask(client, f"/plugins?{urlencode({'q': q})}") for q in SEARCHES}
@@ -102,7 +103,7 @@ async def _measure() -> dict[str, float | int | str]:
         **_figures("deep_pages", deep),
         **_figures("plugin", plugins),
         "slowest": slowest,
-        "slowest_processor_ms": _ms((searches | filters)[slowest].processor),
+        "slowest_processor_ms": ms((searches | filters)[slowest].processor),
         "goal_p95_ms": GOAL_MS,
         "home_bytes": weight,
         "goal_bytes": GOAL_BYTES,
@@ -113,13 +114,16 @@ def _figures(name: str, took: list[Took]) -> dict[str, float | int | str]:
     clock, processor = [each.clock for each in took], [each.processor for each in took]
     return {
         f"{name}_pages": len(took),
-        f"{name}_p95_ms": _ms(_p95(clock)),
-        f"{name}_processor_p95_ms": _ms(_p95(processor)),
+        f"{name}_p95_ms": ms(p95(clock)),
+        f"{name}_processor_p95_ms": ms(p95(processor)),
     }
 
 
 @asynccontextmanager
-async def _node(folder: Path, now: int) -> AsyncIterator[Any]:
+async def loaded_node(
+    folder: Path, now: int, prepare: Callable[[sqlite_utils.Database], None] = lambda db: None
+) -> AsyncIterator[tuple[Any, Database]]:
+    """A client of a node with the catalogue of a large mesh, and the node's database; `prepare` adds to it."""
     database = Database.open(folder / "node.db")
     artifacts = Artifacts(folder / "artifacts", 0)
     artifacts.start()
@@ -128,6 +132,7 @@ async def _node(folder: Path, now: int) -> AsyncIterator[Any]:
         await nursery.start(database.run_writer)
         await database.write(lambda db: node_facts.set_identity(db, NODE.public, 1))
         await database.write(lambda db: catalogue_facts.load(db, now))
+        await database.write(prepare)
         services = Services(
             settings,
             database,
@@ -139,7 +144,7 @@ async def _node(folder: Path, now: int) -> AsyncIterator[Any]:
             FakeWant(),
             FakeWebhooks(),
         )
-        yield create_app(services).test_client(use_cookies=False)
+        yield create_app(services).test_client(use_cookies=False), database
         database.close()
 
 
@@ -182,9 +187,9 @@ async def _weight(client: Any) -> int:
     return weight
 
 
-def _p95(values: list[float]) -> float:
+def p95(values: list[float]) -> float:
     return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
 
-def _ms(seconds: float) -> float:
+def ms(seconds: float) -> float:
     return round(seconds * 1000, 1)

@@ -46,6 +46,11 @@ def batch(field: str, number: int) -> str:
     return " ".join(marked(field, each % len(PAYLOADS)) for each in range(first, first + BATCH))
 
 
+def everything(field: str) -> str:
+    """All payloads in one text. It begins with a scheme that runs: a link must not lead there."""
+    return "javascript:pwned() " + " ".join(marked(field, number) for number in range(len(PAYLOADS)))
+
+
 def collapsed(text: str) -> str:
     """As a page shows it: white space is one space. CR, LF and their like are not told apart by HTML."""
     return " ".join(text.replace("\x00", "").split())
@@ -88,7 +93,7 @@ async def hostile_node(folder: Path) -> AsyncIterator[HostileNode]:
 
 async def seed(node: WebNode) -> None:
     """Fill the store and the fake mesh."""
-    await node.services.database.write(_fill)
+    await node.services.database.write(lambda db: _fill(db, node.key.split("_")[1]))
     for number in range(len(PAYLOADS)):
         name = f"plugin-{number}"
         if _has_older(number):
@@ -114,8 +119,8 @@ def _key(number: int) -> PrivateKey:
     return PrivateKey(hashlib.sha256(b"hostile %d" % number).digest())
 
 
-def _fill(db: Any) -> None:
-    """Rows by the functions of the store, for what it takes as it is."""
+def _fill(db: Any, subscriber: str) -> None:
+    """Rows by the functions of the store, for what it takes as it is. `subscriber` is the key of who looks."""
     types = sorted(ACTIVITY_TYPES)
     for number in range(len(PAYLOADS)):
         source = f"user{number}@publisher.test"
@@ -139,7 +144,8 @@ def _fill(db: Any) -> None:
         key_id = f"key{number}"
         registry.insert_key(db, key_id, bytes(32), marked("key.description", number), ("read",), NOW, None)
         filters = Filters(tags=(marked("subscription.tags", number),))
-        subscriptions.set_subscription(db, source, key_id, filters, NOW)
+        for each in (key_id, subscriber):
+            subscriptions.set_subscription(db, source, each, filters, NOW)
 
 
 def _overwrite(db: Any) -> None:
@@ -164,8 +170,8 @@ def _overwrite(db: Any) -> None:
         db.execute("INSERT INTO join_targets (url) VALUES (?)", (marked("join.url", number),))
         _update(
             db, "sources", "id", source, username=marked("source.username", number),
-            instance_url=marked("source.instance_url", number), asset_domain=marked("source.asset_domain", number),
-            asset_naming_scheme=marked("source.asset_naming_scheme", number),
+            instance_url=everything("source.instance_url"), asset_domain=everything("source.asset_domain"),
+            asset_naming_scheme=everything("source.asset_naming_scheme"),
         )  # fmt: skip
 
 

@@ -50,7 +50,8 @@ FOLDED = ("release.tags",)
 EVERY_PAYLOAD = (
     "release.name", "release.description", "release.tags", "release.yanked", "peer.url", "activity.message",
     "activity.plugin_name", "advisory.summary", "advisory.alias", "advisory.from", "claim.about", "claim.reason",
-    "tombstone.reason", "health.details", "failure.error_message", "key.description",
+    "tombstone.reason", "health.details", "failure.error_message", "key.description", "verification.details",
+    "source.username", "source.instance_url", "source.asset_domain", "source.asset_naming_scheme", "subscription.tags",
 )  # fmt: skip
 
 

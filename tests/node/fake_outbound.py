@@ -35,6 +35,7 @@ class Slow:
     seconds: float
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    breaks: bool = False  # the connection does, after the pieces
 
 
 Handler = Callable[[Request], "Answer | Slow"]
@@ -93,6 +94,8 @@ class _SlowStream(httpx.AsyncByteStream):
             if self._answer.seconds:
                 await trio.sleep(self._answer.seconds)
             yield piece
+        if self._answer.breaks:
+            raise httpx.ReadError("the connection broke")
 
     async def aclose(self) -> None:
         pass

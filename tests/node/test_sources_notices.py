@@ -241,3 +241,32 @@ def test_an_answer_brings_no_more_notices_than_are_looked_at() -> None:
     many = {"rotations_v2": texts(*[b"x"] * 200), "yanks_v2": texts(*[b"y"] * 200)}
 
     assert len(parse_signed(many).notices) == notices_at_once_max
+
+
+@pytest.mark.parametrize("handed_in", [False, True])
+async def test_a_release_key_that_only_one_plugin_names_can_be_revoked(
+    tmp_path: Path, autojump_clock: MockClock, handed_in: bool
+) -> None:
+    room, publisher = arranged(tmp_path)
+    pen = PrivateKey(b"\x66" * 32)
+    entry = publisher.publish("alpha", "1.0", v2=pen)
+    async with room.running() as sources:
+        await sources.add(publisher.url, "ann", publisher.pem)
+        assert (await sources.verify(ID)).success
+        if handed_in:
+            release, keybind = base64.b64decode(entry["release_v2"]), base64.b64decode(entry["keybind_v2"])
+            await sources.accept_release(release, keybind, None)
+        else:
+            await sources.subscribe(ID, "k1", Filters())
+            await settled(lambda: len(room.versions()) == 1)
+
+        lost = Revocation(publisher.url, "ann", pen.public, "stolen", int(START))
+        (outcome,) = await sources.accept_notices([sign_revocation(publisher.key, lost).raw], [])
+
+        assert outcome.outcome == "new"
+        later = publisher.publish("beta", "1.0", v2=pen)
+        await trio.sleep(2)
+        taken = await sources.accept_release(
+            base64.b64decode(later["release_v2"]), base64.b64decode(later["keybind_v2"]), None
+        )
+        assert taken.revoked_key and not taken.backed

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed, UnknownSource
@@ -227,6 +228,43 @@ async def test_a_publisher_that_does_not_answer_is_not_asked_anew_by_each_look_a
         await lately(replace(source, username="slow"))
 
     assert asked.count("slow") == 2
+
+
+async def test_who_looks_at_the_same_time_shares_one_question_even_if_the_first_goes_away(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    asked: list[str] = []
+    told: list[AuthorData] = []
+
+    async def ask(source: Source) -> AuthorData:
+        asked.append(source.username)
+        await trio.sleep(1)
+        return AuthorData(AuthorInfo(), ())
+
+    async def look() -> None:
+        told.append(await lately(source))
+
+    lately = AskedLately(ask)
+    room, publisher = arranged(tmp_path)
+    async with room.running(loops=False) as sources:
+        await registered(sources, publisher)
+        source = room.source(ID)
+    async with trio.open_nursery() as nursery:
+        first = trio.CancelScope()
+
+        async def look_shortly() -> None:
+            with first:
+                await look()
+
+        nursery.start_soon(look_shortly)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(10):
+            nursery.start_soon(look)
+        await trio.testing.wait_all_tasks_blocked()
+        shared = len(asked)
+        first.cancel()
+
+    assert (shared, len(asked), len(told)) == (1, 2, 10)
 
 
 async def test_a_preview_of_a_publisher_that_is_down_is_of_what_is_listed_here(

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from pfn_node.server import bind, serve
 from pfn_node.store import registry, sessions
@@ -167,6 +168,31 @@ async def test_a_stream_ends_with_the_session_that_it_was_asked_for_with(
 
         with trio.fail_after(10):
             assert [piece async for piece in stream] == []
+
+
+async def test_what_happens_after_signing_out_is_not_told_even_once(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node:
+        key = (await node.services.database.read(registry.list_keys))[0]
+        session = await node.services.database.write(
+            lambda db: sessions.insert_session(db, bytes(32), key.id, NOW, NOW + 60)
+        )
+        stream = federation_events.events(node.services, key, 0, session)
+        assert (await anext(stream)).startswith(b"retry")
+        assert b"was made" in await anext(stream)
+
+        told: list[bytes] = []
+
+        async def listen() -> None:
+            told.extend([piece async for piece in stream])
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen)
+                await trio.testing.wait_all_tasks_blocked()  # it waits for what happens next
+                await node.services.database.write(lambda db: sessions.delete_session(db, session.token_hash))
+                await happen(node, "after")
+
+        assert told == []
 
 
 async def test_streams_are_counted_and_one_too_many_is_503(running: tuple[WebNode, httpx.AsyncClient]) -> None:

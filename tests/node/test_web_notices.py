@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pfn_node.store import decisions
+from pfn_node.store import catalogue, decisions
 from pfn_node.store.notices import untold
 from pfn_protocol.announcements import AdvisoryStatement, YankStatement
 from pfn_protocol.identity import PrivateKey
@@ -173,6 +173,35 @@ async def test_a_takedown_is_410_until_it_is_taken_back(tmp_path: Path) -> None:
         assert (await node.get(f"/node/v1/artifacts/{sha256}")).status == 410  # other nodes neither
         assert (await node.post("/federation/takedown", {**YANK, "withdrawn": True})).status == 200
         assert (await node.get(download("1.1.0"))).status == 200
+
+
+async def test_what_was_yanked_before_it_was_taken_down_is_yanked_as_before_when_it_is_brought_back(
+    tmp_path: Path,
+) -> None:
+    async with web_node(tmp_path) as node:
+        await seeded(node)
+        node.key = await node.make_key()
+        await node.post("/federation/yank", {**YANK, "reason": "it forgets the ebb"})
+
+        down = await node.post("/federation/takedown", YANK)
+        said = [one for one in node.sources.announced if isinstance(one, YankStatement)]
+        back = await node.post("/federation/takedown", {**YANK, "withdrawn": True})
+        release = await node.services.database.read(
+            lambda db: catalogue.get_release(db, BILBO, "hello-signal", "1.1.0")
+        )
+
+        assert [one.reason for one in said] == ["it forgets the ebb"] and down.json["announced"]
+        assert "is yanked as before" in back.json["message"] and not back.json["announced"]
+        assert release is not None and (release.taken_down, release.yanked) == (None, "it forgets the ebb")
+        assert (await node.get(download("1.1.0"))).status == 200
+
+        await node.post("/federation/yank", {**YANK, "withdrawn": True})
+        await node.post("/federation/takedown", {**YANK, "reason": "malware"})
+        await node.post("/federation/takedown", {**YANK, "withdrawn": True})
+        release = await node.services.database.read(
+            lambda db: catalogue.get_release(db, BILBO, "hello-signal", "1.1.0")
+        )
+        assert release is not None and release.yanked is None, "the takedown's own yank goes with it"
 
 
 async def test_what_is_brought_back_stays_down_and_is_told_so_again_if_the_node_ends_on_the_way(

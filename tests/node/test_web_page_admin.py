@@ -107,6 +107,24 @@ async def test_activity_stands_under_its_day_newest_first_and_leads_to_source_an
     assert f"/plugins/{BILBO.replace('@', '%40')}/hello" in page.links
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("the publisher is down", "The publisher is down"),
+        ("bilbo@publisher.test was registered", "bilbo@publisher.test was registered"),
+        ("did:key:z6Mk pins this node", "did:key:z6Mk pins this node"),
+        ("hello-signal means another plugin", "hello-signal means another plugin"),
+        ("hello 1.0.0 was left out", "hello 1.0.0 was left out"),
+    ],
+)
+async def test_a_message_begins_with_a_capital_but_for_ids(
+    node: WebNode, admin: Browser, message: str, shown: str
+) -> None:
+    await happened(node, message, plugin_id="hello", source_id=BILBO)
+
+    assert shown in (await admin.read("/activity")).text
+
+
 async def test_activity_is_narrowed_to_a_type_and_a_source(node: WebNode, admin: Browser) -> None:
     await happened(node, "one of bilbo", source_id=BILBO)
     await happened(node, "an alarm of bilbo", "security", source_id=BILBO)

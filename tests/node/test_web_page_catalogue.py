@@ -79,7 +79,7 @@ async def test_an_empty_node_offers_first_steps_and_to_an_admin_the_page_for_the
     admin = await browser.read("/")
 
     assert "pfn sources add https://plugins.example.com author publisher.pem" in stranger.text
-    assert "/admin/sources" not in stranger.links and "/admin/sources" in admin.links
+    assert "/admin/sources/add" not in stranger.links and "/admin/sources/add" in admin.links
 
 
 async def test_a_degraded_node_says_why_on_its_page_and_to_programs(node: WebNode) -> None:

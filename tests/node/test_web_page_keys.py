@@ -60,6 +60,12 @@ async def test_the_master_key_makes_a_key_that_is_shown_once(node: WebNode) -> N
     assert MASTER_KEY not in repr(entries) and key.rpartition("_")[2] not in repr(entries)
 
 
+async def test_a_new_key_may_only_read_unless_more_is_ticked(node: WebNode) -> None:
+    page = (await node.get("/admin/keys/new")).body.decode()
+
+    assert re.findall(r'value="(\w+)" checked', page) == ["read"]
+
+
 async def test_a_wrong_master_key_is_refused_and_what_was_typed_stays(node: WebNode) -> None:
     got = await Browser(node).send("/admin/keys/new", master_key="x" * 40, description="mine", scopes=["read"])
     page = Reader(got)

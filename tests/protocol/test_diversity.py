@@ -9,7 +9,14 @@ from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import START_MS, key_of
 from pfn_protocol.effects import SendRequest
 from pfn_protocol.events import ComparisonWanted
-from pfn_protocol.limits import anchors_max, compare_again_ms, compare_links_max, peers_per_group_max
+from pfn_protocol.limits import (
+    anchors_max,
+    compare_again_ms,
+    compare_links_max,
+    links_max,
+    links_outbound_min,
+    peers_per_group_max,
+)
 from pfn_protocol.messages import LinkAnswer, LinkRequest
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.peers import Peers
@@ -109,6 +116,18 @@ def test_every_minute_or_a_little_later_views_are_exchanged_with_a_neighbour_tha
     assert sum(len(dialled) for dialled in table.dials.values()) == 7
     assert all(MINUTE_MS <= wait_ms <= MINUTE_MS * 5 // 4 for wait_ms in waits_ms([START_MS, *table.exchanges]))
     assert sorted({peer_id for (peer_id,) in table.exchanges.values()}) == sorted(chosen)
+
+
+def test_a_node_whose_places_are_taken_still_chooses_some_links_itself() -> None:
+    table = Table()
+    taken = [table.ask(f"asker-{number}", f"http://asker-{number}.test") for number in range(links_max)]
+    assert sum(taken) > links_outbound_min and not all(taken)
+    for number in range(20):
+        table.peers.learn(key_of(f"other-{number}").public, f"http://other-{number}.test", reached=True)
+
+    table.pass_until(START_MS + MINUTE_MS // 2)
+
+    assert sum(len(dialled) for dialled in table.dials.values()) == links_outbound_min
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -129,7 +129,7 @@ TINY_LIMITS = {
     "known_peers.peers_known_max": 5,
     "known_peers.peers_unlinked_max": 4,
     "known_peers.peers_per_group_max": 2,
-    "peers.compare_links_max": 1,
+    "comparing_links.compare_links_max": 1,
     "peers.links_outbound_min": 1,
     "peers.links_spare_max": 1,
     "peers.passive_max": 2,

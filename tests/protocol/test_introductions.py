@@ -7,7 +7,15 @@ import pytest
 from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import START_MS, key_of
 from pfn_protocol.effects import ForgetPeer, RememberPeer, SendRequest
-from pfn_protocol.limits import compare_links_max, compare_links_taken_max, links_max
+from pfn_protocol.limits import (
+    compare_links_max,
+    compare_links_reserve_max,
+    compare_links_taken_max,
+    dial_again_ms_min,
+    link_young_ms,
+    links_max,
+    peer_memory_ms,
+)
 from pfn_protocol.messages import FetchRequest, LinkAnswer, LinkRequest, PeerAddress
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.peers import Peers
@@ -38,6 +46,12 @@ class Table:
     def asked(self, kind: type[LinkRequest | FetchRequest]) -> list[SendRequest]:
         effects = self.outgoing.drain()
         return [one for one in effects if isinstance(one, SendRequest) and isinstance(one.message, kind)]
+
+    def answers(self, peer_id: bytes, now_ms: int, *, accepted: bool) -> None:
+        """Whom she asked for a link answers."""
+        peer = self.peers.find(peer_id)
+        assert peer is not None
+        self.peers.answered_link(peer, LinkAnswer(accepted, 600, (), ()), now_ms)
 
     def compares_with(self, now_ms: int) -> list[bytes]:
         """Let the time pass, and find whom she asks for a link for comparing."""
@@ -139,7 +153,7 @@ def test_who_was_introduced_is_so_after_a_restart() -> None:
 
 
 def test_a_node_without_a_link_to_its_own_nodes_compares_with_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfn_protocol.peers.compare_links_alone_max", 6)
+    monkeypatch.setattr("pfn_protocol.comparing_links.compare_links_alone_max", 6)
     monkeypatch.setattr("pfn_protocol.peers.links_wanted_max", 0)
     table = Table()
     for number in range(9):
@@ -161,14 +175,117 @@ def test_a_node_without_a_link_to_its_own_nodes_compares_with_many(monkeypatch: 
     assert len(again) == 2 and not {*again} & {*first}
 
 
-def test_a_node_with_a_link_to_one_of_its_own_nodes_compares_with_few() -> None:
+def table_with_a_link(monkeypatch: pytest.MonkeyPatch, *named: str) -> Table:
+    """Alice linked with nodes that her operator named, and wants no more; she knows 40 others by hearsay, half of them
+    introduced."""
+    monkeypatch.setattr("pfn_protocol.peers.links_wanted_max", 0)
     table = Table()
-    for number in range(9):
+    table.peers.set_policy([key_of(name).public for name in named], [], START_MS)
+    for number in range(20):
         table.prove(f"http://other-{number}.test")
-    table.named_by("joined")
+        table.peers.learn(
+            key_of(f"http://honest-{number}.test").public, f"http://honest-{number}.test", introduced=True
+        )
+    for name in named:
+        table.named_by(name)
     table.peers.dial(START_MS)
+    table.outgoing.drain()
+    return table
 
-    assert len(table.compares_with(START_MS + 5 * MINUTE_MS)) == compare_links_max
+
+def test_a_node_with_a_young_link_to_its_only_own_node_keeps_links_in_reserve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = table_with_a_link(monkeypatch, "joined")
+
+    asked = table.compares_with(START_MS + 2 * MINUTE_MS)
+
+    introduced = {key_of(f"http://honest-{number}.test").public for number in range(20)}
+    assert len(asked) == compare_links_reserve_max
+    assert len(introduced & {*asked}) >= compare_links_reserve_max - 1  # one may be known for long instead
+
+
+def test_links_in_reserve_that_came_to_nothing_are_looked_for_within_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_with_a_link(monkeypatch, "joined")
+    first = table.compares_with(START_MS + 2 * MINUTE_MS)
+    for peer_id in first[:5]:
+        table.answers(peer_id, START_MS + 2 * MINUTE_MS, accepted=False)
+
+    again = table.compares_with(START_MS + 4 * MINUTE_MS)
+
+    assert len(again) == 5 and not {*again} & {*first}
+
+
+@pytest.mark.parametrize(
+    ("named", "after_ms"), [(("joined",), link_young_ms + 10 * MINUTE_MS), (("joined", "pinned"), 2 * MINUTE_MS)]
+)
+def test_a_node_whose_links_to_its_own_nodes_are_two_or_old_compares_with_few(
+    monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...], after_ms: int
+) -> None:
+    table = table_with_a_link(monkeypatch, *named)
+
+    assert len(table.compares_with(START_MS + after_ms)) == compare_links_max
+    assert table.compares_with(START_MS + after_ms + 2 * MINUTE_MS) == []
+
+
+def test_a_node_that_has_another_one_of_its_own_to_turn_to_keeps_no_links_in_reserve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = table_with_a_link(monkeypatch, "joined")
+    table.peers.set_policy([key_of("pinned").public], [], START_MS)
+
+    assert len(table.compares_with(START_MS + 2 * MINUTE_MS)) == compare_links_max
+
+
+def test_a_node_whose_link_to_its_own_node_ends_looks_for_others_before_the_next_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = table_with_a_link(monkeypatch, "joined")
+    now_ms = START_MS + 2 * MINUTE_MS
+    reserve = table.compares_with(now_ms)
+    now_ms += MINUTE_MS // 2
+    assert table.compares_with(now_ms) == []  # and there is nothing more to do before the next minute
+    joined = table.peers.find(JOINED)
+    assert joined is not None
+
+    table.peers.close(joined, now_ms)
+    wake_at = table.peers.wake_at
+    found = table.compares_with(now_ms + 3 * dial_again_ms_min)
+
+    assert wake_at is not None and wake_at <= now_ms + 3 * dial_again_ms_min
+    assert len(found) == 40 - len(reserve)  # all that there are
+
+
+def test_a_named_node_that_is_silent_for_ever_is_dialled_for_ever() -> None:
+    table = Table()
+    now_ms = START_MS
+    while now_ms < START_MS + 2 * peer_memory_ms:
+        table.peers.dial(now_ms)
+        for request in table.asked(LinkRequest):
+            peer, in_flight = table.peers.find(request.peer), table.outgoing.take(request.request_id, request.peer)
+            assert peer is not None and in_flight is not None
+            table.peers.request_failed(peer, in_flight, now_ms)
+        joined = table.peers.find(JOINED)
+        assert joined is not None
+        now_ms = max(now_ms + 1, joined.next_dial_ms)
+
+
+def test_every_second_exchange_of_views_is_with_a_node_that_the_operator_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_with_a_link(monkeypatch, "joined")
+    for number in range(8):
+        peer = table.peers.find(key_of(f"http://other-{number}.test").public)
+        assert peer is not None
+        table.peers._dial(peer, START_MS, compare_only=number >= 4)
+        table.answers(peer.node_id, START_MS, accepted=True)
+    table.outgoing.drain()
+
+    asked: list[bytes] = []
+    for minute in range(2, 202, 2):
+        table.peers._shuffle(START_MS + minute * MINUTE_MS)
+        asked += [one.peer for one in table.asked(LinkRequest)]
+
+    assert len(asked) == 100 and 40 <= asked.count(JOINED) <= 60
+    assert {*asked} == {JOINED, *(key_of(f"http://other-{number}.test").public for number in range(4))}
 
 
 def test_links_for_comparing_that_others_ask_for_leave_room_for_newcomers() -> None:

@@ -239,7 +239,8 @@ def test_forgetting_a_peer_makes_room_for_another_one_of_its_network() -> None:
 
 def test_in_a_network_a_node_that_was_only_heard_of_is_proven_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pfn_protocol.peers.links_wanted_max", 1)
-    monkeypatch.setattr("pfn_protocol.peers.compare_links_max", 0)
+    monkeypatch.setattr("pfn_protocol.comparing_links.compare_links_max", 0)
+    monkeypatch.setattr("pfn_protocol.comparing_links.compare_links_reserve_max", 0)
     network = Network()
     alice, bob, carol = network.node("alice"), network.node("bob"), network.node("carol")
     carol.join(bob)

@@ -21,7 +21,8 @@ from pfn_node.store.packages import Package
 from pfn_node.store.rows import PackageFacts, Release
 from pfn_node.web.consumers import composer_answers
 from pfn_node.web.consumers.composer_versions import normalize
-from pfn_node.web.consumers.conditional_answer import answer_unless_known, base_url
+from pfn_node.web.consumers.conditional_answer import answer_unless_known
+from pfn_node.web.consumers.own_url import own_url
 from pfn_node.web.errors import ApiError
 from pfn_node.web.federation_releases import ZIP, measured, serve_release
 from pfn_node.web.routes import Bytes, Routes, read_body
@@ -75,7 +76,7 @@ class Taken(BaseModel):
 @routes.get("/composer/packages.json", answer=Bytes(JSON), in_document=False)
 async def show_composer_root(services: Services) -> Response:
     """Where everything else of the repository is."""
-    return _answer(services, composer_answers.root(base_url(services)))
+    return _answer(services, composer_answers.root(own_url(services)))
 
 
 @routes.get("/composer/p2/pfn/<name>.json", answer=Bytes(JSON), errors=(404,), in_document=False)
@@ -87,7 +88,7 @@ async def show_composer_package(services: Services, name: str) -> Response:
         found = await services.database.read(lambda db: packages.package_named(db, name))
     if found is None:
         raise ApiError(404, "No such package is known here, or nothing of it may be installed.")
-    return _answer(services, composer_answers.package(name, found, base_url(services)))
+    return _answer(services, composer_answers.package(name, found, own_url(services)))
 
 
 async def _read_zips(services: Services, package: Package) -> bool:
@@ -123,7 +124,7 @@ async def search_composer_packages(services: Services, query: Search) -> Respons
     question = catalogue.PluginQuery(
         q=query.q or None, type=kinds.get(query.type), min_assurance="A1", limit=RESULTS_MAX
     )
-    now, base = int(services.now()), base_url(services)
+    now, base = int(services.now()), own_url(services)
 
     def search(db: sqlite_utils.Database) -> list[dict[str, Any]]:
         plugins, _, _ = catalogue.search_plugins(db, question, now=now)
@@ -147,7 +148,7 @@ async def list_composer_packages(services: Services, query: NameFilter) -> Respo
 async def show_composer_advisories(services: Services) -> Response:
     """The advisories about the packages that are asked about, and about no others: those would crash Composer 2.5."""
     asked = await _packages_asked(services)
-    base = base_url(services)
+    base = own_url(services)
 
     def read(db: sqlite_utils.Database) -> dict[str, list[dict[str, Any]]]:
         found = {name: packages.advisories_named(db, name) for name in asked}

@@ -14,8 +14,3 @@ def answer_unless_known(services: Services, body: bytes, content_type: str) -> R
     if is_current(request.headers, etag, since):
         return Response(b"", status=304, headers=headers)
     return Response(body, content_type=content_type, headers=headers)
-
-
-def base_url(services: Services) -> str:
-    """The node's URL: its own, or the one that it was asked by."""
-    return services.url or request.host_url.rstrip("/")

@@ -12,8 +12,9 @@ from pydantic import Field
 from quart import Response
 
 from pfn_node.store import news
-from pfn_node.web.consumers.conditional_answer import answer_unless_known, base_url
+from pfn_node.web.consumers.conditional_answer import answer_unless_known
 from pfn_node.web.consumers.feed_forms import Feed, atom, json_feed
+from pfn_node.web.consumers.own_url import own_url
 from pfn_node.web.routes import Bytes, Routes
 from pfn_node.web.schemas import SOURCE_ALIASES, Query
 from pfn_node.web.services import Services
@@ -55,4 +56,4 @@ async def _feed(services: Services, query: FeedQuery, path: str) -> Feed:
     added = await services.database.read(lambda db: news.releases_added(db, query.source, query.tag, ENTRIES_MAX))
     narrowed = {name: given for name, given in (("source", query.source), ("tag", query.tag)) if given is not None}
     asked = f"?{urlencode(narrowed)}" if narrowed else ""
-    return Feed(services.node_id, base_url(services), f"{path}{asked}", query.source, query.tag, added)
+    return Feed(services.node_id, own_url(services), f"{path}{asked}", query.source, query.tag, added)

@@ -31,6 +31,13 @@ class Entry:
     kind: str
     word: str
 
+    @property
+    def said(self) -> str:
+        """The message as a sentence; one that begins with an id or a slug stays as it is, for those are not words."""
+        first, message = self.row.message.partition(" ")[0], self.row.message
+        is_word = first.isalpha() and first != self.row.plugin_id
+        return message[:1].upper() + message[1:] if is_word else message
+
 
 @dataclass(frozen=True, slots=True)
 class Day:

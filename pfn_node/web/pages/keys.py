@@ -27,7 +27,7 @@ _ENDING_SOON_SECONDS = 7 * 86_400
 
 
 class MakeKey(CreateKey):
-    """On a page every scope is ticked on purpose, so none at all is a mistake and not "everything"."""
+    """On a page each scope is ticked on purpose, so none at all is a mistake and not "everything"."""
 
     scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES))
 

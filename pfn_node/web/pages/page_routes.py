@@ -115,6 +115,14 @@ class Shown:
     context: Mapping[str, Any]
 
 
+class Elsewhere(Exception):
+    """Raised by a page's handler: what was asked for is shown at another path of this node."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why a form was not taken, for the page that shows it again."""

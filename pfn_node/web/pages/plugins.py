@@ -123,7 +123,7 @@ async def show_plugin(services: Services, visitor: Visitor, source_id: str, plug
 def is_served(plugin: PluginRow) -> bool:
     """Whether the newest version is given to whoever asks for none in particular."""
     refused = plugin.taken_down is not None or plugin.revoked_key or plugin.yanked is not None
-    return plugin.backed and not refused
+    return plugin.backed and plugin.held_back is None and not refused
 
 
 def _others(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> list[Release]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pfn_node.web.federation_peers import VERSION
 from pfn_node.web.pages.assets import Assets
@@ -82,6 +82,14 @@ def ago(seconds: float | None, now: float) -> Markup:
     )
 
 
+def with_code(text: str) -> Markup:
+    """A text whose parts between backticks are code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # one of them is a mere character
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(each) if at % 2 else each for at, each in enumerate(pieces))
+
+
 def tone(text: str) -> int:
     """Which of the colours of letter tiles a name has: always the same one."""
     return zlib.crc32(text.encode("utf-8", "replace")) % LETTER_TONES
@@ -115,6 +123,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         "number": number,
         "sparkline": sparkline,
         "tone": tone,
+        "with_code": with_code,
     }
     made.globals |= {"version": VERSION, "asset": assets.path_of, "levels": LEVELS, "ago": ago}
     made.globals["activity_types"] = ACTIVITY_TYPES

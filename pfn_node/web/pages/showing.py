@@ -19,7 +19,7 @@ from werkzeug.datastructures import MultiDict
 
 from pfn_node.web.auditing import Facts
 from pfn_node.web.errors import ApiError, error_response, for_people
-from pfn_node.web.pages.page_routes import Form, FormAnswer, Page, Pages, Shown, Trouble, Visitor
+from pfn_node.web.pages.page_routes import Elsewhere, Form, FormAnswer, Page, Pages, Shown, Trouble, Visitor
 from pfn_node.web.pages.rendering import render
 from pfn_node.web.routes import Checks, is_secure, presented, read_body, read_query, refused
 from pfn_node.web.services import Services
@@ -122,28 +122,34 @@ class Showing:
         if isinstance(answer, Response):
             return answer
         if isinstance(answer, Shown):
-            return self._render(answer.template, answer.context, await self._visitor(page), page, parts)
+            return self._render(answer.template, answer.context, await self._visitor(page.path), page, parts)
         said = answer if isinstance(answer, str) else str(getattr(answer, "message", ""))
-        response = _redirect(_filled(form.then or page.path, {**fields.to_dict(), **parts}))
+        may_see = page.scope is None or Visitor(g.caller).may(page.scope)
+        response = _redirect(_filled(form.then or page.path, {**fields.to_dict(), **parts}) if may_see else "/")
         self._say(response, said)
         return response
 
     async def _show(
         self, page: Page, parts: Mapping[str, str], trouble: Trouble | None = None, status: int = 200
     ) -> Response:
-        visitor = await self._visitor(page)
+        visitor = await self._visitor(page.path)
         if page.protected and visitor.key is None:
             return self._to_sign_in(page, parts)
         if page.scope is not None and not visitor.may(page.scope):
+            if trouble is not None:
+                raise trouble.error  # who may send the form need not see its page
             raise ApiError(403, f"The key of this session lacks the scope '{page.scope}' that this page needs.")
         given: dict[str, Any] = {name: parts[name] for name in _PART.findall(page.path)}
         if page.query is not None:
             given["query"] = read_query(page.query, b"" if trouble else request.query_string)
-        context = await page.handler(self.services, visitor, **given)
+        try:
+            context = await page.handler(self.services, visitor, **given)
+        except Elsewhere as there:
+            return _redirect(there.path)
         return self._render(page.template, context, visitor, page, parts, trouble=trouble, status=status)
 
-    async def _visitor(self, page: Page) -> Visitor:
-        who = presented(self.services, Facts(f"GET {page.path}", g.address), reads=True)
+    async def _visitor(self, path: str) -> Visitor:
+        who = presented(self.services, Facts(f"GET {path}", g.address), reads=True)
         caller = await self.checks.authenticator.optional(who)
         g.visitor = Visitor(caller, who.session) if caller and caller.session else Visitor()
         return g.visitor  # type: ignore[no-any-return]
@@ -175,12 +181,13 @@ class Showing:
             response.delete_cookie(self._said_cookie(), path="/")
         return response
 
-    def show_error(self, error: ApiError, request_id: str) -> Response:
+    async def show_error(self, error: ApiError, request_id: str) -> Response:
         """An error as a page for a browser that asked for one, else as the API's JSON."""
         if "text/html" not in request.headers.get("Accept", "") or request.path.startswith(_NEVER_PAGES):
             return error_response(error, request_id)
         context = {"error": error, "sentence": for_people(error.sentence), "request_id": request_id}
-        response = self._render("error.html", context, g.get("visitor", Visitor()), None, {}, status=error.status)
+        visitor = g.get("visitor") or (await self._visitor("none") if error.status < 500 else Visitor())
+        response = self._render("error.html", context, visitor, None, {}, status=error.status)
         response.headers.extend(error.headers)
         return response
 

@@ -72,6 +72,6 @@ class Site:
         for subject in (*SUBJECTS, docs.make_pages(document)):
             self._showing.install(app, subject)
 
-    def show_error(self, error: ApiError, request_id: str) -> Response:
+    async def show_error(self, error: ApiError, request_id: str) -> Response:
         """An error as the client wants it: a page, or JSON."""
-        return self._showing.show_error(error, request_id)
+        return await self._showing.show_error(error, request_id)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
 
 import sqlite_utils
 from pydantic import BeforeValidator, Field
@@ -13,7 +14,7 @@ from pfn_node.store.rows import Source, SourceSummary
 from pfn_node.web.answers import health_word
 from pfn_node.web.errors import ApiError
 from pfn_node.web.federation_sources import next_sync
-from pfn_node.web.pages.page_routes import Pages, Visitor
+from pfn_node.web.pages.page_routes import Elsewhere, Pages, Visitor
 from pfn_node.web.pages.source_figures import duration, health_chart, trust_bar
 from pfn_node.web.schemas import OFFSET_MAX, QUERY_CHARACTERS_MAX, Query, QueryInteger
 from pfn_node.web.services import Services
@@ -124,6 +125,8 @@ async def show_source(services: Services, visitor: Visitor, source_id: str, quer
     def read(db: sqlite_utils.Database) -> dict[str, Any]:
         source = registry.get_source(db, source_id)
         if source is None:
+            if catalogue.search_plugins(db, catalogue.PluginQuery(source=source_id, limit=1), now=now)[1]:
+                raise Elsewhere(f"/plugins?source={quote(source_id)}")  # its releases are only reported by others
             raise ApiError(404, "This node does not know this source; /sources lists those that it knows.")
         return (
             _standing(services, db, source, now) | _record(db, source, now, visitor) | _offered(db, source, query, now)

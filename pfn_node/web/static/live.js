@@ -39,9 +39,11 @@ function fetchPage() {
   });
 }
 
-/** Whether somebody is typing, choosing or deciding inside of an element: it is left alone. */
+/** Whether somebody is typing, choosing or deciding inside of an element: it is left alone. What is open from the
+ * beginning (`data-open`) nobody opened. */
 function isInUse(element) {
-  return element.contains(document.activeElement) || element.querySelector("details[open], dialog[open]") !== null;
+  const opened = "details[open]:not([data-open]), dialog[open]";
+  return element.contains(document.activeElement) || element.querySelector(opened) !== null;
 }
 
 async function refresh() {

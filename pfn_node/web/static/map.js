@@ -10,6 +10,7 @@ const DOTS_AT_ONCE = 5; // for one link; more would be a stream that nobody can 
 const DOT_MILLISECONDS = 1100;
 const DOTS_APART_MILLISECONDS = 160;
 const PULSE_MILLISECONDS = 1600;
+const SECONDS_AFTER_REFUSAL = 15;
 
 const stage = document.getElementById("stage");
 const moving = document.getElementById("moving");
@@ -90,6 +91,12 @@ function listen() {
     }
     if (told.shape !== document.getElementById("map").dataset.shape) refreshSoon();
   });
+  // A feed that was refused (all places are taken) is not opened again by itself.
+  feed.onerror = () => {
+    if (feed?.readyState !== EventSource.CLOSED) return;
+    delete stage.dataset.feed;
+    setTimeout(() => { if (feed?.readyState === EventSource.CLOSED) listen(); }, SECONDS_AFTER_REFUSAL * 1000);
+  };
 }
 
 /** Show the numbers of a node in the corner of the map that is farthest from it. */
