@@ -50,7 +50,7 @@ async def add_webhook(services: Services, key: ApiKey, body: AddWebhook) -> Webh
         url = services.webhooks.check_url(body.url)
     except AddressRefused as refused:
         problem = [{"field": "url", "problem": refused.sentence}]
-        raise ApiError(400, refused.sentence, details={"fields": problem}) from refused
+        raise ApiError(403, refused.sentence, details={"fields": problem}) from refused
     now, secret = int(services.now()), new_secret()
 
     def add(db: sqlite_utils.Database) -> Webhook:

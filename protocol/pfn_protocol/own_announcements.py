@@ -110,6 +110,7 @@ class OwnAnnouncements:
         self._last = last
         self._said: dict[str, _Said] = {}  # of versions, in this epoch
         self._begin_epoch(now_ms)
+        self._outdone = False  # whether something newer of this key was met after reading back
         self._muted = False
         if self.is_muted:
             self._alert(
@@ -221,7 +222,7 @@ class OwnAnnouncements:
                 continue
             if place > self._last:
                 if self._read_back_over and announcement.seq > self._started_ms:
-                    self._mute()
+                    self._met_newer(now_ms)
                 self._last = place
                 self._begin_epoch(now_ms)
             if announcement.seq > now_ms + future_ms_max:
@@ -244,8 +245,12 @@ class OwnAnnouncements:
         if self._ready_by_ms is not None and now_ms >= self._ready_by_ms:
             self._ready_by_ms = None
 
-    def _mute(self) -> None:
-        if not self._muted:
+    def _met_newer(self, now_ms: int) -> None:
+        """R35: it may have been lost here, if a clock was wrong; who goes beyond what is said then is somebody else."""
+        if not self._outdone:
+            self._outdone = True
+            self.relations_changed(now_ms)  # told in the epoch that begins now
+        elif not self._muted:
             self._muted = True
             sentence = "another node announces with this node's key; this one stays silent until it is restarted alone"
             self._alert("two-nodes-one-key", sentence)

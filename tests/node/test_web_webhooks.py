@@ -81,7 +81,7 @@ async def test_a_webhook_wants_everything_unless_it_says_what(node: WebNode) -> 
 async def test_a_url_that_this_node_does_not_dial_is_refused(node: WebNode, url: str) -> None:
     got = await node.post("/federation/webhooks", {"url": url})
 
-    assert (got.status, got.json["details"]["fields"][0]["field"], bool(got.sentence)) == (400, "url", True)
+    assert (got.status, got.json["details"]["fields"][0]["field"], bool(got.sentence)) == (403, "url", True)
     assert await listed(node) == []
 
 

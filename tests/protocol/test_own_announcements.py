@@ -153,6 +153,10 @@ def test_another_node_with_the_same_key_silences_this_one_and_the_operator_is_to
     twin.start()
     twin.sees("from-the-twin")
     push(bob, alice, *(one.raw for one in twin.announcements()))
+    network.elapse(seconds=2)
+    assert not bob.alerts  # it may have lost them
+    beyond = announce(bob.key, MESH, version_statement("beyond"), bob.last[0] + 1, network.now_ms)
+    push(bob, alice, beyond.raw)
     bob.sees("hello")
     bob.sees("hello-again")
     network.elapse(seconds=1_000)
@@ -160,6 +164,28 @@ def test_another_node_with_the_same_key_silences_this_one_and_the_operator_is_to
     assert bob.alert_kinds() == ["two-nodes-one-key"]
     assert bob.mesh.status().muted
     assert not bob.has_seen("hello") and bob.has_seen("from-the-twin")
+
+
+def test_what_was_lost_before_a_start_with_a_slow_clock_is_nobody_elses() -> None:
+    network = Network()
+    alice, bob = linked_pair(network)
+    bob.crash()
+    bob.clock_ahead_ms = -60_000
+    bob.start()
+    network.elapse_until(lambda: alice.is_linked(bob), seconds=10)
+    network.elapse(seconds=10)
+    bob.clock_ahead_ms = 0
+    lost = announce(bob.key, MESH, version_statement("lost"), bob.last[0] + 1, START_MS - 5_000)
+
+    push(bob, alice, lost.raw)
+    bob.sees("hello")
+    network.elapse(seconds=20)
+
+    assert bob.has_seen("lost") and bob.has_seen("hello")
+    assert "two-nodes-one-key" not in bob.alert_kinds() and not bob.mesh.status().muted
+    # It said at once that it goes on above what it had lost.
+    assert max((one.epoch, one.seq) for one in alice.announcements() if one.author == bob.id) == bob.last
+    assert bob.last > (lost.epoch, lost.seq)
 
 
 def test_old_own_announcements_that_come_back_are_kept_without_an_alert() -> None:

@@ -46,7 +46,7 @@ class ExportQuery(Query):
     PATH,
     query=ExportQuery,
     answer=Bytes(NDJSON, "A plugin a line, in the order of their last change; the last line says how to go on."),
-    errors=(410,),
+    errors=(409,),
 )
 async def export_plugins(services: Services, query: ExportQuery) -> Response:
     """The metadata of all listed plugins with their releases, a page at a time; then what changed since."""
@@ -65,7 +65,7 @@ async def export_plugins(services: Services, query: ExportQuery) -> Response:
 def _changed(db: sqlite_utils.Database, query: ExportQuery) -> list[Change]:
     if query.after and not changes.forgotten_up_to(db) <= query.after <= changes.newest_change(db):
         raise ApiError(
-            410,
+            409,
             "Not everything that changed since is known here any more, or it never was: begin anew, without `after`, "
             "and forget the plugins that are not told of again.",
             details={"after": query.after},
