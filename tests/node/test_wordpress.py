@@ -5,13 +5,18 @@ The fields are those whose absence breaks a page of WordPress 6.1 or 7.1, or mak
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pfn_node.store import downloads, packages
 from pfn_node.store.rows import PackageFacts
-from tests.node.web_node import BILBO, NOW, WebNode, web_node
+from pfn_node.store.wordpress import Offer
+from pfn_node.web.consumers.php_form import read_form
+from pfn_node.web.consumers.wordpress_answers import row
+from pfn_node.web.consumers.wordpress_installed import whose_id
+from tests.node.web_node import BILBO, NOW, URL, WebNode, a_release, web_node
 from tests.node.wordpress_site import FILE, FRODO, INFO, Schema, add_frodos, ask, check, fits, installed, own, slugs
 
 # What has to be there and of which kind; a number has to be a JSON number.
@@ -246,3 +251,25 @@ async def test_a_slug_of_two_sources_means_nobody_until_an_admin_says_whose(node
     assert FRODO in (await ask(node, "plugin_information", slug="hello-signal")).json["author"]
     assert await slugs(node) == ["hello-signal"]
     assert (await node.get(zip_path)).body == b"frodo's"
+
+
+def test_fields_are_nested_as_php_nests_them() -> None:
+    assert read_form(b"a=1&a=2&b[x][y]=3&c[]=4&c[]=5&d=6&d[e]=7") == {
+        "a": "2",
+        "b": {"x": {"y": "3"}},
+        "c": {"0": "4", "1": "5"},
+        "d": {"e": "7"},
+    }
+    assert read_form(b"a[b][c][d][e]=too+deep&]=1&[x]=1&a[b=1&a]=1") == {}
+
+
+@pytest.mark.parametrize("plugin_id", ["did:plc:ewvi7nxzyoun6zhxrhs64oiz", "did:key:zNoKey"])
+def test_an_id_of_somebody_unknown_names_nobody(plugin_id: str) -> None:
+    assert whose_id(plugin_id) is None
+
+
+def test_a_long_description_is_cut_at_a_word() -> None:
+    short = row(Offer(replace(a_release(), description="word " * 60), {}, 0), URL)["short_description"]
+
+    assert short.endswith("word…")
+    assert len(short) <= 150
