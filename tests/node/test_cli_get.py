@@ -10,7 +10,7 @@ from pfn_node.cli.failing import FAILED, NO_ANSWER, NOT_FOUND, NOT_VERIFIED, REF
 from pfn_protocol.evidence_bundle import write_bundle
 from pfn_protocol.identity import did_key
 from tests.node.lying_nodes import PLUGIN, Room, lying_room, of_now
-from tests.protocol.bundles import ALICE, CAROL, DORA, MALLORY, RELEASE, ZIP, advised, revoked, yanked
+from tests.protocol.bundles import ALICE, CAROL, DORA, MALLORY, RELEASE, ZIP, advised, bound, released, revoked, yanked
 
 KEY = ("--key", did_key(CAROL.public))
 PART = f"hello.zip.{RELEASE.sha256.hex()[:16]}.part"
@@ -82,8 +82,9 @@ def test_with_trusted_nodes_the_key_is_theirs_or_nothing_is_proved(room: Room, t
         {"document": write_bundle(of_now(size=len(ZIP) + 1))},
         {"document": write_bundle(of_now(size=len(ZIP) - 1))},
         {"document": write_bundle(of_now(sha256=bytes(32)))},
-        {"document": write_bundle(of_now(plugin_id="another"))},
-        {"document": write_bundle(of_now(version="0.9"))},
+        # Genuine, both of them, and not what was asked for.
+        {"document": write_bundle(of_now(plugin_id="another", evidence=(released(slug="another"), bound())))},
+        {"document": write_bundle(of_now(version="0.9", evidence=(released(version="0.9"), bound())))},
         {"document": write_bundle(of_now(evidence=()))},
         {"document": {"format": "pfn-evidence/2"}},
     ],
