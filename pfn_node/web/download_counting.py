@@ -13,7 +13,7 @@ import trio
 from quart import Response, request
 
 from pfn_node.store import downloads
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, StoreError
 from pfn_node.store.downloads import Version
 from pfn_node.store.rows import Release
 
@@ -44,7 +44,10 @@ class Downloads:
         try:
             if counted:
                 await self._database.write(lambda db: downloads.add_downloads(db, counted))
-        except sqlite3.Error as error:  # a full disk, for one: what is counted is no reason to stop serving
+        except (
+            sqlite3.Error,
+            StoreError,
+        ) as error:  # a full disk, for one: what is counted is no reason to stop serving
             self._waiting.update(counted)
             log.warning("downloads_not_kept", versions=len(counted), reason=str(error))
 

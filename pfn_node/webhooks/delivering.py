@@ -138,23 +138,28 @@ class Webhooks:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            async with self._places:
-                webhook = await self._database.read(lambda db: webhooks.get_webhook(db, delivery.webhook_id))
-                if webhook is None or webhook.disabled is not None:
-                    return
-                attempt = await self._send(webhook, delivery)
-            await self._database.write(lambda db: self._note(db, webhook, delivery, attempt))
+            await self._try_to_deliver(delivery)
         except DatabaseClosed:
             pass  # the node stops; what was being sent is sent again
-        except Busy:
-            later = int(self._clock()) + BUSY_SECONDS
-            await self._database.write(lambda db: webhooks.put_off(db, delivery.id, later))
         except Exception as error:  # The task boundary: trouble with one delivery must not end the others.
             log.exception("webhook_delivery_failed", webhook=delivery.webhook_id, error=str(error))
             await trio.sleep(BUSY_SECONDS)  # it is still due, and would fail again at once
         finally:
             self._under_way.discard(delivery.webhook_id)
             self._wake.set()
+
+    async def _try_to_deliver(self, delivery: Delivery) -> None:
+        try:
+            async with self._places:
+                webhook = await self._database.read(lambda db: webhooks.get_webhook(db, delivery.webhook_id))
+                if webhook is None or webhook.disabled is not None:
+                    return
+                attempt = await self._send(webhook, delivery)
+        except Busy:
+            later = int(self._clock()) + BUSY_SECONDS
+            await self._database.write(lambda db: webhooks.put_off(db, delivery.id, later))
+        else:
+            await self._database.write(lambda db: self._note(db, webhook, delivery, attempt))
 
     async def _send(self, webhook: Webhook, delivery: Delivery) -> Attempt:
         """Try once. Raises Busy where this node has no room for it."""

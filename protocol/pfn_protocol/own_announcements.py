@@ -221,7 +221,7 @@ class OwnAnnouncements:
             if self._registry.knows(announcement.id):
                 continue
             if place > self._last:
-                if self._read_back_over and announcement.seq > self._started_ms:
+                if self._read_back_over and self._started_ms < announcement.seq <= now_ms + future_ms_max:
                     self._met_newer(now_ms)
                 self._last = place
                 self._begin_epoch(now_ms)

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from pfn_node.store import downloads
+from pfn_node.store.database import StoreError
 from pfn_node.web import download_counting, metrics
 from pfn_node.web.download_counting import KEEP_SECONDS
 from tests.node.web_node import BILBO, WebNode, web_node
@@ -125,9 +126,12 @@ async def test_no_more_wait_to_be_kept_than_there_is_room_for(node: WebNode, mon
     assert await counted(node) == {"1.0.0": 2}
 
 
-async def test_what_could_not_be_kept_is_kept_later(node: WebNode, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("database or disk is full"), StoreError("it ended")])
+async def test_what_could_not_be_kept_is_kept_later(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def full(db: object, some: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+        raise error
 
     await node.get(PATH)
     with monkeypatch.context() as patch:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import sqlite_utils
 import trio
 from trio.testing import MockClock
 
-from pfn_node.outbound import Outbound
+from pfn_node.outbound import Busy, Outbound
 from pfn_node.store import activity, changes, decisions, news, releases, webhooks
 from pfn_node.store.database import Database
 from pfn_node.store.facts import set_identity
@@ -386,6 +387,29 @@ async def test_one_that_hangs_does_not_keep_others_from_being_told(node: Node, a
 
     assert len(node.receiver.got) == 5
     assert len(hangs.got) == 1
+
+
+async def test_a_full_disk_while_the_node_is_busy_ends_nothing(
+    node: Node, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(request: Request) -> Any:
+        raise Busy("too much is under way")
+
+    def full(db: object, delivery_id: str, next_at: int) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    node.receiver.answer = busy
+    await node.add()
+    with monkeypatch.context() as patch:
+        patch.setattr(webhooks, "put_off", full)
+        await node.release()
+        await trio.sleep(2 * LOOK_SECONDS)
+        node.receiver.answer = None
+
+    await trio.sleep(2 * delivering.BUSY_SECONDS)
+
+    assert node.receiver.told[-1] == ("release.added", "1.0.0")
+    assert [one.delivered is not None for one in await node.log()] == [True]
 
 
 async def test_a_queue_is_bounded_and_what_waits_outside_is_not_lost(

@@ -188,6 +188,24 @@ def test_what_was_lost_before_a_start_with_a_slow_clock_is_nobody_elses() -> Non
     assert bob.last > (lost.epoch, lost.seq)
 
 
+def test_what_lies_in_the_future_is_no_sign_of_another_node_with_the_same_key() -> None:
+    network = Network()
+    alice, bob = linked_pair(network)
+    bob.crash()
+    bob.start()
+    network.elapse_until(lambda: alice.is_linked(bob), seconds=10)
+    network.elapse(seconds=10)
+    for number in range(3):
+        ahead = network.now_ms + 3_600_000 * (number + 1)
+        lost = announce(bob.key, MESH, version_statement(f"lost-{number}"), bob.last[0] + 10_000_000, ahead)
+        push(bob, alice, lost.raw)
+        bob.sees(f"hello-{number}")
+        network.elapse(seconds=2)
+        assert bob.last[0] > lost.epoch and bob.has_seen(f"hello-{number}")
+
+    assert not bob.alerts
+
+
 def test_old_own_announcements_that_come_back_are_kept_without_an_alert() -> None:
     network = Network()
     alice, bob = linked_pair(network)
