@@ -20,9 +20,12 @@ import sqlite_utils
 from pfn_node.composer_names import composer_name
 from pfn_node.store.facts import get_fact, set_fact
 from pfn_node.store.queries import Row, change, select, value
+from pfn_node.store.rows import Release
 
 NewsType = Literal["release.added", "release.yanked", "advisory.added", "source.changed"]
 
+# Later than any time in milliseconds that a client may know; keeps numbers far from the edge of SQLite's integers.
+CHANGE_MAX: Final = 2**50
 # Plugins that are gone: who asks less often than that many go begins anew.
 GONE_KEPT_MAX: Final = 50_000
 _PRUNE_EVERY: Final = 100
@@ -34,6 +37,17 @@ LISTABLE: Final = """
     r.backed AND r.assurance IN ('A1', 'A2', 'A3', 'A4') AND r.sha256 IS NOT NULL AND r.yanked IS NULL
     AND r.taken_down IS NULL AND NOT r.revoked_key AND r.held_back IS NULL AND r.cooldown_until IS NULL
 """
+
+
+def is_listable(release: Release) -> bool:
+    """Whether `LISTABLE` holds for a release that was read already."""
+    return (
+        release.backed
+        and release.assurance in ("A1", "A2", "A3", "A4")
+        and release.sha256 is not None
+        and (release.yanked, release.taken_down, release.held_back, release.cooldown_until) == (None,) * 4
+        and not release.revoked_key
+    )
 
 
 @dataclass(frozen=True, slots=True)

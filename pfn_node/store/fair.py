@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from pfn_node.store.catalogue import match_expression, observations_of, release_from
+from pfn_node.store.catalogue import match_expression, release_from
 from pfn_node.store.changes import LISTABLE
-from pfn_node.store.packages import OF_PLUGIN, facts_of
+from pfn_node.store.packages import OF_PLUGIN, facts_of, sha384_signatures
 from pfn_node.store.queries import select
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.store.sources import get_source
-from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.versions import sort_key
 
 # Versions of one plugin that are told of, the newest; the signature of each is verified for every answer.
@@ -25,8 +24,6 @@ RELEASES_MAX: Final = 20
 CLAIMS_MAX: Final = 10_000
 # Who claims one DID: two are one too many already, and the text of the answer names some.
 CLAIMANTS_MAX: Final = 5
-# Signatures of one release that are tried: its publisher gives one, nodes may report others.
-SIGNATURES_MAX: Final = 8
 # Nobody backs what was taken down any more; it was somebody's all the same.
 _GONE: Final = "(r.yanked IS NOT NULL OR r.taken_down IS NOT NULL OR r.revoked_key)"
 
@@ -92,7 +89,7 @@ def claim_of(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, insta
     sql = " ".join(("SELECT r.* FROM releases AS r WHERE r.source_id = ? AND r.plugin_id = ? AND", condition))
     releases = [release_from(row) for row in select(db, sql, (source_id, plugin_id))]
     releases = sorted(releases, key=lambda one: sort_key(one.version), reverse=True)[:RELEASES_MAX]
-    signatures = {one.version: _signatures(db, one) for one in releases}
+    signatures = {one.version: sha384_signatures(db, one) for one in releases}
     return Claim(source, plugin_id, releases, facts_of(db, source_id, plugin_id), signatures)
 
 
@@ -102,15 +99,3 @@ def claims_of(
     """Return the claims of several plugins; those of which nobody knows anything any more are left out."""
     found = (claim_of(db, *plugin, installable=installable) for plugin in plugins)
     return [claim for claim in found if claim is not None]
-
-
-def _signatures(db: sqlite_utils.Database, release: Release) -> tuple[bytes, ...]:
-    observations = observations_of(db, release.source_id, release.plugin_id, release.version)
-    given = [
-        piece.data
-        for observation in observations
-        if observation.sha256 == release.sha256
-        for piece in observation.evidence
-        if piece.form is EvidenceForm.SHA384
-    ]
-    return tuple(dict.fromkeys(given))[:SIGNATURES_MAX]

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from pfn_node.store.catalogue import release_from
+from pfn_node.store.catalogue import observations_of, release_from
 from pfn_node.store.changes import LISTABLE, Change, changes_after
 from pfn_node.store.queries import change, select, to_json, value
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.store.safety import advisories_in_force, subject_of_notice
 from pfn_node.store.sources import get_source
+from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.versions import sort_key
 
 # Versions of one package that are told of; the newest ones.
@@ -25,6 +26,8 @@ NAMES_MAX: Final = 100_000
 NAMESAKES_MAX: Final = 8
 # Zips that are some release's at once; beyond this the same bytes were published again and again.
 SAME_BYTES_MAX: Final = 32
+# Signatures over one zip that are tried: its publisher makes one, nodes may report others.
+SIGNATURES_MAX: Final = 8
 # Zips: each row has up to a few kilobytes.
 FACTS_MAX: Final = 200_000
 
@@ -61,16 +64,6 @@ def package_named(db: sqlite_utils.Database, name: str) -> Package | None:
         releases=releases,
         facts=facts_of(db, source_id, plugin_id),
         advisories=advisories_in_force(db, source_id, plugin_id),
-    )
-
-
-def is_listable(release: Release) -> bool:
-    """Whether a release may be installed without being named: as the catalogue's queries here say it."""
-    return (
-        release.backed
-        and release.assurance in ("A1", "A2", "A3", "A4")
-        and (release.yanked, release.taken_down, release.held_back, release.cooldown_until) == (None,) * 4
-        and not release.revoked_key
     )
 
 
@@ -150,6 +143,18 @@ def facts_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> dict[
         (source_id, plugin_id),
     )
     return {row["sha256"]: PackageFacts(row["sha1"], row["sha384"], json.loads(row["headers"])) for row in rows}
+
+
+def sha384_signatures(db: sqlite_utils.Database, release: Release) -> tuple[bytes, ...]:
+    """Return the signatures over the SHA-384 of a release's zip as they came; whether they hold is not looked at."""
+    given = [
+        piece.data
+        for observation in observations_of(db, release.source_id, release.plugin_id, release.version)
+        if observation.sha256 == release.sha256
+        for piece in observation.evidence
+        if piece.form is EvidenceForm.SHA384
+    ]
+    return tuple(dict.fromkeys(given))[:SIGNATURES_MAX]
 
 
 def keep_facts(db: sqlite_utils.Database, facts: dict[bytes, PackageFacts]) -> None:

@@ -61,14 +61,14 @@ SUBJECTS = (
     mesh_live.routes,
     composer.routes,
     composer_changes.routes,
-    feeds.routes,
-    wordpress_connector.routes,
-    export.routes,
     wordpress.routes,
     wordpress_updates.routes,
-    fair.routes,
     wordpress_zips.routes,
     wordpress_passing.routes,
+    wordpress_connector.routes,
+    fair.routes,
+    feeds.routes,
+    export.routes,
 )
 
 # A store that does not answer in this time is not ready, whatever it would say later.

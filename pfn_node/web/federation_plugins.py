@@ -1,9 +1,8 @@
 """/federation/*: what can be had: searching, one plugin, and who owns a bare slug."""
 
-from urllib.parse import urlencode
-
 import sqlite_utils
 
+from pfn_node.own_paths import download_path
 from pfn_node.store import announcements, catalogue, registry
 from pfn_node.store.downloads import downloads_of
 from pfn_node.store.rows import ApiKey, Plugin, Release
@@ -111,12 +110,6 @@ def _version(db: sqlite_utils.Database, release: Release, downloads: int) -> Ver
         downloads=downloads,
         observations=observation_views(observations),
     )
-
-
-def download_path(release: Release) -> str:
-    """Where on this node the zip of a release is."""
-    named = {"sourceId": release.source_id, "plugin": release.plugin_id, "version": release.version}
-    return f"/federation/download?{urlencode(named)}"
 
 
 @routes.get("/federation/slugs", query=SlugsQuery, answer=Slugs)

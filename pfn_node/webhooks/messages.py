@@ -9,10 +9,10 @@ characters. It is made when it is queued, and the same bytes are sent in every a
 import json
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import quote, urlencode
 
 import sqlite_utils
 
+from pfn_node.own_paths import download_path, plugin_path
 from pfn_node.store import catalogue, sources
 from pfn_node.store.news import News
 from pfn_node.store.rows import Release
@@ -56,7 +56,7 @@ def _plugin(db: sqlite_utils.Database, webhook: Webhook, one: News, base: str) -
     release = catalogue.get_release(db, one.source_id, one.plugin_id, version)
     if release is None or (webhook.tag is not None and not _has_tag(release, webhook.tag)):
         return None
-    page = f"{base}/plugins/{quote(release.source_id, safe='@')}/{quote(release.plugin_id)}"
+    page = base + plugin_path(release.source_id, release.plugin_id)
     named = {"source_id": one.source_id, "plugin_id": one.plugin_id, "name": release.name, "page": page}
     if one.type != "advisory.added":
         return named | _release(release, base)
@@ -66,7 +66,6 @@ def _plugin(db: sqlite_utils.Database, webhook: Webhook, one: News, base: str) -
 
 
 def _release(release: Release, base: str) -> dict[str, Any]:
-    asked = {"sourceId": release.source_id, "plugin": release.plugin_id, "version": release.version}
     return {
         "type": release.type,
         "version": release.version,
@@ -74,7 +73,7 @@ def _release(release: Release, base: str) -> dict[str, Any]:
         "size": release.size,
         "assurance": release.assurance,
         "yanked": release.yanked,
-        "download": f"{base}/federation/download?{urlencode(asked)}",
+        "download": base + download_path(release),
     }
 
 

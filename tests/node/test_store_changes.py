@@ -7,6 +7,7 @@ import pytest
 import sqlite_utils
 
 from pfn_node.store import changes, decisions, news, releases
+from pfn_node.store.catalogue import release_from
 from pfn_node.store.changes import changes_after, forgotten_up_to, newest_change
 from pfn_node.store.rows import Release
 from pfn_node.store.schema import migrations
@@ -91,6 +92,29 @@ def test_what_was_never_listed_is_not_gone(world: World) -> None:
     releases.refresh(world.db, BILBO, "unheard")
 
     assert changes_after(world.db, 0, 100) == []
+
+
+def test_what_may_be_installed_is_the_same_for_a_row_and_for_a_query(world: World) -> None:
+    fetch(world)
+    sql = f"SELECT *, {changes.LISTABLE} AS listable FROM releases AS r"
+    doubts = ("yanked", "taken_down", "held_back")
+    cases: list[dict[str, Any]] = [
+        *({"assurance": level} for level in ("reported", "A0", "A1", "A2", "A3", "A4")),
+        *({"assurance": "A3", name: "why"} for name in doubts),
+        *({"assurance": "A3"} | one for one in ({"cooldown_until": NOW}, {"revoked_key": 1}, {"backed": 0})),
+        {"assurance": "A3", "sha256": None},
+    ]
+    found = []
+    for case in cases:
+        assert world.db.execute("SAVEPOINT one") is not None
+        for name, given in case.items():
+            world.db.execute(f"UPDATE releases SET {name} = ?", (given,))
+        (row,) = list(world.db.query(sql))
+        assert changes.is_listable(release_from(row)) == bool(row["listable"]), case
+        found.append(bool(row["listable"]))
+        world.db.execute("ROLLBACK TO one")
+
+    assert found == [False, False, *[True] * 4, *[False] * 7]
 
 
 def test_those_that_are_gone_longest_are_forgotten_and_it_is_known_up_to_where(

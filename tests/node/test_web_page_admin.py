@@ -35,13 +35,6 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
         yield made
 
 
-@pytest.fixture
-async def admin(node: WebNode) -> Browser:
-    browser = Browser(node)
-    await browser.sign_in()
-    return browser
-
-
 @pytest.mark.parametrize("path", PAGES)
 async def test_every_page_says_something_helpful_when_there_is_nothing(admin: Browser, path: str) -> None:
     page = await admin.read(path)

@@ -28,13 +28,6 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
         yield made
 
 
-@pytest.fixture
-async def admin(node: WebNode) -> Browser:
-    browser = Browser(node)
-    await browser.sign_in()
-    return browser
-
-
 async def test_a_yank_acts_and_is_taken_back_by_a_button_of_its_row(node: WebNode, admin: Browser) -> None:
     got = await admin.send("/admin/advisories/yank", **RELEASE, reason="It breaks the editor")
     said = await admin.read("/admin/advisories")

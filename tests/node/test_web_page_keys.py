@@ -22,13 +22,6 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
         yield made
 
 
-@pytest.fixture
-async def admin(node: WebNode) -> Browser:
-    browser = Browser(node)
-    await browser.sign_in()
-    return browser
-
-
 def key_in(page: Reader) -> str:
     found = re.search(r"fadmin_[0-9A-Za-z]{8}_[0-9A-Za-z]+", page.text)
     assert found, page.text

@@ -315,13 +315,6 @@ async def test_claims_are_asked_for_few_nodes_and_sources(node: WebNode) -> None
 # ---- What an administrator does.
 
 
-@pytest.fixture
-async def admin(node: WebNode) -> Browser:
-    browser = Browser(node)
-    await browser.sign_in()
-    return browser
-
-
 async def test_joining_a_node_by_its_url(node: WebNode, admin: Browser) -> None:
     got = await admin.send("/mesh/join", action="join", url="https://node7.test", node_id=did_key(STRANGER.public))
     page = await admin.read("/mesh")

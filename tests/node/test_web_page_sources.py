@@ -34,13 +34,6 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
         yield made
 
 
-@pytest.fixture
-async def admin(node: WebNode) -> Browser:
-    browser = Browser(node)
-    await browser.sign_in()
-    return browser
-
-
 async def checked(node: WebNode, *checks: tuple[int, bool, float | None]) -> None:
     """Health checks of the source: (when, answered, seconds)."""
 

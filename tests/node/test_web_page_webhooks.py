@@ -22,13 +22,6 @@ async def node(tmp_path: Path) -> AsyncIterator[WebNode]:
         yield made
 
 
-@pytest.fixture
-async def admin(node: WebNode) -> Browser:
-    browser = Browser(node)
-    await browser.sign_in()
-    return browser
-
-
 async def add(admin: Browser, **fields: Any) -> str:
     """The id of a new webhook."""
     got = await admin.send("/admin/webhooks", **HOOK | fields)

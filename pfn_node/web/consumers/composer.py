@@ -17,6 +17,7 @@ from quart import Response, request
 from pfn_node import package_facts
 from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, packages
+from pfn_node.store.changes import is_listable
 from pfn_node.store.packages import Package
 from pfn_node.store.rows import PackageFacts, Release
 from pfn_node.web.consumers import composer_answers
@@ -128,7 +129,7 @@ async def search_composer_packages(services: Services, query: Search) -> Respons
 
     def search(db: sqlite_utils.Database) -> list[dict[str, Any]]:
         plugins, _, _ = catalogue.search_plugins(db, question, now=now)
-        shown = [one for one in plugins if packages.is_listable(one.release)]
+        shown = [one for one in plugins if is_listable(one.release)]
         return [composer_answers.search_result(one.release, one.downloads, base) for one in shown]
 
     results = await services.database.read(search)

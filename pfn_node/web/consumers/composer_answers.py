@@ -6,10 +6,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from pfn_node.composer_names import composer_name
+from pfn_node.own_paths import plugin_path
 from pfn_node.store.packages import Package
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.web.consumers.composer_versions import normalize
-from pfn_node.web.consumers.own_url import plugin_page
 from pfn_node.zip_addresses import zip_addresses
 
 TYPES: Final = {"plugin": "wordpress-plugin", "theme": "wordpress-theme"}
@@ -117,7 +117,7 @@ def affected_versions(advisory: dict[str, Any]) -> str:
 def advisory(name: str, one: dict[str, Any], source_id: str, plugin_id: str, heard: int, base: str) -> dict[str, Any]:
     """One entry of security-advisories."""
     cve = next((alias for alias in one["aliases"] if _CVE.fullmatch(alias)), None)
-    page = plugin_page(base, source_id, plugin_id)
+    page = base + plugin_path(source_id, plugin_id)
     return {
         "advisoryId": one["advisory_id"],
         "packageName": name,
@@ -136,7 +136,7 @@ def advisory(name: str, one: dict[str, Any], source_id: str, plugin_id: str, hea
 
 def search_result(release: Release, downloads: int, base: str) -> dict[str, Any]:
     """One entry of search.json."""
-    page = plugin_page(base, release.source_id, release.plugin_id)
+    page = base + plugin_path(release.source_id, release.plugin_id)
     return {
         "name": composer_name(release.source_id, release.plugin_id),
         "description": release.description or "",

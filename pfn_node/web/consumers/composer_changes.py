@@ -21,12 +21,10 @@ routes = Routes("composer")
 JSON: Final = "application/json"
 # Packages that one answer names; who is told of so many asks again, from its timestamp on.
 ACTIONS_MAX: Final = 5_000
-# Later than any time in milliseconds that a client may know; keeps numbers far from the edge of SQLite's integers.
-CHANGE_MAX: Final = 2**50
 
 
 class ChangesQuery(Query):
-    since: QueryInteger = Field(-1, ge=0, le=CHANGE_MAX, description="`timestamp` of the answer before.")
+    since: QueryInteger = Field(-1, ge=0, le=changes.CHANGE_MAX, description="`timestamp` of the answer before.")
 
 
 @routes.get("/composer/changes.json", query=ChangesQuery, answer=Bytes(JSON), in_document=False)

@@ -14,12 +14,12 @@ import sqlite_utils
 from pydantic import Field
 from quart import Response, current_app
 
+from pfn_node.own_paths import download_path
 from pfn_node.store import catalogue, changes
 from pfn_node.store.changes import Change
 from pfn_node.store.database import DatabaseClosed
 from pfn_node.store.rows import Release
 from pfn_node.web.errors import ApiError
-from pfn_node.web.federation_plugins import download_path
 from pfn_node.web.routes import Bytes, Routes
 from pfn_node.web.schemas import Query, QueryInteger
 from pfn_node.web.services import Services
@@ -34,11 +34,12 @@ PLUGINS_DEFAULT: Final = 500
 BATCH_PLUGINS: Final = 20
 # Versions that a line tells of, the newest; others are had by /federation/plugins or by their number.
 RELEASES_MAX: Final = 500
-CHANGE_MAX: Final = 2**50  # later than any time in milliseconds
 
 
 class ExportQuery(Query):
-    after: QueryInteger = Field(0, ge=0, le=CHANGE_MAX, description="`after` of the answer before; 0 = from the start.")
+    after: QueryInteger = Field(
+        0, ge=0, le=changes.CHANGE_MAX, description="`after` of the answer before; 0 = from the start."
+    )
     limit: QueryInteger = Field(PLUGINS_DEFAULT, ge=1, le=PLUGINS_MAX, description="Plugins.")
 
 

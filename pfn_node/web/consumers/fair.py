@@ -15,8 +15,10 @@ from quart import Response, request
 
 from pfn_node.store import fair
 from pfn_node.store.fair import Claim
+from pfn_node.store.rows import Release
 from pfn_node.web.consumers import fair_answers
 from pfn_node.web.consumers.fair_answers import FairPackage, fair_package
+from pfn_node.web.consumers.own_url import own_url
 from pfn_node.web.errors import ApiError
 from pfn_node.web.routes import Bytes, Routes
 from pfn_node.web.schemas import QUERY_CHARACTERS_MAX, QueryInteger
@@ -51,7 +53,7 @@ async def show_fair_packages(services: Services, name: str, query: PackagesQuery
     are not shown.
     """
     if name.startswith("did:"):
-        return _answer(fair_answers.metadata(await _package(services, name), _base(services)), FAIR_JSON)
+        return _answer(fair_answers.metadata(await _package(services, name), own_url(services)), FAIR_JSON)
     kind = fair_answers.TYPES.get(name)
     if kind is None:
         raise ApiError(404, f"There are no packages of this type here, only {' and '.join(fair_answers.TYPES)}.")
@@ -63,7 +65,7 @@ async def show_fair_packages(services: Services, name: str, query: PackagesQuery
 
     total, claims = await services.database.read(read)
     shown = (fair_package(claim, services.url) for claim in claims)
-    base = _base(services)
+    base = own_url(services)
     pages = -(-total // query.per_page)
     info = {"page": query.page, "per_page": query.per_page, "total": total, "pages": pages}
     return _answer({"info": info, "packages": [fair_answers.metadata(one, base) for one in shown if one]}, JSON)
@@ -121,7 +123,7 @@ async def query_fair_labels(services: Services) -> Response:
     asked = [_subject(text) for text in dict.fromkeys(request.args.getlist("ids"))]
     if not 1 <= len(asked) <= SUBJECTS_MAX:
         raise ApiError(400, f"Give from one to {SUBJECTS_MAX} ids: ids=fairpm:DID or ids=fairpm:DID/releases/VERSION.")
-    base, name, now = _base(services), did_key(services.node_id), int(services.now())
+    base, name, now = own_url(services), did_key(services.node_id), int(services.now())
 
     def read(db: sqlite_utils.Database) -> list[dict[str, Any]]:
         found = []
@@ -139,7 +141,7 @@ async def query_fair_labels(services: Services) -> Response:
     return _answer(await services.database.read(read), JSON)
 
 
-def _names(claim: Claim, release: Any, did: str) -> bool:
+def _names(claim: Claim, release: Release, did: str) -> bool:
     facts = claim.facts.get(release.sha256 or b"")
     return facts is not None and fair_answers.did_of(facts) == did
 
@@ -149,11 +151,6 @@ def _subject(text: str) -> tuple[str, str | None]:
     if match is None:
         raise ApiError(400, "An id looks like fairpm:DID or fairpm:DID/releases/VERSION.")
     return match[1], match[2]
-
-
-def _base(services: Services) -> str:
-    """The node's URL: its own, or the one that it was asked by."""
-    return services.url or request.host_url.rstrip("/")
 
 
 def _answer(answer: Any, content_type: str) -> Response:

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from pfn_node.own_paths import download_path
 from pfn_node.store.fair import Claim
 from pfn_node.store.rows import PackageFacts, Release
 from pfn_protocol.identity import did_key, parse_public_key
@@ -118,13 +119,12 @@ def metadata(package: FairPackage, base: str) -> dict[str, Any]:
 def _release(one: FairRelease, base: str) -> dict[str, Any]:
     release, headers = one.release, one.facts.headers
     assert release.sha256 is not None, "what may be installed has a digest"
-    named = {"sourceId": release.source_id, "plugin": release.plugin_id, "version": release.version}
     return {
         "version": release.version,
         "artifacts": {
             "package": [
                 {
-                    "url": f"{base}/federation/download?{urlencode(named)}",
+                    "url": base + download_path(release),
                     "content-type": "application/zip",
                     "signature": base64.urlsafe_b64encode(one.signature).rstrip(b"=").decode("ascii"),
                     "checksum": f"sha256:{release.sha256.hex()}",

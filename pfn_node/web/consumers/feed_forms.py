@@ -6,8 +6,9 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
+from pfn_node.own_paths import download_path, plugin_path
 from pfn_node.store.news import Added
 from pfn_node.store.rows import Release
 from pfn_protocol.identity import did_key
@@ -80,14 +81,20 @@ def _atom_entry(root: ET.Element, feed: Feed, one: Added) -> None:
     _text(entry, "updated", _when(one.at))
     author = ET.SubElement(entry, "author")
     _text(author, "name", _author(release))
-    ET.SubElement(entry, "link", rel="alternate", type="text/html", href=feed.base + _page(release))
+    ET.SubElement(
+        entry,
+        "link",
+        rel="alternate",
+        type="text/html",
+        href=feed.base + plugin_path(release.source_id, release.plugin_id),
+    )
     ET.SubElement(
         entry,
         "link",
         rel="enclosure",
         type="application/zip",
         length=str(release.size),
-        href=feed.base + _download(release),
+        href=feed.base + download_path(release),
     )
     for tag in release.tags:
         ET.SubElement(entry, "category", term=_clean(tag))
@@ -119,7 +126,7 @@ def _item(feed: Feed, one: Added) -> dict[str, Any]:
     assert release.sha256 is not None, "what may be installed has a digest"
     return {
         "id": entry_id(release),
-        "url": feed.base + _page(release),
+        "url": feed.base + plugin_path(release.source_id, release.plugin_id),
         "title": _title(release),
         "summary": release.description or _title(release),
         "content_text": _content(release),
@@ -129,7 +136,7 @@ def _item(feed: Feed, one: Added) -> dict[str, Any]:
         "tags": list(release.tags),
         "attachments": [
             {
-                "url": feed.base + _download(release),
+                "url": feed.base + download_path(release),
                 "mime_type": "application/zip",
                 "size_in_bytes": release.size,
             }
@@ -163,15 +170,6 @@ def _content(release: Release) -> str:
     ]
     lines += [f"{one['severity']} advisory {one['advisory_id']}: {one['summary']}" for one in release.advisories]
     return "\n".join(line for line in lines if line)
-
-
-def _page(release: Release) -> str:
-    return f"/plugins/{quote(release.source_id, safe='@')}/{quote(release.plugin_id)}"
-
-
-def _download(release: Release) -> str:
-    named = {"sourceId": release.source_id, "plugin": release.plugin_id, "version": release.version}
-    return f"/federation/download?{urlencode(named)}"
 
 
 def _when(seconds: int) -> str:

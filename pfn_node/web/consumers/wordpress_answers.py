@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+from pfn_node.own_paths import plugin_path
 from pfn_node.store.rows import Release
 from pfn_node.store.wordpress import Closed, Offer
-from pfn_node.web.consumers.own_url import plugin_page
 
 # What /wp/v2/plugins compares the text of a 404 with: any other one makes it answer 500.
 NOT_FOUND: Final = "Plugin not found."
@@ -32,7 +32,7 @@ _OPTIONAL: Final = frozenset(
 def row(offer: Offer, base: str) -> dict[str, Any]:
     """A plugin in a list. `base` is the node's URL."""
     release = offer.release
-    page = plugin_page(base, release.source_id, release.plugin_id)
+    page = base + plugin_path(release.source_id, release.plugin_id)
     author = offer.headers.get("Author") or release.source_id.partition("@")[0]
     profile = f"{base}/sources/{quote(release.source_id, safe='@')}"
     return {
@@ -83,7 +83,7 @@ def information(offer: Offer, versions: Sequence[Release], fields: Mapping[str, 
 def update(file: str, offer: Offer, base: str) -> dict[str, Any]:
     """What the answer to update-check says of one installed file."""
     release = offer.release
-    page = plugin_page(base, release.source_id, release.plugin_id)
+    page = base + plugin_path(release.source_id, release.plugin_id)
     return {
         "id": page.partition("://")[2],
         "slug": release.plugin_id,
@@ -127,7 +127,7 @@ def download_url(release: Release, base: str) -> str:
 
 
 def _sections(release: Release, versions: Sequence[Release], base: str) -> dict[str, str]:
-    page = html.escape(plugin_page(base, release.source_id, release.plugin_id))
+    page = html.escape(base + plugin_path(release.source_id, release.plugin_id))
     digest = release.sha256.hex() if release.sha256 else ""
     known = "".join(f"<li>{_text(one['summary'])}</li>" for one in release.advisories)
     return {

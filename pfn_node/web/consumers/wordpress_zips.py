@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quart import Response
 
 from pfn_node import package_facts
-from pfn_node.store import catalogue, registry, wordpress
+from pfn_node.store import catalogue, packages, registry, wordpress
 from pfn_node.store.key_changes import former_keys
 from pfn_node.store.rows import Release
 from pfn_node.web.consumers.wordpress_answers import NOT_FOUND
@@ -20,7 +20,6 @@ from pfn_node.web.errors import ApiError
 from pfn_node.web.federation_releases import ZIP, measured, serve_release
 from pfn_node.web.routes import Bytes, Routes
 from pfn_node.web.services import Services
-from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.identity import parse_public_key
 from pfn_protocol.limits import source_id_chars_max
 from pfn_protocol.publisher import verify_sha384
@@ -28,8 +27,6 @@ from pfn_protocol.publisher import verify_sha384
 routes = Routes("wordpress")
 
 TEXT: Final = "text/plain; charset=utf-8"
-# Signatures over one zip that are tried: a publisher makes one.
-SIGNATURES_MAX: Final = 16
 
 
 class PluginUnknown(ApiError):
@@ -120,16 +117,5 @@ def _signatures(db: sqlite_utils.Database, release: Release, digest: bytes) -> l
     if source is None or not source.key_known:
         return []
     keys = [parse_public_key(source.public_key), *former_keys(db, source.id)]
-    seen = catalogue.observations_of(db, release.source_id, release.plugin_id, release.version)
-    given = [
-        piece.data
-        for one in seen
-        if one.sha256 == release.sha256
-        for piece in one.evidence
-        if piece.form is EvidenceForm.SHA384
-    ]
-    return [
-        signature
-        for signature in list(dict.fromkeys(given))[:SIGNATURES_MAX]
-        if any(verify_sha384(key, digest, signature) for key in keys)
-    ]
+    given = packages.sha384_signatures(db, release)
+    return [one for one in given if any(verify_sha384(key, digest, one) for key in keys)]
