@@ -255,7 +255,7 @@ def conclude_keys(db: sqlite_utils.Database, source_id: str, now: int) -> None:
             columns["status"] = "conflict"
         update_source(db, source_id, **columns)
     change(db, "UPDATE observations SET checked_key = NULL WHERE source_id = ?", (source_id,))
-    refresh_source(db, source_id)
+    refresh_source(db, source_id, now=now)
 
 
 def _write(db: sqlite_utils.Database, source_id: str, keys: SourceKeys) -> None:

@@ -184,7 +184,7 @@ def _take_word(
         conclude_keys(db, source.id, now)
     _report(db, source.id, notice, now)
     if isinstance(notice, Yank):
-        releases.refresh_version(db, source.id, notice.slug, notice.version)
+        releases.refresh_version(db, source.id, notice.slug, notice.version, now=now)
     return True
 
 

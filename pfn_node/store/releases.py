@@ -153,9 +153,11 @@ def refresh_version(
     list_plugin(db, source_id, plugin_id, point.now)
 
 
-def refresh_source(db: sqlite_utils.Database, source_id: str, text: TextLookup = no_texts) -> None:
-    """Judge everything of a source again: its key, its status or what is known of it changed."""
-    point = standpoint(db, text=text)
+def refresh_source(
+    db: sqlite_utils.Database, source_id: str, text: TextLookup = no_texts, *, now: int | None = None
+) -> None:
+    """Judge everything of a source again: its key, its status or what is known of it changed; `now` in seconds."""
+    point = standpoint(db, now=now, text=text)
     _take_unchecked_heads(db, source_id)
     rows = select(
         db,
