@@ -28,7 +28,7 @@ import sqlite_utils
 import trio
 
 from pfn_node.store.queries import value
-from pfn_node.store.schema import migrations
+from pfn_node.store.schema import migrations, unknown_migrations
 
 T = TypeVar("T")
 Work = Callable[[sqlite_utils.Database], T]
@@ -302,10 +302,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
-    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
-    known = {migration.name for migration in migrations.pending(empty)}
-    empty.close()
-    unknown = sorted({migration.name for migration in migrations.applied(writer)} - known)
+    unknown = unknown_migrations(writer.conn)
     if unknown:
         raise StoreError(
             f"{path} was written by a newer version of this software (it knows {', '.join(unknown)}); "

@@ -9,6 +9,7 @@ concludes from it (`releases`, `plugins`), so that a conclusion can always be dr
 (releases.py).
 """
 
+import sqlite3
 from typing import Final
 
 import sqlite_utils
@@ -134,3 +135,12 @@ def m016_fair(db: sqlite_utils.Database) -> None:
     """Which DID a zip names, for FAIR's view; zips are read once more, since that was not looked at before."""
     for statement in FAIR:
         db.execute(statement)
+
+
+def unknown_migrations(connection: sqlite3.Connection) -> list[str]:
+    """The names of migrations that a database has had and this version does not know: a newer one wrote it."""
+    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
+    known = {migration.name for migration in migrations.pending(empty)}
+    empty.close()
+    db = sqlite_utils.Database(connection, execute_plugins=False)
+    return sorted({migration.name for migration in migrations.applied(db)} - known)
