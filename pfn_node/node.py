@@ -12,6 +12,8 @@ import trio
 
 from pfn_node.artifacts import Artifacts
 from pfn_node.data_folder import DataFolder, open_data_folder
+from pfn_node.maintenance.mending import Mending
+from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
 from pfn_node.outbound import Outbound
@@ -81,6 +83,16 @@ async def _run_rooms(
             fetch_artifact=engine.fetch_artifact,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
+        mending = Mending(
+            database,
+            artifacts,
+            engine.fetch_artifact,
+            sources.fetch_release,
+            scrub_bytes_per_second=settings.scrub_bytes_per_second,
+            clock=time.time,
+            rng=rng,
+            in_thread=worker_threads(1),
+        )
         webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
         upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
         services = Services(
@@ -92,6 +104,7 @@ async def _run_rooms(
         await nursery.start(sources.run)
         nursery.start_soon(services.downloads.run)
         nursery.start_soon(webhooks.run)
+        nursery.start_soon(mending.run)
         app = create_app(services)
         limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
         # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.

@@ -126,6 +126,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Room for artifacts fetched for anonymous demand; the least recently used go first.",
     )
+    scrub_bytes_per_second: int = Field(
+        4 * 2**20, ge=0, description="How fast what is on the disk is read again to find damage; 0: never."
+    )
     source_plugins_max: int = Field(500, gt=0, description="Plugins taken from one author-data answer.")
 
     body_bytes_max: int = Field(1 * 2**20, gt=0, description="Largest request body of the JSON API.")

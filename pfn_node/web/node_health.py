@@ -12,9 +12,9 @@ BYTES_A_MEGABYTE = 1_000_000
 
 
 def node_problems(
-    mesh: Mapping[str, Any], peers: Sequence[PeerView], sources: SourceStates, disk_free: int
+    mesh: Mapping[str, Any], peers: Sequence[PeerView], sources: SourceStates, disk_free: int, damaged: int
 ) -> list[str]:
-    """Return why the node is degraded; empty: it is healthy. `disk_free` in bytes."""
+    """Return why the node is degraded; empty: it is healthy. `disk_free` in bytes, `damaged` in artifacts."""
     problems = []
     if mesh.get("muted"):
         problems.append("Another node uses the same key, so this one says nothing. Stop one of them.")
@@ -25,4 +25,9 @@ def node_problems(
         problems.append(f"{sources.failing} of {sources.registered} sources cannot be verified; their pages say why.")
     if disk_free < DISK_FREE_BYTES_MIN:
         problems.append(f"Only {disk_free // BYTES_A_MEGABYTE} MB are free on its disk; make room soon.")
+    if damaged:
+        problems.append(
+            f"{damaged} artifacts were damaged on the disk, and nobody has given them again yet. Look at the disk, and "
+            "then at: pfn fsck."
+        )
     return problems

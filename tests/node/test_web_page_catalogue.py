@@ -97,13 +97,14 @@ def test_what_makes_a_node_degraded() -> None:
     failing = replace(ALL_WELL, failing=2)
     alone = replace(a_peer(), state="unreachable")
 
-    assert node_problems({}, [], ALL_WELL, plenty) == []
-    assert node_problems({}, [a_peer(), alone], ALL_WELL, plenty) == []
-    assert node_problems({}, [replace(alone, joined=False)], ALL_WELL, plenty) == []
-    assert "same key" in node_problems({"muted": True}, [], ALL_WELL, plenty)[0]
-    assert "1 nodes" in node_problems({}, [alone], ALL_WELL, plenty)[0]
-    assert "2 of 2 sources" in node_problems({}, [], failing, plenty)[0]
-    assert "499 MB" in node_problems({}, [], ALL_WELL, DISK_FREE_BYTES_MIN - 1)[0]
+    assert node_problems({}, [], ALL_WELL, plenty, 0) == []
+    assert node_problems({}, [a_peer(), alone], ALL_WELL, plenty, 0) == []
+    assert node_problems({}, [replace(alone, joined=False)], ALL_WELL, plenty, 0) == []
+    assert "same key" in node_problems({"muted": True}, [], ALL_WELL, plenty, 0)[0]
+    assert "1 nodes" in node_problems({}, [alone], ALL_WELL, plenty, 0)[0]
+    assert "2 of 2 sources" in node_problems({}, [], failing, plenty, 0)[0]
+    assert "499 MB" in node_problems({}, [], ALL_WELL, DISK_FREE_BYTES_MIN - 1, 0)[0]
+    assert "3 artifacts" in node_problems({}, [], ALL_WELL, plenty, 3)[0]
 
 
 # ---- The list.
