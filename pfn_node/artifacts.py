@@ -150,6 +150,10 @@ class Artifacts:
         """Whether it can be served without reading it through first."""
         return self._is_stored(sha256) or self.checks.known(sha256) is not None
 
+    def size(self, sha256: bytes) -> int:
+        """How long a file of the folder is; 0 if it is not there."""
+        return self._kept.get(sha256) or self._cached.get(sha256, 0)
+
     def wanted(self) -> tuple[bytes, ...]:
         """What was damaged and is not here again."""
         return tuple(sorted(one for one in self.checks.damaged if not self.has(one)))

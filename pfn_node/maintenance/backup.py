@@ -36,6 +36,7 @@ from pfn_node.maintenance.backup_format import (
     artifact_files,
     sync_folder,
 )
+from pfn_node.store import page_checksums
 from pfn_protocol.identity import did_key
 
 # Told of what was done so far and what there is to do, in bytes.
@@ -116,6 +117,9 @@ def _copy_database(source: Path, target: Path, progress: Progress) -> None:
     def report(_: int, remaining: int, total: int) -> None:
         progress(total - remaining, total)
 
+    if page_checksums.has_checksums(source) and page_checksums.load():
+        # Verified while it is copied; and the copy has checksums too, which SQLite has to know before its first write.
+        target.write_bytes(page_checksums.empty_database())
     try:
         uri = f"{source.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as read:

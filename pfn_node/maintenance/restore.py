@@ -30,6 +30,7 @@ from pfn_node.maintenance.backup_format import (
     parse_manifest,
     sync_folder,
 )
+from pfn_node.store import page_checksums
 from pfn_node.store.schema import unknown_migrations
 
 Progress = Callable[[int, int], None]
@@ -139,6 +140,7 @@ def _in_tar(tar: tarfile.TarFile) -> Iterator[_Entry]:
 
 
 def _check_database(path: Path) -> None:
+    page_checksums.load()
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -27,6 +27,7 @@ from typing import Any, Final, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.store import page_checksums
 from pfn_node.store.queries import value
 from pfn_node.store.schema import migrations, unknown_migrations
 
@@ -43,6 +44,8 @@ READERS_MAX: Final = 4
 BUSY_SECONDS: Final = 5.0
 # The file holds hashes of API keys and the graph of trust: for its owner alone.
 FILE_MODE: Final = 0o600
+# What SQLite calls a page that is not what was written: by its checksum, or because it makes no sense.
+_DAMAGE: Final = ("SQLITE_IOERR_DATA", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 # Findings that `integrity` returns at most; the first of them says what is broken.
 FINDINGS_MAX: Final = 100
 
@@ -82,6 +85,7 @@ class Database:
         self._writer_limit = trio.CapacityLimiter(1)
         self._last_activity = _last_activity(writer)
         self._activity_added = trio.Event()
+        self.damage: str | None = None  # a sentence, once a read met a damaged page
 
     @classmethod
     def open(cls, path: Path, *, inline: bool = False) -> "Database":
@@ -165,7 +169,7 @@ class Database:
     def read_now(self, work: Work[T]) -> T:
         """Run the work in the event loop: only for reads by primary key, which are faster than a thread hop."""
         self._check_open()
-        with _snapshot(self._loop_reader):
+        with self._snapshot(self._loop_reader):
             return work(self._loop_reader)
 
     async def wait_for_activity(self, after_id: int) -> None:
@@ -230,6 +234,7 @@ class Database:
             with self._writer.atomic():
                 job.answer = job.work(self._writer)
         except Exception as error:  # belongs to the caller who gave us the job, and is raised there
+            self._note_damage(error)
             job.error = error
 
     def _settle(self, jobs: list[_Job], last_activity: int) -> None:
@@ -251,12 +256,30 @@ class Database:
         except IndexError:
             reader = _connect_reader(self.path)
         try:
-            with _snapshot(reader):
+            with self._snapshot(reader):
                 return work(reader)
         finally:
             self._idle_readers.append(reader)
             if self._closed.is_set():
                 self._close_idle_readers()
+
+    @contextmanager
+    def _snapshot(self, db: sqlite_utils.Database) -> Iterator[None]:
+        try:
+            db.conn.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if db.conn.in_transaction:  # an I/O error may have ended it
+                    db.conn.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            self._note_damage(error)
+            raise
+
+    def _note_damage(self, error: Exception) -> None:
+        """Remember that the file is damaged; whoever asked for what is on that page gets the error, and no row."""
+        if getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
+            self.damage = f"{self.path} is damaged ({error}); stop the node, then: pfn fsck --repair"
 
     def _close_idle_readers(self) -> None:
         while self._idle_readers:
@@ -270,9 +293,17 @@ class Database:
 
 
 def _connect_writer(path: Path) -> sqlite_utils.Database:
+    if page_checksums.has_checksums(path) and not page_checksums.load():
+        raise StoreError(
+            f"the pages of {path} have checksums, which cannot be kept here: install APSW (apsw) for this Python, or "
+            "start the node where it was"
+        )
     try:
         # SQLite gives its -wal and -shm files the mode of the main one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        with os.fdopen(descriptor, "r+b") as file:
+            if page_checksums.load() and os.fstat(descriptor).st_size == 0:
+                file.write(page_checksums.empty_database())
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as error:
         raise StoreError(f"the database {path} cannot be opened: {error}; check the folder and its owner") from error
@@ -288,6 +319,7 @@ def _connect_writer(path: Path) -> sqlite_utils.Database:
 
 
 def _connect_reader(path: Path) -> sqlite_utils.Database:
+    page_checksums.load()
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
     )
@@ -309,15 +341,6 @@ def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
             "start that version, or restore a backup made by this one"
         )
     migrations.apply(writer)
-
-
-@contextmanager
-def _snapshot(db: sqlite_utils.Database) -> Iterator[None]:
-    db.conn.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.conn.execute("ROLLBACK")
 
 
 def _last_activity(db: sqlite_utils.Database) -> int:

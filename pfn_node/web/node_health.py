@@ -1,20 +1,34 @@
 """Whether this node is well, in a word; and what is wrong, in sentences that say what to do."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pfn_node.store.showcase import SourceStates
-from pfn_node.web.services import PeerView
+from pfn_node.web.services import PeerView, Services
 
 # A mirror fills a disk in hours; below this an operator has to act today.
 DISK_FREE_BYTES_MIN = 500_000_000
 BYTES_A_MEGABYTE = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What the disk did: artifacts that nobody has given again, and what is wrong with the database, as a sentence."""
+
+    artifacts: int = 0
+    database: str | None = None
+
+
+def damage_of(services: Services) -> Damage:
+    """What is known of it now."""
+    return Damage(services.artifacts.usage()["damaged"], services.database.damage)
+
+
 def node_problems(
-    mesh: Mapping[str, Any], peers: Sequence[PeerView], sources: SourceStates, disk_free: int, damaged: int
+    mesh: Mapping[str, Any], peers: Sequence[PeerView], sources: SourceStates, disk_free: int, damage: Damage
 ) -> list[str]:
-    """Return why the node is degraded; empty: it is healthy. `disk_free` in bytes, `damaged` in artifacts."""
+    """Return why the node is degraded; empty: it is healthy. `disk_free` in bytes."""
     problems = []
     if mesh.get("muted"):
         problems.append("Another node uses the same key, so this one says nothing. Stop one of them.")
@@ -25,9 +39,11 @@ def node_problems(
         problems.append(f"{sources.failing} of {sources.registered} sources cannot be verified; their pages say why.")
     if disk_free < DISK_FREE_BYTES_MIN:
         problems.append(f"Only {disk_free // BYTES_A_MEGABYTE} MB are free on its disk; make room soon.")
-    if damaged:
+    if damage.database is not None:
+        problems.append(f"{damage.database}.")
+    if damage.artifacts:
         problems.append(
-            f"{damaged} artifacts were damaged on the disk, and nobody has given them again yet. Look at the disk, and "
-            "then at: pfn fsck."
+            f"{damage.artifacts} artifacts were damaged on the disk, and nobody has given them again yet. Look at the "
+            "disk, and then at: pfn fsck."
         )
     return problems
