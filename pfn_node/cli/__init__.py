@@ -6,7 +6,21 @@ everything else to stderr.
 
 import typer
 
-from pfn_node.cli import audit, backup, get, identity, lock, mesh, notices, publisher, remote, serve, simulate, verify
+from pfn_node.cli import (
+    audit,
+    backup,
+    fsck,
+    get,
+    identity,
+    lock,
+    mesh,
+    notices,
+    publisher,
+    remote,
+    serve,
+    simulate,
+    verify,
+)
 
 app = typer.Typer(
     name="pfn",
@@ -24,6 +38,7 @@ app.command("status")(remote.status)
 app.command("get")(get.get)
 app.command("lock")(lock.lock)
 app.command("audit")(audit.audit)
+app.command("fsck")(fsck.fsck)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.add_typer(mesh.app, name="mesh")
