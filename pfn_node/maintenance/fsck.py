@@ -69,7 +69,7 @@ def _look(data: Path, mesh: str, report: Report, progress: Progress, *, repair: 
             check_database(db, mesh, report, progress, is_ours=is_ours)
             check_files(data, db, report, progress, repair=repair, is_ours=is_ours)
             return
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         report.add("database", f"it cannot be read: {error}", REPAIR)
     check_files(data, None, report, progress, repair=repair, is_ours=is_ours)
 
@@ -86,7 +86,7 @@ def _repair(path: Path, mesh: str, report: Report, rewrite_always: bool) -> None
     if report.has("database") or rewrite_always:
         try:
             aside, lost = rewrite(path, mesh)
-        except (StoreError, sqlite3.DatabaseError) as error:
+        except (StoreError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise FsckError(
                 f"the database cannot be written anew ({error}). Put a backup in place, or take {path} away: then the "
                 "node begins with an empty one and its own key, and announcements and zips come back from the mesh"

@@ -4,10 +4,14 @@ One task reads every file of an artifact again, slowly, one at a time and from a
 is often restarted comes to all of them too. Another one gets what was put aside, by whomever it was found: from the
 mesh, where its digest is all that has to be known, else from its publisher. Until then it is not here: it is neither
 promised to other nodes nor listed as mirrored, and who wants it is served what was fetched for him.
+
+The pages of the database are looked at as slowly. Nothing can be done about a damaged one while the node runs; but the
+operator is told before somebody needs it.
 """
 
 import math
 import random
+import sqlite3
 from collections.abc import Callable
 from typing import Final
 
@@ -31,6 +35,8 @@ RETRY_SECONDS: Final = 5.0
 RETRY_SECONDS_MAX: Final = 600.0
 # What a file costs beside its bytes; also what keeps a scrub of very many tiny ones slow.
 SCRUB_BYTES_MIN: Final = 256 * 2**10
+# How much longer the database is left alone than it took to read a table of it through: a twentieth of a core.
+DATABASE_REST: Final = 20
 # All of it was read; a small node does not begin again at once.
 SCRUB_PAUSE_SECONDS: Final = 3600.0
 
@@ -78,6 +84,7 @@ class Mending:
                 nursery.start_soon(self._mend_for_ever)
                 if self._rate:
                     nursery.start_soon(self._scrub_for_ever)
+                    nursery.start_soon(self._scrub_database_for_ever)
         except* DatabaseClosed:
             pass
 
@@ -163,6 +170,24 @@ class Mending:
                 await trio.sleep(max(size, SCRUB_BYTES_MIN) / self._rate)
             await trio.sleep(SCRUB_PAUSE_SECONDS)
 
+    async def _scrub_database_for_ever(self) -> None:
+        """Damaged pages are met before anybody asks for what is on them, where the pages have checksums."""
+        while True:
+            for table in await self._database.read(lambda db: db.table_names()):
+                began = trio.current_time()
+                try:
+                    await self._database.read(lambda db, table=table: _read_through(db, table))  # type: ignore[misc]
+                except sqlite3.DatabaseError:  # the store has noted it
+                    await self._tell_of_pages()
+                    return
+                await trio.sleep(DATABASE_REST * (trio.current_time() - began))
+            await trio.sleep(SCRUB_PAUSE_SECONDS)
+
+    async def _tell_of_pages(self) -> None:
+        sentence, at = self._database.damage or "the database is damaged", int(self._clock())
+        log.error("the database is damaged", sentence=sentence)
+        await self._database.write(lambda db: record_activity(db, "federation_event", sentence, at=at))
+
     def _scrub(self, sha256: bytes) -> int:
         """Read one through; its size. What is damaged is put aside, and that wakes the other task."""
         try:
@@ -171,6 +196,15 @@ class Mending:
             return 0
         sums = self._artifacts.checks.known(sha256)
         return sums.size if sums is not None else 0
+
+
+def _read_through(db: sqlite_utils.Database, table: str) -> None:
+    """Have SQLite read every page of a table and its indices; raises sqlite3.DatabaseError at one that is damaged."""
+    found = db.execute(f"PRAGMA quick_check({table})").fetchone()[0]
+    if found != "ok":
+        error = sqlite3.DatabaseError(found)
+        error.sqlite_errorname = "SQLITE_CORRUPT"  # as SQLite says it where it meets that by itself
+        raise error
 
 
 def _named(release: Release | None, sha256: bytes) -> str:

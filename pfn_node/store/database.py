@@ -312,7 +312,7 @@ def _connect_writer(path: Path) -> sqlite_utils.Database:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the schema itself may be what is damaged
         connection.close()
         raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
     return sqlite_utils.Database(connection, execute_plugins=False)

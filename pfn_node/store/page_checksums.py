@@ -82,6 +82,7 @@ def damaged_pages(path: Path) -> Iterator[tuple[int, int, list[int]]]:
     """Go through the pages of a file that has checksums: (done, of how many, numbers of damaged ones) again and again.
 
     Reads the file itself, so also what no query comes to. A page that is written in that moment is looked at twice.
+    Never in a process that has the database open: closing the file would take away SQLite's own locks on it.
     """
     pages = path.stat().st_size // PAGE_BYTES
     with path.open("rb") as file:

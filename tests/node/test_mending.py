@@ -13,7 +13,7 @@ import trio.testing
 from pfn_node.artifacts import Artifacts
 from pfn_node.maintenance.mending import Mending
 from pfn_node.mesh.blocking import inline
-from pfn_node.store import catalogue, releases
+from pfn_node.store import catalogue, page_checksums, releases
 from pfn_node.store.activity import activities
 from pfn_node.store.database import Database
 from pfn_node.store.facts import set_identity
@@ -204,3 +204,18 @@ def _is_sound(room: Room, sha256: bytes) -> bool:
     except Exception:
         return False
     return True
+
+
+async def test_a_damaged_page_of_the_database_is_told_before_anybody_needs_it(
+    room: Room, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    await room.add()
+    sql = "SELECT pageno FROM dbstat WHERE name = 'observations' AND pagetype = 'leaf'"
+    page = room.database._writer.execute(sql).fetchone()[0]
+    room.database.close()
+    flip(tmp_path / "node.db", 8 * ((page - 1) * page_checksums.PAGE_BYTES + 100))
+    room.database = Database.open(tmp_path / "node.db", inline=True)
+
+    async with mending(room, scrub_bytes_per_second=2**20):
+        await until(lambda: room.database.damage is not None, 60)
+        await until(lambda: any("pfn fsck" in one for one in room.told()), 60)
