@@ -93,6 +93,11 @@ class Artifacts:
             self._cached = OrderedDict((digest, entry.stat().st_size) for _, digest, entry in aged)
             self._make_room(0)
 
+    def close(self) -> None:
+        """Ends what is being sent to an object store; nothing of it is to be seen there."""
+        if self.store is not None:
+            self.store.close()
+
     def has(self, sha256: bytes) -> bool:
         """Whether it is kept or cached."""
         return sha256 in self._kept or sha256 in self._cached or self._is_stored(sha256)

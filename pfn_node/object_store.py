@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
-from urllib.parse import urlsplit
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
-from pfn_node.artifact_errors import ArtifactMissing, StoreUnavailable
+from pfn_node.artifact_errors import ArtifactError, ArtifactMissing, StoreUnavailable
+from pfn_node.store_urls import check_store_url
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -46,25 +47,14 @@ MARK: Final = "pfn-artifacts"
 _MARK_TEXT: Final = b"Plugin zips of a Plugin Federation Network node, named by their SHA-256.\n"
 # A browser that is sent here saves the file and does not look into it.
 _ATTRIBUTES: Final = {"Content-Type": "application/zip", "Content-Disposition": "attachment"}
-_SCHEMES: Final = frozenset({"s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "file", "https"})
+
+log = structlog.get_logger()
+
 Backend = S3Store | GCSStore | AzureStore | LocalStore
 
 
-def check_url(url: str) -> str:
-    """The URL without a slash at its end. Raises ValueError with a sentence that does not repeat it."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(
-            "the URL of an object store may hold no credentials; set them in the environment (AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY and the like)"
-        )
-    if parts.scheme not in _SCHEMES or not (parts.netloc or parts.path.strip("/")):
-        raise ValueError("expected the URL of an object store, such as s3://bucket/prefix")
-    return url.rstrip("/")
-
-
 def connect(url: str) -> Backend:
-    """What obstore makes of the URL and the environment. Raises ValueError with a sentence."""
+    """What obstore makes of the URL and the environment. Raises ArtifactError."""
     options: ClientConfig = {
         "timeout": timedelta(seconds=CALL_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
@@ -81,9 +71,9 @@ def connect(url: str) -> Backend:
             return LocalStore.from_url(url, mkdir=True)
         store = from_url(url, client_options=options, retry_config=retries)
     except (BaseError, ValueError) as error:
-        raise ValueError(f"this is no object store that can be used: {_first_line(error)}") from None
+        raise ArtifactError(f"{url} is no object store that can be used: {_first_line(error)}") from None
     if not isinstance(store, S3Store | GCSStore | AzureStore):
-        raise ValueError("expected the URL of an object store (S3, GCS, Azure), such as s3://bucket/prefix")
+        raise ArtifactError(f"{url} is no object store (S3, GCS, Azure), such as s3://bucket/prefix")
     return store
 
 
@@ -95,8 +85,8 @@ class ObjectStore:
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Connects to nothing yet. Raises ValueError with a sentence that does not repeat the URL."""
-        self.url = check_url(url)
+        """Connects to nothing yet. Raises ValueError for a URL that may not be shown, ArtifactError for others."""
+        self.url = check_store_url(url)
         self.problem: str | None = None
         self.failures = 0
         self.may_mark = False
@@ -222,12 +212,16 @@ class ObjectStore:
         self._note(None)
 
     def _note(self, problem: str | None) -> None:
-        self.problem = problem
+        before, self.problem = self.problem, problem
         if problem is None:
             self._rests_until = 0.0
+            if before is not None:
+                log.info("object_store_answers_again", store=self.url)
         elif not self._closed:
             self.failures += 1
             self._rests_until = self._clock() + PAUSE_SECONDS
+            if before is None:
+                log.warning("object_store_failed", store=self.url, reason=problem)
 
 
 def _why(error: Exception) -> str:
