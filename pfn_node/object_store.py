@@ -39,7 +39,7 @@ RETRY_SECONDS_MAX: Final = 8  # no further try after this
 PAUSE_SECONDS: Final = 5.0  # after a failure; what a client is told to wait, too
 PART_BYTES: Final = 5 * 2**20  # the least that S3 takes as a part; the memory of an upload is a few of them
 PARTS_AT_ONCE: Final = 2
-UPLOADS_MAX: Final = 4  # at once, and so 40 MiB
+UPLOADS_MAX: Final = 8  # at once, and so some 80 MiB
 UPLOAD_BYTES_PER_SECOND_MIN: Final = 64 * 2**10  # over a whole upload, with the time of one call for free
 SENTENCE_CHARACTERS_MAX: Final = 160
 

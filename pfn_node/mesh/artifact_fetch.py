@@ -19,7 +19,7 @@ import trio
 
 from pfn_node.artifacts import ArtifactError, ArtifactMissing, Artifacts
 from pfn_node.mesh.availability import Availability
-from pfn_node.mesh.blocking import InThread
+from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.peer_client import PeerClient, PeerFailure, TooMuch
 from pfn_node.mesh.views import shown
 from pfn_node.store.rows import Peer
@@ -120,7 +120,8 @@ class ArtifactFetch:
         self._bytes_per_second_min = bytes_per_second_min
         self._report_kept = report_kept
         self._report_lie = report_lie
-        self._in_thread = in_thread
+        # Sending to an object store is waiting: it has threads of its own.
+        self._in_thread = in_thread if artifacts.store is None or local else worker_threads()
         self._flights: dict[bytes, _Flight] = {}
         self._turns = trio.CapacityLimiter(FETCHES_MAX)
         self._lies: dict[bytes, int] = {}

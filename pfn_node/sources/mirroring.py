@@ -30,6 +30,7 @@ from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
 from pfn_node.sources.evidence import (
     InvalidSignature,
     SignedText,
@@ -80,12 +81,6 @@ class FetchArtifact(Protocol):
     def __call__(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> Awaitable[bool]: ...
 
 
-class RunBlocking(Protocol):
-    """Runs a function that blocks, and returns what it returns."""
-
-    async def __call__(self, work: Callable[[], T]) -> T: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Refused:
     """A zip at a publisher that was fetched for this entry, judged, and not kept."""
@@ -134,6 +129,7 @@ class Mirroring:
         self._node_id = node_id
         self._clock = clock
         self._run_blocking = run_blocking
+        self._run_keeping = run_blocking if artifacts.store is None else in_threads(KEEPING_MAX)
         self._fetch_artifact = fetch_artifact
         self._lists: OrderedDict[tuple[str, str], AuthorData] = OrderedDict()
         self._refused: OrderedDict[str, _Refused] = OrderedDict()
@@ -237,7 +233,7 @@ class Mirroring:
         assert sha256 is not None
         if not cache:
             try:
-                await self._run_blocking(partial(self._artifacts.promote, sha256))
+                await self._run_keeping(partial(self._artifacts.promote, sha256))
             except (ArtifactError, OSError) as error:
                 raise Skipped(NOT_STORED) from error
             await self._mark(sha256, cached=False)
@@ -343,7 +339,7 @@ class Mirroring:
         texts: dict[bytes, bytes] = {}
         try:
             read = await self._run_blocking(partial(package_facts.measure_file, writer.path))
-            await self._run_blocking(partial(writer.keep, cache=cache))
+            await self._run_keeping(partial(writer.keep, cache=cache))
             if signed is not None:
                 text_sha256 = b""
                 if signed.text is not None:
