@@ -78,7 +78,7 @@ class ArtifactStore:
             left_over.unlink()
         self.sizes = dict(listed(self._folder))
         for doomed in (self._folder / _DOOMED).iterdir():  # a power cut may bring its first name back
-            self._strike(bytes.fromhex(doomed.name))
+            self.forget(bytes.fromhex(doomed.name))
         before = place_of(self._folder)
         if before != self.url:
             if self.sizes:
@@ -132,11 +132,11 @@ class ArtifactStore:
             try:
                 data = self._store.read(_key(stored.sha256), begin, end)
             except ArtifactMissing:
-                self._strike(stored.sha256)
+                self.forget(stored.sha256)
                 raise
             if _agrees(data, end - begin, stored.known.blocks[begin // BLOCK_BYTES :]):
                 return data
-        self._strike(stored.sha256)
+        self.forget(stored.sha256)
         raise ArtifactMismatch(f"The artifact {stored.sha256.hex()} is damaged in {self.url}.")
 
     def signed_url(self, stored: "StoredArtifact") -> str | None:
@@ -147,10 +147,10 @@ class ArtifactStore:
         try:
             there = self._store.facts(_key(stored.sha256))
         except ArtifactMissing:
-            self._strike(stored.sha256)
+            self.forget(stored.sha256)
             raise
         if there != (stored.size, stored.known.etag):
-            self._strike(stored.sha256)
+            self.forget(stored.sha256)
             raise ArtifactMismatch(f"The artifact {stored.sha256.hex()} was replaced in {self.url}.")
         return self._store.signed_url(_key(stored.sha256), SIGNED_URL_SECONDS)
 
@@ -164,6 +164,13 @@ class ArtifactStore:
             move_durably(self._entry(sha256, size), doomed)
         with suppress(StoreUnavailable):
             self._delete_there(doomed)
+
+    def forget(self, sha256: bytes) -> None:
+        """It is not listed any more; in the store it stays."""
+        with self._lock:
+            size = self.sizes.pop(sha256, None)
+            if size is not None:
+                self._entry(sha256, size).unlink(missing_ok=True)
 
     def strangers(self) -> Iterator[tuple[str, int]]:
         """(key, size) of what is in the store and not listed here: other nodes', or left behind; asks the store."""
@@ -190,13 +197,6 @@ class ArtifactStore:
         if sha256 not in self.sizes:
             self._store.delete(_key(sha256))
         doomed.unlink(missing_ok=True)
-
-    def _strike(self, sha256: bytes) -> None:
-        """It is not listed any more."""
-        with self._lock:
-            size = self.sizes.pop(sha256, None)
-            if size is not None:
-                self._entry(sha256, size).unlink(missing_ok=True)
 
     def _write(self, target: Path, data: bytes) -> None:
         with NamedTemporaryFile(dir=self._folder / _INCOMING, delete=False) as file:

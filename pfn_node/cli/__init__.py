@@ -6,7 +6,20 @@ everything else to stderr.
 
 import typer
 
-from pfn_node.cli import audit, get, identity, lock, mesh, notices, publisher, remote, serve, simulate, verify
+from pfn_node.cli import (
+    artifacts,
+    audit,
+    get,
+    identity,
+    lock,
+    mesh,
+    notices,
+    publisher,
+    remote,
+    serve,
+    simulate,
+    verify,
+)
 
 app = typer.Typer(
     name="pfn",
@@ -27,6 +40,7 @@ app.command("audit")(audit.audit)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(publisher.app, name="publisher")
 app.add_typer(identity.app, name="identity")
+app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(remote.sources_app, name="sources")
 remote.plugins_app.command("search")(get.search)
 app.add_typer(remote.plugins_app, name="plugins")
