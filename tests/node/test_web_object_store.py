@@ -109,7 +109,7 @@ async def test_a_store_that_is_not_mounted_is_said_everywhere_and_makes_nothing_
     storage = await browser.read("/admin/storage")
     metrics = (await node.get("/metrics")).body.decode()
 
-    assert f"1 of them with 600 kB in {URL.format(mounted)}, which answers" in before.text
+    assert f"1 of them with 600 kB in {URL.format(mounted)} (which answers)" in before.text
     assert (got.status, got.headers["Retry-After"]) == (503, "5")
     assert str(mounted) not in got.body.decode()
     assert health["status"] == "degraded"
