@@ -221,10 +221,10 @@ class StoredArtifact:
 
     block_bytes: Final = BLOCK_BYTES
 
-    def block(self, number: int) -> bytes:
-        """One block; the last one is shorter."""
-        begin = number * BLOCK_BYTES
-        return self._place.read(self, begin, min(self.size, begin + BLOCK_BYTES))
+    def blocks(self, first: int, count: int) -> bytes:
+        """So many blocks from one on, or up to the end; the last one is shorter."""
+        begin = first * BLOCK_BYTES
+        return self._place.read(self, begin, min(self.size, begin + count * BLOCK_BYTES))
 
     def copy_to(self, file: IO[bytes]) -> None:
         """The whole of it."""
