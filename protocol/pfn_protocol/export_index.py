@@ -185,8 +185,7 @@ def _document(mesh: str, envelope: Envelope, index: ExportIndex) -> bytes:
         "files": index.files,
         "size": index.size,
         "shards": [
-            {"path": one.path, "sha256": one.sha256.hex(), "size": one.size, "files": one.files}
-            for one in index.shards
+            {"path": one.path, "sha256": one.sha256.hex(), "size": one.size, "files": one.files} for one in index.shards
         ],
         "envelope": base64.b64encode(envelope.raw).decode("ascii"),
     }

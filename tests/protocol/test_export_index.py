@@ -167,7 +167,7 @@ LINE = f"{'07' * 32} 7 {PATH}\n"
     ],
 )
 def test_a_shard_with_another_line_is_refused(lines: str) -> None:
-    with pytest.raises(Refusal, match="R17[23]"):
+    with pytest.raises(Refusal, match=r"R17[23]"):
         read_shard(lines.encode(), 7)
 
 
