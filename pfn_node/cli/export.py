@@ -46,9 +46,10 @@ def export(
 ) -> None:
     """Write consumers' answers as signed files; or check such files.
 
-    Only what changed is written. Composer, WordPress' plugin answers, feeds, zips, evidence bundles and the catalogue are in it. Access to a bucket
-    comes from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL...). Exit codes:
-    0 done and sound, 1 failed or something is wrong with the files, 2 wrong usage.
+    Only what changed is written, and the index last. Composer's files, WordPress' plugin answers, feeds, zips, evidence
+    bundles and the catalogue are in it. Access to a bucket comes from the environment (AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL...). Exit codes: 0 done and sound, 1 failed or something is
+    wrong with the files, 2 wrong usage.
     """
     if (to is None) == (check is None):
         fail("name the place: --to to write files there, or --check to check those that are there", WRONG_USAGE)
