@@ -194,15 +194,11 @@ class Bucket:
             }
 
     def read(self, path: str) -> bytes | None:
-        return b"".join(self.pieces(path)) if self._has(path) else None
-
-    def _has(self, path: str) -> bool:
         with _failures(path):
             try:
-                obstore.head(self._store, path)
+                return bytes(obstore.get(self._store, path).bytes())
             except FileNotFoundError:
-                return False
-            return True
+                return None
 
     def pieces(self, path: str) -> Iterator[bytes]:
         with _failures(path):
@@ -210,8 +206,7 @@ class Bucket:
                 got = obstore.get(self._store, path)
             except FileNotFoundError:
                 return
-            for piece in got.stream():
-                yield bytes(piece)
+            yield from map(bytes, got.stream())
 
     def write(self, path: str, content: bytes | IO[bytes]) -> None:
         attributes: Any = {
@@ -249,7 +244,9 @@ def place_named(text: str, *, make: bool) -> Iterator[Place]:
     """
     if "://" in text and not text.startswith("file://"):
         with _failures(text):
-            store = from_url(text, client_options={"timeout": ANSWER_SECONDS_MAX})
+            # These options replace those of the environment, so what it says of http is said again.
+            allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
+            store = from_url(text, client_options={"timeout": ANSWER_SECONDS_MAX, "allow_http": allow_http})
         yield Bucket(store)
         return
     folder = Path(text.removeprefix("file://"))
