@@ -27,7 +27,7 @@ from pfn_node.web.errors import ApiError, too_many
 from pfn_node.web.evidence import judge_release, measure, measure_artifact, text_lookup
 from pfn_node.web.federation_plugins import unknown_plugin
 from pfn_node.web.release_answers import Assurance, ReleaseAccepted, ReleaseChecked
-from pfn_node.web.routes import Bytes, Routes, file_response, stream_body
+from pfn_node.web.routes import KEPT_BY_DIGEST, KEPT_BY_NAME, Bytes, Routes, file_response, stream_body
 from pfn_node.web.schemas import HandInRelease, ReleaseQuery, VerifyQuery
 from pfn_node.web.services import Services
 from pfn_protocol.bundle_proof import Measured
@@ -108,6 +108,7 @@ async def _zip_of(services: Services, served: Release) -> Response:
             "PFN-Assurance": served.assurance,
             "Repr-Digest": f"sha-256=:{base64.b64encode(served.sha256).decode('ascii')}:",
             **_warnings(served),
+            **_kept(anonymous=anonymous, exactly=exactly),
         },
         redirect=services.settings.artifact_delivery == "redirect",
     )
@@ -144,6 +145,11 @@ def _warnings(release: Release) -> dict[str, str]:
     if release.advisories:
         headers["PFN-Advisories"] = ", ".join(one["advisory_id"] for one in release.advisories)
     return headers
+
+
+def _kept(*, anonymous: bool, exactly: bool) -> dict[str, str]:
+    """How long the zip may be kept, if it was given to nobody in particular; the gate forbids the rest."""
+    return {"Cache-Control": KEPT_BY_DIGEST if exactly else KEPT_BY_NAME} if anonymous else {}
 
 
 async def _release(services: Services, query: ReleaseQuery) -> Release:
