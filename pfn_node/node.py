@@ -93,13 +93,17 @@ async def _run_rooms(
         nursery.start_soon(services.downloads.run)
         nursery.start_soon(webhooks.run)
         app = create_app(services)
-        limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
+        limits = ServerLimits(
+            settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
+        )
         # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.
         async with trio.open_nursery() as serving:
             await serving.start(partial(serve, app, listener=listener, shutdown=stop, limits=limits))
             structlog.get_logger().info("node_ready", url=url, host=listener.host, port=listener.port)
             ready(listener.host, listener.port)
             await stop.wait()
+            structlog.get_logger().info("node_stops", seconds_max=settings.stop_seconds)
+            services.stopping.begin()
             await engine.shutdown()
         await services.downloads.keep()
         nursery.cancel_scope.cancel()
