@@ -1,8 +1,7 @@
 """Streams of events never end by themselves: what ends them first when the node stops, so that nobody waits for them
 while running downloads are finished."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from weakref import WeakSet
 
 import trio
 
@@ -12,7 +11,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.begun = False
-        self._waits: set[trio.CancelScope] = set()
+        self._waits: WeakSet[trio.CancelScope] = WeakSet()  # those that ended are dropped by whoever opened them
 
     def begin(self) -> None:
         """End every wait, those to come too."""
@@ -20,12 +19,8 @@ class Stopping:
         for wait in self._waits:
             wait.cancel()
 
-    @contextmanager
-    def wait_at_most(self, seconds: float) -> Iterator[None]:
-        """The block ends after so many seconds, or when the node stops."""
-        with trio.move_on_after(0 if self.begun else seconds) as wait:
-            self._waits.add(wait)
-            try:
-                yield
-            finally:
-                self._waits.discard(wait)
+    def wait_at_most(self, seconds: float) -> trio.CancelScope:
+        """A block that ends after so many seconds, or when the node stops."""
+        wait = trio.move_on_after(0 if self.begun else seconds)
+        self._waits.add(wait)
+        return wait
