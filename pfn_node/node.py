@@ -14,6 +14,7 @@ from pfn_node.artifacts import Artifacts
 from pfn_node.data_folder import DataFolder, open_data_folder
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
+from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
 from pfn_node.server import Listener, ServerLimits, bind, serve
@@ -40,12 +41,13 @@ async def run(settings: Settings, *, stop: trio.Event, ready: Callable[[str, int
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     with open_data_folder(settings) as folder, bind(settings.host, settings.port) as listener:
-        database = Database.open(folder.database)
+        metrics = Metrics()
+        database = Database.open(folder.database, metrics=metrics)
         try:
             async with Outbound(
                 allow_private_networks=settings.allow_private_networks, user_agent=USER_AGENT
             ) as outbound:
-                await _run_rooms(settings, folder, listener, database, outbound, stop, ready)
+                await _run_rooms(settings, folder, listener, database, outbound, metrics, stop, ready)
         finally:
             database.close()
 
@@ -56,6 +58,7 @@ async def _run_rooms(
     listener: Listener,
     database: Database,
     outbound: Outbound,
+    metrics: Metrics,
     stop: trio.Event,
     ready: Callable[[str, int], None],
 ) -> None:
@@ -69,7 +72,7 @@ async def _run_rooms(
         if (before := folder.succession) is not None:
             at = int(time.time())
             await database.write(lambda db: successions.take_over(db, before.old_key, node_id, at))
-        engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng)
+        engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng, metrics=metrics)
         sources = Sources(
             database,
             artifacts,
@@ -79,12 +82,23 @@ async def _run_rooms(
             node_id,
             rng=rng,
             fetch_artifact=engine.fetch_artifact,
+            metrics=metrics,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
         webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
         upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
         services = Services(
-            settings, database, artifacts, sources, engine, node_id, url, want, webhooks, upstream=upstream
+            settings,
+            database,
+            artifacts,
+            sources,
+            engine,
+            node_id,
+            url,
+            want,
+            webhooks,
+            upstream=upstream,
+            metrics=metrics,
         )
         await nursery.start(engine.run)
         for statement in folder.key_statements:
@@ -92,6 +106,7 @@ async def _run_rooms(
         await nursery.start(sources.run)
         nursery.start_soon(services.downloads.run)
         nursery.start_soon(webhooks.run)
+        nursery.start_soon(metrics.watch_loop)
         app = create_app(services)
         limits = ServerLimits(
             settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
