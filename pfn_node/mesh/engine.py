@@ -37,6 +37,7 @@ from pfn_node.mesh.succession import follow_pins, moves_pins
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
+from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
 from pfn_node.store import peers as peer_store
@@ -79,6 +80,7 @@ class Engine:
         rng: random.Random,
         clock: Callable[[], float] = time.time,
         in_thread: InThread | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._key = key
         self._settings = settings
@@ -88,7 +90,6 @@ class Engine:
         self._rng = rng
         self._clock = clock
         self._in_thread = in_thread or worker_threads()
-        sketch_in_thread = in_thread or worker_threads(1, abandon=True)
         self._mesh: Mesh | None = None
         self._nursery: trio.Nursery | None = None
         self._opinions: dict[bytes, Peer] = {}  # of the operator: nodes joined, pinned or blocked
@@ -96,10 +97,10 @@ class Engine:
         self._linked_until = -math.inf  # when to look at the links again, in trio's time
         self._saying: dict[tuple[Kind, str], trio.Event] = {}  # own slots whose next announcement is waited for
         self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
-        self._traffic = Traffic()
+        self._traffic = Traffic(metrics)
         self._bodies = Bodies(database)
-        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms)
-        self._turns = Turns(database=database, bodies=self._bodies, clock=clock)
+        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics)
+        self._turns = Turns(database=database, bodies=self._bodies, clock=clock, metrics=metrics)
         self._availability = Availability(self._client)
         self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
@@ -107,7 +108,7 @@ class Engine:
         self._backfill = self._new_backfill()
         self._joining = self._new_joining()
         self._outgoing = self._new_outgoing()
-        self._sketches = SketchWork(in_thread=sketch_in_thread, report=self._turns.report)
+        self._sketches = SketchWork(in_thread=in_thread or worker_threads(1, abandon=True), report=self._turns.report)
         self._incoming = self._new_incoming()
 
     # ---- The parts, and what each is told of the others.

@@ -16,7 +16,7 @@ leaves `run` as an exception and ends the node, rather than leaving one that loo
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -27,6 +27,7 @@ import trio
 
 from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.incoming import Busy
+from pfn_node.metrics import Metrics
 from pfn_node.store import activity, announcements
 from pfn_node.store import peers as peer_store
 from pfn_node.store.database import Database
@@ -60,6 +61,16 @@ CLOCK_CHECK_SECONDS = 10.0
 
 Kept = KeepAnnouncement | KeepConviction | DropAnnouncements | ChangeAdmission | RememberPeer | ForgetPeer | RaiseAlert
 
+_CHANGES: Mapping[type[Kept], str] = {
+    KeepAnnouncement: "announcement",
+    KeepConviction: "conviction",
+    DropAnnouncements: "drop",
+    ChangeAdmission: "admission",
+    RememberPeer: "peer",
+    ForgetPeer: "forgotten_peer",
+    RaiseAlert: "alert",
+}
+
 
 class Stopped(Exception):
     """The mesh of this node does not run any more."""
@@ -90,11 +101,15 @@ class Doers:
 class Turns:
     """Owns the machine while it runs."""
 
-    def __init__(self, *, database: Database, bodies: Bodies, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, database: Database, bodies: Bodies, clock: Callable[[], float], metrics: Metrics | None = None
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._database = database
         self._bodies = bodies
         self._clock = clock
         self._send, self._receive = trio.open_memory_channel[_Queued](EVENTS_WAITING_MAX)
+        self._metrics.events_waiting.set_function(lambda: self._receive.statistics().current_buffer_used)
         self._own: deque[Event] = deque()  # what a turn itself has for the next one
         self._told: set[_Queued] = set()
         self._over = False
@@ -193,6 +208,7 @@ class Turns:
 
     async def _keep(self, effects: Sequence[Kept]) -> None:
         for effect in effects:
+            self._metrics.kept.labels(_CHANGES[type(effect)]).inc()
             if isinstance(effect, KeepAnnouncement):
                 self._bodies.remember(effect.announcement.id, effect.announcement.raw)
             elif isinstance(effect, DropAnnouncements):

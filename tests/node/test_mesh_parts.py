@@ -308,6 +308,9 @@ async def test_a_request_ends_in_its_answer(database: Database) -> None:
 
     assert await asking.ask(HaveRequest(())) == AnswerReceived(7, PEER.public, HaveAnswer(()))
     assert asking.traffic.of(PEER.public).round_trip_seconds is not None
+    counted = asking.traffic.metrics.registry.get_sample_value
+    assert counted("pfn_mesh_messages_total", {"message": "have", "direction": "out"}) == 1
+    assert (counted("pfn_mesh_bytes_total", {"direction": "sent"}) or 0) > 100
 
 
 async def test_a_hanging_request_says_nothing_about_the_round_trip(database: Database) -> None:
@@ -334,6 +337,8 @@ async def test_a_request_that_an_impostor_answers_is_reported(database: Database
     asking = Asking(database, OtherNode(key=IMPOSTOR))
 
     assert isinstance(await asking.ask(HaveRequest(())), PeerUnreachable)
+    counted = asking.traffic.metrics.registry.get_sample_value
+    assert counted("pfn_mesh_unanswered_total", {"message": "have"}) == 1
     assert [failure.found for failure in asking.impostors] == [IMPOSTOR.public]
 
 
@@ -366,6 +371,7 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
 ) -> None:
     received: list[RequestReceived] = []
     artifacts = Artifacts(tmp_path / "artifacts", 0)
+    traffic = Traffic()
     incoming = Incoming(
         key=ME,
         mesh="main",
@@ -380,7 +386,7 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
         bodies=Bodies(database),
         artifacts=artifacts,
         mirror_cells=no_mirrors,
-        traffic=Traffic(),
+        traffic=traffic,
         clock=clock,
         submit=received.append,
     )
@@ -397,6 +403,10 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
 
     assert status == 200
     assert b"could not write" in body
+    assert (await incoming.handle("fetch", b"no request"))[0] == 400
+    counted = traffic.metrics.registry.get_sample_value
+    assert counted("pfn_mesh_messages_total", {"message": "fetch", "direction": "in"}) == 1
+    assert sum(s.value for f in traffic.metrics.refused.collect() for s in f.samples if s.name.endswith("total")) == 1
 
 
 # ---- Turns.
@@ -412,6 +422,12 @@ async def test_every_effect_is_kept_in_its_table(database: Database) -> None:
     await turns._keep([RememberPeer(PEER.public, URL, NOW * 1000, introduced=True), RaiseAlert("word", "A sentence.")])
     assert [(peer.url, peer.introduced) for peer in database.read_now(peer_store.peers)] == [(URL, True)]
     await turns._keep([ForgetPeer(PEER.public)])
+    counted = turns._metrics.registry.get_sample_value
+    assert [counted("pfn_mesh_changes_total", {"what": what}) for what in ("peer", "alert", "forgotten_peer")] == [
+        1,
+        1,
+        1,
+    ]
 
     assert database.read_now(peer_store.peers) == []
     assert database.read_now(lambda db: activity.activities(db))[0][0].message == "A sentence."
