@@ -15,8 +15,8 @@ from pfn_node.artifacts import Artifacts, StoreUnavailable
 from pfn_node.data_folder import DataFolder, open_data_folder
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
-from pfn_node.object_store import ObjectStore
 from pfn_node.metrics import Metrics
+from pfn_node.object_store import ObjectStore
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
 from pfn_node.server import Listener, ServerLimits, bind, serve

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,12 +76,13 @@ async def serve_release(
         served = release
     else:
         served = await _brought(services, release, anonymous=anonymous, named=named, exactly=exactly)
+    kept = _kept(anonymous=anonymous, exactly=exactly)
     try:
-        response = await _zip_of(services, served)
+        response = await _zip_of(services, served, kept)
     except (ArtifactMissing, ArtifactMismatch):
         # Gone or damaged where it was kept on purpose: so it is kept again, from wherever it can be had.
         served = await _brought(services, release, anonymous=False, named=named, exactly=exactly)
-        response = await _zip_of(services, served)
+        response = await _zip_of(services, served, kept)
     if counted and begins_download(response):
         services.downloads.count(served)
     return response
@@ -96,8 +97,8 @@ async def _brought(services: Services, release: Release, *, anonymous: bool, nam
     return wanted
 
 
-async def _zip_of(services: Services, served: Release) -> Response:
-    """The answer with its zip. Raises ArtifactError."""
+async def _zip_of(services: Services, served: Release, kept: Mapping[str, str]) -> Response:
+    """The answer with its zip; `kept`: headers that say how long it may be. Raises ArtifactError."""
     assert served.sha256 is not None
     return await file_response(
         services.artifacts.serve(served.sha256),
@@ -108,7 +109,7 @@ async def _zip_of(services: Services, served: Release) -> Response:
             "PFN-Assurance": served.assurance,
             "Repr-Digest": f"sha-256=:{base64.b64encode(served.sha256).decode('ascii')}:",
             **_warnings(served),
-            **_kept(anonymous=anonymous, exactly=exactly),
+            **kept,
         },
         redirect=services.settings.artifact_delivery == "redirect",
     )
