@@ -113,8 +113,6 @@ class Engine:
         self._sketches = SketchWork(in_thread=in_thread or worker_threads(1, abandon=True), report=self._turns.report)
         self._incoming = self._new_incoming()
 
-    # ---- The parts, and what each is told of the others.
-
     def _new_turns(self, metrics: Metrics | None) -> Turns:
         return Turns(
             me=self._key.public,
