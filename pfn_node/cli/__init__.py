@@ -9,6 +9,7 @@ import typer
 from pfn_node.cli import (
     artifacts,
     audit,
+    export,
     get,
     identity,
     lock,
@@ -37,6 +38,7 @@ app.command("status")(remote.status)
 app.command("get")(get.get)
 app.command("lock")(lock.lock)
 app.command("audit")(audit.audit)
+app.command("export")(export.export)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(publisher.app, name="publisher")
 app.add_typer(identity.app, name="identity")
