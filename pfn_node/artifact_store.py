@@ -25,7 +25,7 @@ from typing import IO, Final, NamedTuple
 
 from pfn_node.artifact_errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.durable_files import move_durably
-from pfn_node.object_store import ObjectStore
+from pfn_node.object_store import MARK, ObjectStore
 
 BLOCK_BYTES: Final = 256 * 2**10  # what a stalled reader holds in memory
 CHECKED_AT_ONCE_BYTES: Final = 16 * BLOCK_BYTES
@@ -174,7 +174,7 @@ class ArtifactStore:
 
     def strangers(self) -> Iterator[tuple[str, int]]:
         """(key, size) of what is in the store and not listed here: other nodes', or left behind; asks the store."""
-        known = {_key(sha256) for sha256 in self.sizes}
+        known = {MARK, *map(_key, self.sizes)}
         return ((key, size) for key, size in self._store.everything() if key not in known)
 
     def _already_there(self, sha256: bytes, size: int, blocks: tuple[bytes, ...]) -> str | None:

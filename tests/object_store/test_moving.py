@@ -1,4 +1,4 @@
-"""`pfn artifacts move`: from the folder of a node to an object store, and back."""
+"""`pfn artifacts move` and `check`: from the folder of a node to an object store, and back."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def test_a_move_to_a_store_that_is_down_is_gone_on_with_later(data: Path, bucket
     finally:
         bucket.server.start()
 
-    assert (done.moved, done.left) == (0, 2)
+    assert (done.done, done.left) == (0, 2)
     assert TRIES_MAX <= len(slept) <= 2 * TRIES_MAX
     assert done.problem is not None
     assert contents(opened(data)) == {*ZIPS, TEXT}
@@ -154,3 +154,25 @@ def test_a_folder_that_is_no_node_s_is_refused(tmp_path: Path) -> None:
     result = run(tmp_path, "s3://bucket")
 
     assert (result.exit_code, "is not the data folder of a node" in result.stderr) == (2, True)
+
+
+def test_a_check_reads_everything_and_names_what_is_damaged_or_gone(data: Path, bucket: Bucket) -> None:
+    run(data, bucket.url)
+    obstore.put(bucket.store, "of/another", b"node")
+
+    def check(*words: str) -> Result:
+        return CliRunner().invoke(app, ["artifacts", "check", "--data", str(data), *words])
+
+    sound = check()
+    assert (sound.exit_code, sound.stdout.split(" are sound")[0]) == (0, f"2 artifacts ({sum(map(len, ZIPS))} bytes)")
+    assert "1 objects are not this node's" in sound.stdout
+
+    keys = {entry["size"]: entry["path"] for entry in obstore.list(bucket.store).collect()}
+    obstore.delete(bucket.store, keys[len(ZIPS[0])])
+    obstore.put(bucket.store, keys[len(ZIPS[1])], ZIPS[1][:-1] + b"?")
+    found = check("--json")
+
+    assert found.exit_code == 1
+    assert said(found) | {"sound": 0, "left": 0, "others": 2} == said(found)
+    assert sorted(why.split()[-1] for why in said(found)["damaged"].values()) == ["more.", f"{bucket.url}."]
+    assert contents(opened(data, bucket.url)) == {TEXT}
