@@ -19,6 +19,8 @@ import trio
 from quart import Response, current_app, request
 from quart.wrappers.response import ResponseBody
 
+from pfn_node.stored_body import StoredBody, StoredFile
+
 PIECE_BYTES: Final = 256 * 2**10
 READS_MAX: Final = 8  # threads that read artifacts at once; the others wait, and leave threads to the database
 FILENAME_CHARACTERS_MAX: Final = 128
@@ -95,7 +97,7 @@ class ArtifactBody(ResponseBody):
 
 
 async def artifact_response(
-    open_artifact: OpenFile,
+    open_artifact: OpenFile | StoredFile,
     *,
     etag: str,
     filename: str,
@@ -107,7 +109,11 @@ async def artifact_response(
     `etag` is the sha256 in hex. `filename` is proposed to browsers, cleaned. `headers` are added to every status.
     """
     size = open_artifact.size
-    body = ArtifactBody(open_artifact.fd, size)
+    body = (
+        StoredBody(open_artifact)
+        if isinstance(open_artifact, StoredFile)
+        else ArtifactBody(open_artifact.fd, open_artifact.size)
+    )
     tag = f'"{etag}"'
     response: Response = current_app.response_class(body, mimetype=mimetype)
     response.timeout = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 from pfn_node.archive import ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts
@@ -18,11 +19,19 @@ def measure(artifacts: Artifacts, sha256: bytes) -> PackageFacts | None:
     Bytes that others gave may be no zip that this node would keep itself: they have digests, and no headers.
     """
     try:
-        opened = artifacts.open(sha256)
+        return _measure(artifacts.open(sha256).fd)
     except ArtifactError:
         return None
+
+
+def measure_file(path: Path) -> PackageFacts:
+    """The same of a file that is not an artifact yet (blocking)."""
+    return _measure(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _measure(fd: int) -> PackageFacts:
     sha1, sha384 = hashlib.sha1(usedforsecurity=False), hashlib.sha384()
-    with os.fdopen(opened.fd, "rb") as file:
+    with os.fdopen(fd, "rb") as file:
         while piece := file.read(_READ_BYTES):
             sha1.update(piece)
             sha384.update(piece)

@@ -11,6 +11,7 @@ import trio
 import typer
 
 from pfn_node import node
+from pfn_node.artifacts import ArtifactError
 from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
 from pfn_node.data_folder import DataFolderError
 from pfn_node.logs import configure_logs
@@ -71,7 +72,7 @@ def serve(
 
     try:
         trio.run(run_until_stopped, run)
-    except* (DataFolderError, ServerError, StoreError) as failures:
+    except* (ArtifactError, DataFolderError, ServerError, StoreError) as failures:
         fail(sentences(failures))
 
 

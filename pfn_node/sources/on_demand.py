@@ -24,13 +24,13 @@ import trio
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.blocking import RunBlocking
 from pfn_node.sources.evidence import InvalidSignature, check_release
 from pfn_node.sources.mirroring import (
     MESH_BYTES_PER_SECOND,
     MESH_SECONDS_MIN,
     FetchArtifact,
     Mirroring,
-    RunBlocking,
     Skipped,
 )
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource, VerificationOutcome

@@ -17,8 +17,9 @@ from pfn_node.artifacts import Artifacts
 from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
+from pfn_node.sources.blocking import RunBlocking, in_threads
 from pfn_node.sources.health import HealthMonitor
-from pfn_node.sources.mirroring import FetchArtifact, Mirroring, RunBlocking
+from pfn_node.sources.mirroring import FetchArtifact, Mirroring
 from pfn_node.sources.notices import Notices
 from pfn_node.sources.on_demand import OnDemand
 from pfn_node.sources.outcomes import (
@@ -60,7 +61,6 @@ from pfn_protocol.identity import parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
 
 SUBSCRIBE_SECONDS_MAX: Final = 55.0  # proxies and clients give up after 60
-THREADS_MAX: Final = 2  # inspecting zips is work for the processor, which the event loop needs too
 
 T = TypeVar("T")
 
@@ -380,16 +380,6 @@ class Sources:
                 releases.mark_mirrored(db, sha256, False, at=now)
                 gone.append(sha256)
         return gone
-
-
-def in_threads() -> RunBlocking:
-    """Runs what blocks in worker threads, a few at a time."""
-    limiter = trio.CapacityLimiter(THREADS_MAX)
-
-    async def run(work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=limiter)
-
-    return run
 
 
 def _subscribe(db: sqlite_utils.Database, source_id: str, subscriber: str, filters: Filters, now: int) -> bool:

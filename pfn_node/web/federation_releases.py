@@ -15,6 +15,7 @@ import trio
 from quart import Response
 
 from pfn_node import archive
+from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing
 from pfn_node.store import catalogue, registry
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.heads import HeadComparison, compare_heads
@@ -74,20 +75,32 @@ async def serve_release(
     if release.backed and release.sha256 and services.artifacts.has(release.sha256):
         served = release
     else:
-        wanted = await services.want(release, anonymous=anonymous)
-        if (
-            wanted is None
-            or wanted.sha256 is None
-            or not wanted.backed
-            or (exactly and wanted.sha256 != release.sha256)
-        ):
-            raise _not_to_be_had(release)
-        served = wanted
-        _refuse_unsafe(served, named=named)
+        served = await _brought(services, release, anonymous=anonymous, named=named, exactly=exactly)
+    try:
+        response = await _zip_of(services, served)
+    except (ArtifactMissing, ArtifactMismatch):
+        # Gone or damaged where it was kept on purpose: so it is kept again, from wherever it can be had.
+        served = await _brought(services, release, anonymous=False, named=named, exactly=exactly)
+        response = await _zip_of(services, served)
+    if counted and begins_download(response):
+        services.downloads.count(served)
+    return response
+
+
+async def _brought(services: Services, release: Release, *, anonymous: bool, named: bool, exactly: bool) -> Release:
+    """The release with bytes that are here now, from the mesh or its publisher. Raises ApiError 410, 422 or 502."""
+    wanted = await services.want(release, anonymous=anonymous)
+    if wanted is None or wanted.sha256 is None or not wanted.backed or (exactly and wanted.sha256 != release.sha256):
+        raise _not_to_be_had(release)
+    _refuse_unsafe(wanted, named=named)
+    return wanted
+
+
+async def _zip_of(services: Services, served: Release) -> Response:
+    """The answer with its zip. Raises ArtifactError."""
     assert served.sha256 is not None
-    opened = services.artifacts.open(served.sha256)
-    response = await file_response(
-        opened,
+    return await file_response(
+        services.artifacts.serve(served.sha256),
         etag=served.sha256.hex(),
         filename=f"{served.plugin_id}.{served.version}.zip",
         headers={
@@ -96,10 +109,8 @@ async def serve_release(
             "Repr-Digest": f"sha-256=:{base64.b64encode(served.sha256).decode('ascii')}:",
             **_warnings(served),
         },
+        redirect=services.settings.artifact_delivery == "redirect",
     )
-    if counted and begins_download(response):
-        services.downloads.count(served)
-    return response
 
 
 def _refuse_unsafe(release: Release, *, named: bool) -> None:

@@ -58,7 +58,7 @@ async def get_artifact(services: Services, sha256: str) -> Response:
         raise ApiError(400, "An artifact is named by its sha256: 64 hex digits in lower case.")
     if services.database.read_now(lambda db: is_withheld(db, bytes.fromhex(sha256))):
         raise ApiError(410, "This node does not serve these bytes any more.")
-    opened = services.artifacts.open(bytes.fromhex(sha256))
+    opened = services.artifacts.serve(bytes.fromhex(sha256))
     headers = {"Content-Security-Policy": "sandbox"}
     return await file_response(opened, etag=sha256, filename=f"{sha256}.zip", headers=headers)
 
