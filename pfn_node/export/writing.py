@@ -6,6 +6,7 @@ index; anything else is read again or written again. So a stopped export needs n
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -184,7 +185,9 @@ class Export:
 
     def _want(self, file: File, there: ExportedFile) -> None:
         if file.path not in self._wanted and self._may_be_named(file):
-            self._wanted[file.path] = there
+            before = self._before.files.get(file.path, there)
+            # The same objects as in what was read before: of 300,000 files that is 100 MB.
+            self._wanted[sys.intern(file.path)] = there if there != before else before
             self.done.files += 1
             self.done.size += there.size
 

@@ -25,7 +25,7 @@ def export_to(
 ) -> Written:
     """One export, beside the node that runs, as `pfn export` does it."""
     settings = node.services.settings
-    zips = KeptZips(settings.data / "artifacts", settings.cache_bytes_max)
+    zips = KeptZips(settings.data / "artifacts", None)
     with reader(settings.data / "node.db") as db:
         answers = Answers(db, zips, settings.mesh, key.public, base, NOW)
         return Export(answers, place, key, made_ms).run(lambda done, total: None)
