@@ -29,6 +29,7 @@ _WRITING: Final = ".writing-"
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV})
 _TYPES: Final = {
     ".json": "application/json",
+    ".ndjson": "application/x-ndjson",
     ".zip": "application/zip",
     ".atom": "application/atom+xml; charset=utf-8",
     ".svg": "image/svg+xml",

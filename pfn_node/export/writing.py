@@ -37,7 +37,7 @@ from pfn_protocol.identity import PrivateKey, did_key
 
 # Says whose export a folder holds, from the first file on: nobody else's files are written over or removed.
 OWNER: Final = "pfn-export/node.txt"
-# Plugins that are read in one state of the database: longer ones would keep the node's log of changes from ending.
+# Plugins that are read in one state of the database: a longer look would keep the node's log of changes from ending.
 BATCH_PLUGINS: Final = 50
 _READ_BYTES: Final = 256 * 1024
 
@@ -116,13 +116,24 @@ class Export:
             plugins = list(self._single(packages.named_plugins(db)))
             for file in self._answers.general():
                 self._write(file)
-        for start in range(0, len(plugins), BATCH_PLUGINS):
-            with snapshot(db):
-                for plugin in plugins[start : start + BATCH_PLUGINS]:
-                    self._zips.clear()
-                    for file in self._answers.of_plugin(*plugin, self._put_zip):
-                        self._write(file)
-            yield min(start + BATCH_PLUGINS, len(plugins)), len(plugins)
+        done = 0
+        plugins.sort(key=lambda plugin: shard_of(plugin[0]))
+        for shard, group in groupby(plugins, key=lambda plugin: shard_of(plugin[0])):
+            members, lines = list(group), []
+            for start in range(0, len(members), BATCH_PLUGINS):
+                with snapshot(db):
+                    for plugin in members[start : start + BATCH_PLUGINS]:
+                        lines.append(self._write_plugin(*plugin))
+            self._write(Text(f"export/plugins-{shard:02x}.ndjson", b"".join(lines)))
+            done += len(members)
+            yield done, len(plugins)
+
+    def _write_plugin(self, name: str, source_id: str, plugin_id: str) -> bytes:
+        """Write what is about one plugin; its line of the catalogue."""
+        self._zips.clear()
+        for file in self._answers.of_plugin(name, source_id, plugin_id, self._put_zip):
+            self._write(file)
+        return self._answers.line_of(source_id, plugin_id)
 
     def _single(self, plugins: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
         """Those whose name nobody shares (store/packages.py)."""

@@ -58,6 +58,8 @@ async def live(node: WebNode, path: str) -> bytes:
     asked = f"/{quote(path, safe='/')}"
     if path.startswith("catalogue/"):
         asked = f"/federation/plugins/{quote(BILBO)}/hello-signal"
+    if path.startswith("export/"):  # one plugin, and the line that says how to go on
+        return (await node.get("/export/plugins.ndjson")).body.splitlines(keepends=True)[0]
     if path.startswith("evidence/"):
         version = path.split("/")[3].removesuffix(".0")
         asked = f"/federation/evidence?sourceId={BILBO}&plugin=hello-signal&version={version}"
@@ -80,6 +82,21 @@ async def test_every_file_is_the_live_nodes_answer_byte_for_byte(node: WebNode, 
     assert f"evidence/{mirror_of('1.0.0', '1.0.0.0')[16:-4]}.json" in store.paths
     for path in store.paths - differing:
         assert store.read(path) == await live(node, path), path
+
+
+async def test_the_whole_catalogue_is_there_in_pieces_of_the_lines_that_the_live_node_gives(
+    node: WebNode, store: Watched
+) -> None:
+    for number in range(9):
+        await node.add_release(a_zip(slug=f"one-{number}"), plugin_id=f"one-{number}")
+    await node.add_report(a_zip("2"), plugin_id="only-reported")
+
+    export_to(node, store)
+
+    pieces = [path for path in store.paths if path.startswith("export/")]
+    *live_lines, _ = (await node.get("/export/plugins.ndjson")).body.splitlines()
+    assert len(pieces) > 2 and len(live_lines) == 10
+    assert sorted(live_lines) == sorted(line for path in pieces for line in (store.read(path) or b"").splitlines())
 
 
 async def test_feeds_differ_from_live_ones_in_where_zips_are_and_in_nothing_else(node: WebNode, store: Watched) -> None:
