@@ -5,9 +5,9 @@ does not fit its length. So conditions and ranges are judged here, from RFC 9110
 together with If-Range. One satisfiable range gives 206, one past the end 416; several ranges, a malformed one or one of
 another unit give the whole file, as the RFC allows.
 
-The bytes are read with `os.pread` in pieces of 256 KiB: in a thread, since a disk may be slow, but at once when the
-file is no larger than one piece, since a thread costs more than that. The descriptor was opened by the store, so the
-file may be replaced or deleted while it is being sent.
+The bytes are read in pieces of 256 KiB, the next one when the client has taken the last: what the kernel holds in
+memory at once, since a thread costs more than copying that; what has to come from the disk in a thread, since a disk
+may be slow. The descriptor was opened by the store, so the file may be replaced or deleted while it is being sent.
 """
 
 import os
@@ -59,7 +59,6 @@ class ArtifactBody(ResponseBody):
         """Sends only the bytes from `begin` up to, not including, `end`."""
         self._position = begin
         self._end = end
-        self._is_small = end - begin <= PIECE_BYTES
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,9 +74,8 @@ class ArtifactBody(ResponseBody):
         if wanted <= 0:
             raise StopAsyncIteration
         assert self._fd is not None, "a body is read once"
-        if self._is_small:
-            piece = os.pread(self._fd, wanted, self._position)
-        else:
+        piece = _in_memory(self._fd, wanted, self._position)
+        if piece is None:
             piece = await trio.to_thread.run_sync(os.pread, self._fd, wanted, self._position, limiter=_reads)
         if not piece:
             # Ending here would look like a complete answer to some clients; failing cuts the connection.
@@ -94,6 +92,16 @@ class ArtifactBody(ResponseBody):
     def __del__(self) -> None:
         # An answer that is replaced or dropped before it is sent is never entered, so nothing else would close it.
         self.close()
+
+
+def _in_memory(fd: int, wanted: int, position: int) -> bytes | None:
+    """As much of it as can be read without waiting for a disk; None if that is nothing."""
+    piece = bytearray(wanted)
+    try:
+        read = os.preadv(fd, [piece], position, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: this file system cannot say; else reading it says it again
+        return None
+    return bytes(memoryview(piece)[:read])
 
 
 async def artifact_response(

@@ -15,6 +15,7 @@ from pfn_node.artifacts import Artifacts, StoreUnavailable
 from pfn_node.data_folder import DataFolder, open_data_folder
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
+from pfn_node.metrics import Metrics
 from pfn_node.object_store import ObjectStore
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
@@ -43,12 +44,13 @@ async def run(settings: Settings, *, stop: trio.Event, ready: Callable[[str, int
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     with open_data_folder(settings) as folder, bind(settings.host, settings.port) as listener:
-        database = Database.open(folder.database)
+        metrics = Metrics()
+        database = Database.open(folder.database, metrics=metrics)
         try:
             async with Outbound(
                 allow_private_networks=settings.allow_private_networks, user_agent=USER_AGENT
             ) as outbound:
-                await _run_rooms(settings, folder, listener, database, outbound, stop, ready)
+                await _run_rooms(settings, folder, listener, database, outbound, metrics, stop, ready)
         finally:
             database.close()
 
@@ -59,6 +61,7 @@ async def _run_rooms(
     listener: Listener,
     database: Database,
     outbound: Outbound,
+    metrics: Metrics,
     stop: trio.Event,
     ready: Callable[[str, int], None],
 ) -> None:
@@ -71,7 +74,7 @@ async def _run_rooms(
         if (before := folder.succession) is not None:
             at = int(time.time())
             await database.write(lambda db: successions.take_over(db, before.old_key, node_id, at))
-        engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng)
+        engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng, metrics=metrics)
         sources = Sources(
             database,
             artifacts,
@@ -81,12 +84,23 @@ async def _run_rooms(
             node_id,
             rng=rng,
             fetch_artifact=engine.fetch_artifact,
+            metrics=metrics,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
         webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
         upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
         services = Services(
-            settings, database, artifacts, sources, engine, node_id, url, want, webhooks, upstream=upstream
+            settings,
+            database,
+            artifacts,
+            sources,
+            engine,
+            node_id,
+            url,
+            want,
+            webhooks,
+            upstream=upstream,
+            metrics=metrics,
         )
         await nursery.start(engine.run)
         for statement in folder.key_statements:
@@ -96,8 +110,11 @@ async def _run_rooms(
         nursery.start_soon(webhooks.run)
         if artifacts.store is not None:
             nursery.start_soon(_watch, artifacts.store)
+        nursery.start_soon(metrics.watch_loop)
         app = create_app(services)
-        limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
+        limits = ServerLimits(
+            settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
+        )
         # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.
         async with trio.open_nursery() as serving:
             await serving.start(partial(serve, app, listener=listener, shutdown=stop, limits=limits))
@@ -105,6 +122,8 @@ async def _run_rooms(
             ready(listener.host, listener.port)
             await stop.wait()
             artifacts.close()
+            structlog.get_logger().info("node_stops", seconds_max=settings.stop_seconds)
+            services.stopping.begin()
             await engine.shutdown()
         await services.downloads.keep()
         nursery.cancel_scope.cancel()

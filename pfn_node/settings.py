@@ -160,6 +160,9 @@ class Settings(BaseSettings):
         2000, gt=0, description="The same of all such nodes together; each costs a signature check."
     )
     connections_max: int = Field(1000, gt=0, description="Open connections.")
+    stop_seconds: float = Field(
+        1.0, ge=0, le=600, description="How long requests that run (downloads above all) are waited for at the end."
+    )
     connections_per_address_max: int = Field(64, gt=0, description="Open connections per address; loopback is exempt.")
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)

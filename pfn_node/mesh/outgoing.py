@@ -159,9 +159,10 @@ class Outgoing:
             at=self._clock(),
             round_trip_seconds=None if waits or isinstance(message, CellsRequest) else trio.current_time() - began,
         )
+        self._traffic.count(message.path, "out")
         return AnswerReceived(request.request_id, request.peer, exchange.answer)
 
-    @staticmethod
-    def _unreachable(request: SendRequest, reason: str) -> PeerUnreachable:
+    def _unreachable(self, request: SendRequest, reason: str) -> PeerUnreachable:
+        self._traffic.metrics.unanswered.labels(request.message.path).inc()
         log.debug("a node did not answer", peer=shown(request.peer), path=request.message.path, reason=reason)
         return PeerUnreachable(request.request_id, request.peer, reason)

@@ -14,6 +14,7 @@ import sqlite_utils
 import trio
 
 from pfn_node.artifacts import Artifacts
+from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
@@ -85,6 +86,7 @@ class Sources:
         *,
         fetch_artifact: FetchArtifact | None = None,
         run_blocking: RunBlocking | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
         run_blocking = run_blocking or in_threads()
@@ -93,9 +95,9 @@ class Sources:
         self._settings = settings
         self._clock = clock
         self._run_blocking = run_blocking
-        self.progress: Final = Progress(clock)
+        self.progress: Final = Progress(clock, metrics)
         self._nursery: trio.Nursery | None = None
-        self._client = PublisherClient(outbound, settings)
+        self._client = PublisherClient(outbound, settings, metrics)
         announcer = Announcer(database, announce, node_id, clock)
         self._notices = Notices(database, announce, clock)
         self._verifier = Verifier(database, self._client, announcer, self._notices, self.progress, node_id, clock)

@@ -18,6 +18,7 @@ one state). A read by primary key takes 10-20 us, less than a thread hop; `read_
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from typing import Any, Final, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.metrics import Metrics
 from pfn_node.store.queries import value
 from pfn_node.store.schema import migrations
 
@@ -64,18 +66,21 @@ class _Job:
     done: trio.Event = field(default_factory=trio.Event)
     answer: Any = None
     error: Exception | None = None
+    asked: float = field(default_factory=time.perf_counter)
 
 
 class Database:
     """The node's database. Opened by `Database.open`, closed by `close`; writes are done while `run_writer` runs."""
 
-    def __init__(self, path: Path, writer: sqlite_utils.Database, inline: bool) -> None:
+    def __init__(self, path: Path, writer: sqlite_utils.Database, inline: bool, metrics: Metrics) -> None:
         self.path = path
+        self._metrics = metrics
         self._writer = writer
         self._inline = inline
         self._closed = trio.Event()
         self._writer_runs = False
         self._send, self._receive = trio.open_memory_channel[_Job](QUEUE_JOBS_MAX)
+        metrics.writes_waiting.set_function(lambda: self._receive.statistics().current_buffer_used)
         self._idle_readers: list[sqlite_utils.Database] = []
         self._loop_reader = _connect_reader(path)
         self._readers_limit = trio.CapacityLimiter(READERS_MAX)
@@ -84,7 +89,7 @@ class Database:
         self._activity_added = trio.Event()
 
     @classmethod
-    def open(cls, path: Path, *, inline: bool = False) -> "Database":
+    def open(cls, path: Path, *, inline: bool = False, metrics: Metrics | None = None) -> "Database":
         """Open the file, creating it if it is missing, and bring its tables up to date.
 
         `inline` runs all work in the calling task, without threads: for tests under a mock clock, which jumps ahead
@@ -94,7 +99,7 @@ class Database:
         writer = _connect_writer(path)
         try:
             _migrate(writer, path)
-            return cls(path, writer, inline)
+            return cls(path, writer, inline, metrics or Metrics())
         except sqlite3.DatabaseError as error:
             writer.close()
             raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
@@ -202,9 +207,15 @@ class Database:
         return jobs
 
     async def _commit_group(self, jobs: list[_Job]) -> None:
+        began = time.perf_counter()
         with trio.CancelScope(shield=True):
             last_activity = await trio.to_thread.run_sync(self._commit, jobs, limiter=self._writer_limit)
         self._settle(jobs, last_activity)
+        ended = time.perf_counter()
+        self._metrics.batch_seconds.observe(ended - began)
+        self._metrics.batch_jobs.observe(len(jobs))
+        for job in jobs:
+            self._metrics.write_seconds.observe(ended - job.asked)
 
     def _commit(self, jobs: list[_Job]) -> int:
         """Do the jobs in one transaction; leave answers and errors in them; return the newest activity's id."""

@@ -23,7 +23,6 @@ from quart import Quart, Response, g, request
 
 from pfn_node.settings import Settings
 from pfn_node.web.errors import ApiError, as_api_error, error_response, too_many
-from pfn_node.web.metrics import Metrics
 from pfn_node.web.rate_limits import RateLimit, bucket_name, client_address
 from pfn_node.web.services import Services
 
@@ -114,7 +113,6 @@ async def show_data(error: ApiError, request_id: str) -> Response:
 def install(
     app: Quart,
     services: Services,
-    metrics: Metrics,
     show_error: ShowError = show_data,
     clock: Callable[[], float] = trio.current_time,
 ) -> None:
@@ -143,7 +141,7 @@ def install(
         finish(response)
         rates.note(request.path, g.bucket, response.status_code)
         route = request.url_rule.rule if request.url_rule else "none"
-        metrics.count(route, request.method, response.status_code, clock() - g.started)
+        services.metrics.count(route, request.method, response.status_code, clock() - g.started)
         return response
 
     async def fail(error: Exception) -> Response:

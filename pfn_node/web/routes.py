@@ -46,6 +46,11 @@ OPERATION_ATTRIBUTE: Final = "_pfn_operation"
 # A client that cannot send a megabyte in this time holds a connection for nothing.
 BODY_SECONDS_MAX = 30.0
 QUERY_FIELDS_MAX = 50
+# Who has the zip of a digest has it for good. A cache that many share asks again after this time: what was taken down
+# has to go from there too.
+ZIP_SHARED_SECONDS = 60
+KEPT_BY_DIGEST = f"public, max-age=31536000, s-maxage={ZIP_SHARED_SECONDS}, immutable"
+KEPT_BY_NAME = f"public, max-age={ZIP_SHARED_SECONDS}"  # a version may get other bytes, when its publisher is asked
 FIELDS_NAMED_MAX = 10  # wrong fields that an answer names
 
 

@@ -5,11 +5,24 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile, wordpress
+from tests.benchmarks import (
+    download,
+    eclipse,
+    gossip,
+    hostile,
+    ingest,
+    mesh,
+    mirror,
+    origin,
+    pages,
+    reconcile,
+    wordpress,
+)
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
 BENCHMARKS: dict[str, Callable[..., Figures]] = {
+    "download": download.run,
     "eclipse": eclipse.run,
     "gossip": gossip.run,
     "hostile": hostile.run,
