@@ -146,7 +146,9 @@ class Export:
 
     def _write(self, file: Text) -> None:
         there = ExportedFile(hashlib.sha256(file.content).digest(), len(file.content))
-        if self._may_be_named(file) and not self._is_there(file.path, there):
+        if not self._may_be_named(file):
+            return
+        if not self._is_there(file.path, there):
             self._note_written(there)
             self._submit(lambda: self._place.write(file.path, file.content))
         self._want(file, there)
@@ -195,7 +197,7 @@ class Export:
         self.done.written_bytes += file.size
 
     def _want(self, file: File, there: ExportedFile) -> None:
-        if file.path not in self._wanted and self._may_be_named(file):
+        if file.path not in self._wanted:
             before = self._before.files.get(file.path, there)
             # The same objects as in what was read before: of 300,000 files that is 100 MB.
             self._wanted[sys.intern(file.path)] = there if there != before else before
