@@ -13,6 +13,8 @@ import trio
 from pfn_node.artifact_store import ArtifactStore
 from pfn_node.artifacts import Artifacts, StoreUnavailable
 from pfn_node.data_folder import DataFolder, open_data_folder
+from pfn_node.maintenance.mending import Mending
+from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
 from pfn_node.metrics import Metrics
@@ -87,6 +89,16 @@ async def _run_rooms(
             metrics=metrics,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
+        mending = Mending(
+            database,
+            artifacts,
+            engine.fetch_artifact,
+            sources.fetch_release,
+            scrub_bytes_per_second=settings.scrub_bytes_per_second,
+            clock=time.time,
+            rng=rng,
+            in_thread=worker_threads(1),
+        )
         webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
         upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
         services = Services(
@@ -111,6 +123,7 @@ async def _run_rooms(
         if artifacts.store is not None:
             nursery.start_soon(_watch, artifacts.store)
         nursery.start_soon(metrics.watch_loop)
+        nursery.start_soon(mending.run)
         app = create_app(services)
         limits = ServerLimits(
             settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds

@@ -29,8 +29,9 @@ import sqlite_utils
 import trio
 
 from pfn_node.metrics import Metrics
+from pfn_node.store import page_checksums
 from pfn_node.store.queries import value
-from pfn_node.store.schema import migrations
+from pfn_node.store.schema import migrations, unknown_migrations
 
 T = TypeVar("T")
 Work = Callable[[sqlite_utils.Database], T]
@@ -45,6 +46,8 @@ READERS_MAX: Final = 4
 BUSY_SECONDS: Final = 5.0
 # The file holds hashes of API keys and the graph of trust: for its owner alone.
 FILE_MODE: Final = 0o600
+# What SQLite calls a page that is not what was written: by its checksum, or because it makes no sense.
+_DAMAGE: Final = ("SQLITE_IOERR_DATA", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 # Findings that `integrity` returns at most; the first of them says what is broken.
 FINDINGS_MAX: Final = 100
 
@@ -87,6 +90,7 @@ class Database:
         self._writer_limit = trio.CapacityLimiter(1)
         self._last_activity = _last_activity(writer)
         self._activity_added = trio.Event()
+        self.damage: str | None = None  # a sentence, once a read met a damaged page
 
     @classmethod
     def open(cls, path: Path, *, inline: bool = False, metrics: Metrics | None = None) -> "Database":
@@ -170,7 +174,7 @@ class Database:
     def read_now(self, work: Work[T]) -> T:
         """Run the work in the event loop: only for reads by primary key, which are faster than a thread hop."""
         self._check_open()
-        with snapshot(self._loop_reader):
+        with self._snapshot(self._loop_reader):
             return work(self._loop_reader)
 
     async def wait_for_activity(self, after_id: int) -> None:
@@ -241,6 +245,7 @@ class Database:
             with self._writer.atomic():
                 job.answer = job.work(self._writer)
         except Exception as error:  # belongs to the caller who gave us the job, and is raised there
+            self._note_damage(error)
             job.error = error
 
     def _settle(self, jobs: list[_Job], last_activity: int) -> None:
@@ -262,12 +267,26 @@ class Database:
         except IndexError:
             reader = _connect_reader(self.path)
         try:
-            with snapshot(reader):
+            with self._snapshot(reader):
                 return work(reader)
         finally:
             self._idle_readers.append(reader)
             if self._closed.is_set():
                 self._close_idle_readers()
+
+    @contextmanager
+    def _snapshot(self, db: sqlite_utils.Database) -> Iterator[None]:
+        try:
+            with snapshot(db):
+                yield
+        except sqlite3.DatabaseError as error:
+            self._note_damage(error)
+            raise
+
+    def _note_damage(self, error: Exception) -> None:
+        """Remember that the file is damaged; whoever asked for what is on that page gets the error, and no row."""
+        if getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
+            self.damage = f"{self.path} is damaged ({error}); stop the node, then: pfn fsck --repair"
 
     def _close_idle_readers(self) -> None:
         while self._idle_readers:
@@ -293,7 +312,7 @@ def reader(path: Path) -> Iterator[sqlite_utils.Database]:
             f"the database {path} cannot be opened: {error}; is this the data folder of a node?"
         ) from error
     try:
-        if {one.name for one in migrations.applied(db)} != _known_migrations():
+        if unknown_migrations(db.conn) or migrations.pending(db):
             raise StoreError(f"{path} is not of this version of the software; start the node with this one first")
         yield db
     except sqlite3.DatabaseError as error:
@@ -302,17 +321,18 @@ def reader(path: Path) -> Iterator[sqlite_utils.Database]:
         db.close()
 
 
-def _known_migrations() -> set[str]:
-    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
-    known = {migration.name for migration in migrations.pending(empty)}
-    empty.close()
-    return known
-
-
 def _connect_writer(path: Path) -> sqlite_utils.Database:
+    if page_checksums.has_checksums(path) and not page_checksums.load():
+        raise StoreError(
+            f"the pages of {path} have checksums, which cannot be kept here: install APSW (apsw) for this Python, or "
+            "start the node where it was"
+        )
     try:
         # SQLite gives its -wal and -shm files the mode of the main one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        with os.fdopen(descriptor, "r+b") as file:
+            if page_checksums.load() and os.fstat(descriptor).st_size == 0:
+                file.write(page_checksums.empty_database())
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as error:
         raise StoreError(f"the database {path} cannot be opened: {error}; check the folder and its owner") from error
@@ -321,13 +341,14 @@ def _connect_writer(path: Path) -> sqlite_utils.Database:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the schema itself may be what is damaged
         connection.close()
         raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
     return sqlite_utils.Database(connection, execute_plugins=False)
 
 
 def _connect_reader(path: Path) -> sqlite_utils.Database:
+    page_checksums.load()
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
     )
@@ -342,7 +363,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
-    unknown = sorted({migration.name for migration in migrations.applied(writer)} - _known_migrations())
+    unknown = unknown_migrations(writer.conn)
     if unknown:
         raise StoreError(
             f"{path} was written by a newer version of this software (it knows {', '.join(unknown)}); "
@@ -358,7 +379,8 @@ def snapshot(db: sqlite_utils.Database) -> Iterator[None]:
     try:
         yield
     finally:
-        db.conn.execute("ROLLBACK")
+        if db.conn.in_transaction:  # an I/O error may have ended it
+            db.conn.execute("ROLLBACK")
 
 
 def _last_activity(db: sqlite_utils.Database) -> int:
