@@ -15,6 +15,7 @@ not want more. A task for each request runs the application and writes the answe
 """
 
 import math
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -42,7 +43,7 @@ from hypercorn.typing import (
     TaskGroup,
 )
 
-from pfn_node.safe_quart import DEADLINES_STATE, BodyDeadlines
+from pfn_node.safe_quart import DEADLINES_STATE, BodyDeadlines, Front
 
 READ_BYTES: Final = 64 * 2**10
 # A piece is what a stalled client may leave unread for `write_stall_seconds`: small, so that slow clients are not
@@ -90,13 +91,20 @@ class Connection:
     """Serves one client until either side has had enough. `run` never raises an Exception."""
 
     def __init__(
-        self, stream: trio.SocketStream, app: AppWrapper, config: Config, context: WorkerContext, limits: ServerLimits
+        self,
+        stream: trio.SocketStream,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        limits: ServerLimits,
+        front: Front | None = None,
     ) -> None:
         self._stream = stream
         self._app = app
         self._config = config
         self._context = context
         self._limits = limits
+        self._front = front
         self._writing = trio.Lock()
         self._whole = trio.CancelScope()
         self._reading = trio.CancelScope(deadline=trio.current_time() + limits.head_seconds)
@@ -123,7 +131,7 @@ class Connection:
                         server,
                         self._send,
                     )
-                    await self._read()
+                    await self._read(client[0])
                     # Fault 5: requests that are still running are told that the client is gone, and have this long.
                     self._whole.deadline = trio.current_time() + self._limits.linger_seconds
                     await self._http.handle(Closed())
@@ -147,13 +155,13 @@ class Connection:
         if self._is_idle:
             self._reading.cancel()
 
-    async def _read(self) -> None:
+    async def _read(self, peer: str) -> None:
         lingered = 0
         with self._reading:
             while True:
                 try:
-                    data = await self._stream.receive_some(READ_BYTES)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    data = await self._stream.socket.recv(READ_BYTES)
+                except (OSError, trio.ClosedResourceError):
                     return
                 if not data:
                     return
@@ -163,9 +171,28 @@ class Connection:
                         return
                     continue
                 if self._is_idle and not self._is_head_begun:
+                    if self._front is not None and self._http.is_at_rest and (ready := self._front(data, peer)):
+                        await self._write_ready(ready)
+                        if self._context.terminated.is_set():
+                            return
+                        continue
                     self._is_head_begun = True
                     self._reading.deadline = trio.current_time() + self._limits.head_seconds
-                await self._http.handle(RawData(bytes(data)))
+                await self._http.handle(RawData(data))
+
+    async def _write_ready(self, answer: bytes) -> None:
+        """Writes an answer of the front. The HTTP machine never hears of the request, only that there was one."""
+        self._http.keep_alive_requests += 1
+        written = self._write_at_once(answer)
+        if written < len(answer):
+            self._is_idle = False  # shutting down waits for it
+            self._reading.deadline = math.inf
+            await self._write(answer[written:])
+            self._is_idle = True
+        until = trio.current_time() + self._limits.keep_alive_seconds
+        # Moving a deadline costs as much as reading a request: it may come a little early.
+        if abs(until - self._reading.deadline) > self._limits.keep_alive_seconds / 16:
+            self._reading.deadline = until
 
     async def _send(self, event: Event) -> None:
         """What the HTTP machine wants of us: to write, to close, or to know that a request begins or has ended."""
@@ -184,9 +211,15 @@ class Connection:
     async def _write(self, data: bytes) -> None:
         """Fault 4: writes, or cuts the connection if the client does not take it in time, or if we are cancelled."""
         is_written = False
-        async with self._writing:
+        # With nobody else writing, as is usual, this is no checkpoint, and neither is what the kernel takes at once.
+        try:
+            self._writing.acquire_nowait()
+        except trio.WouldBlock:
+            await self._writing.acquire()
+        try:
             try:
                 rest = memoryview(data)
+                rest = rest[self._write_at_once(data) :]
                 while rest:
                     with trio.fail_after(self._limits.write_stall_seconds):
                         await self._stream.send_all(rest[:WRITE_BYTES])
@@ -197,8 +230,17 @@ class Connection:
             finally:
                 if not is_written:
                     self.abort()
+        finally:
+            self._writing.release()
         if not is_written:
             await self._http.handle(Closed())
+
+    def _write_at_once(self, data: bytes) -> int:
+        """Writes what the kernel takes without waiting; -> how many bytes that were."""
+        try:
+            return os.write(self._stream.socket.fileno(), data[:UNSENT_BYTES_MAX])
+        except OSError:
+            return 0  # it is full, or broken, or closed: the stream will say which
 
     async def _finish(self) -> None:
         """All is said. The client may still be sending, and a socket closed now would tear our answer from its hands
@@ -314,6 +356,17 @@ class Http11(H11Protocol):
                     return  # fault 5: the connection ended instead; h11 would be paused for ever
             else:  # NEED_DATA or ConnectionClosed
                 return
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no request is under way or has begun, and another one may come."""
+        return (
+            self.connection.their_state is h11.IDLE
+            and self.connection.our_state is h11.IDLE
+            and not self.connection.trailing_data[0]
+            and not self.context.terminated.is_set()
+            and self.keep_alive_requests < self.config.keep_alive_max_requests
+        )
 
     async def _refuse(self, status: int) -> None:
         if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):

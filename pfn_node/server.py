@@ -178,7 +178,8 @@ class _Door:
         ):
             await _turn_away(stream)
             return
-        connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits)
+        front = self._app.front if isinstance(self._app, SafeQuart) else None
+        connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits, front)
         self._open.add(connection)
         if place is not None:
             self._places[place] += 1

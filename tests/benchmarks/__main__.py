@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile, wordpress
+from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile, serve, wordpress
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "origin": origin.run,
     "pages": pages.run,
     "reconcile": reconcile.run,
+    "serve": serve.run,
     "wordpress": wordpress.run,
 }
 
