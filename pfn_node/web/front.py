@@ -15,12 +15,12 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate
 from functools import lru_cache
 from typing import Final
 
 import trio
 
+from pfn_node.http1 import date_field
 from pfn_node.web.gate import Gate
 from pfn_node.web.ready_answers import is_known
 from pfn_node.web.services import Services
@@ -108,15 +108,10 @@ class Front:
         is_short = is_known(plain.known, ready.etag)
         each_time = b"x-request-id: %b\r\ndate: %b\r\n" % (
             secrets.token_hex(8).encode("ascii"),
-            _date(int(time.time())),
+            date_field(int(time.time())),
         )
         self._gate.figures.count(ready.route, plain.method, 304 if is_short else 200, self._clock() - started)
         if is_short:
             return b"%b%b\r\n" % (ready.known_head, each_time)
         body = b"" if plain.method == "HEAD" else ready.body
         return b"%b%bcontent-length: %d\r\n\r\n%b" % (ready.head, each_time, len(ready.body), body)
-
-
-@lru_cache(2)
-def _date(second: int) -> bytes:
-    return formatdate(second, usegmt=True).encode("ascii")
