@@ -109,7 +109,7 @@ def create_app(services: Services) -> SafeQuart:
         RateLimit(services.settings.verifications_per_minute),
     )
     pages = site.Site(services, checks)
-    app.front = Front(services, gate.install(app, services, figures, pages.show_error))
+    passed = gate.install(app, services, figures, pages.show_error)
     for subject in (*SUBJECTS, probes):
         for operation in subject.operations:
             routes.install(app, services, checks, operation)
@@ -118,6 +118,7 @@ def create_app(services: Services) -> SafeQuart:
     made = document.make_document(app, services.settings)
     pages.install(app, made)
     _serve_document(app, json.dumps(made, separators=(",", ":")))
+    app.front = Front(services, passed, app.url_map.bind(""), app.view_functions, trio.current_time)
     return app
 
 

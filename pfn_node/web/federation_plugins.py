@@ -69,7 +69,7 @@ async def show_plugin(services: Services, source_id: str, plugin_id: str) -> Plu
         plugin = catalogue.get_plugin(db, source_id, plugin_id, now=now)
         return None if plugin is None else _view(db, plugin, now)
 
-    found = await services.database.read(view)
+    found = services.database.read_now(view)  # by keys and indexes, and bounded
     if found is None:
         raise unknown_plugin(source_id, plugin_id)
     return found

@@ -85,6 +85,10 @@ class Rates:
         self._of_nodes = RateLimit(settings.requests_per_minute * NODE_RATE_FACTOR)
         self._forged = RateLimit(settings.verifications_per_minute)
 
+    def would_admit(self, bucket: str | None) -> bool:
+        """Whether a request that no node makes would be none too many; it is not counted."""
+        return bucket is None or not self._all.wait(bucket, self._clock())
+
     def admit(self, bucket: str | None) -> bool:
         """Count a request that no node makes; whether it is none too many."""
         return bucket is None or not self._all.take(bucket, self._clock())
