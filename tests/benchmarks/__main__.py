@@ -16,6 +16,7 @@ from tests.benchmarks import (
     origin,
     pages,
     reconcile,
+    serve,
     wordpress,
 )
 
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "origin": origin.run,
     "pages": pages.run,
     "reconcile": reconcile.run,
+    "serve": serve.run,
     "wordpress": wordpress.run,
 }
 
