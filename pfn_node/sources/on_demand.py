@@ -21,9 +21,11 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
+from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.bringing import Skipped
 from pfn_node.sources.evidence import InvalidSignature, check_release
 from pfn_node.sources.mirroring import (
     MESH_BYTES_PER_SECOND,
@@ -31,7 +33,6 @@ from pfn_node.sources.mirroring import (
     FetchArtifact,
     Mirroring,
     RunBlocking,
-    Skipped,
 )
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource, VerificationOutcome
 from pfn_node.sources.publisher_answers import clean_text
@@ -270,8 +271,9 @@ class OnDemand:
             evidence=evidence,
             observed_at=seen_at,
         )
+        read = await self._run_blocking(partial(package_facts.of_file, writer.path, facts.headers))
         try:
-            await self._mirroring.take_in(writer, observation, None, cache=False)
+            await self._mirroring.take_in(writer, observation, None, read, cache=False)
         except Skipped as skipped:
             raise Refusal("R53", skipped.reason) from skipped
 

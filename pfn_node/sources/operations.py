@@ -62,6 +62,7 @@ from pfn_protocol.names import parse_instance_url, source_id_of
 
 SUBSCRIBE_SECONDS_MAX: Final = 55.0  # proxies and clients give up after 60
 THREADS_MAX: Final = 2  # inspecting zips is work for the processor, which the event loop needs too
+WRITING_THREADS_MAX: Final = 8  # those that only wait for the disk, which syncs several at once as soon as one
 
 T = TypeVar("T")
 
@@ -89,7 +90,8 @@ class Sources:
         metrics: Metrics | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
-        run_blocking = run_blocking or in_threads()
+        write_blocking = run_blocking or in_threads(WRITING_THREADS_MAX)
+        run_blocking = run_blocking or in_threads(THREADS_MAX)
         self._database = database
         self._artifacts = artifacts
         self._settings = settings
@@ -110,6 +112,7 @@ class Sources:
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,
+            write_blocking=write_blocking,
             fetch_artifact=fetch_artifact,
         )
         self._asked_lately = AskedLately(self._mirroring.author_data)
@@ -384,9 +387,9 @@ class Sources:
         return gone
 
 
-def in_threads() -> RunBlocking:
-    """Runs what blocks in worker threads, a few at a time."""
-    limiter = trio.CapacityLimiter(THREADS_MAX)
+def in_threads(count_max: int) -> RunBlocking:
+    """Runs what blocks in worker threads, so many at a time."""
+    limiter = trio.CapacityLimiter(count_max)
 
     async def run(work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=limiter)

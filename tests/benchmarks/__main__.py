@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile, wordpress
+from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, origin, pages, reconcile, sync, wordpress
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
@@ -15,10 +15,10 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "hostile": hostile.run,
     "ingest": ingest.run,
     "mesh": mesh.run,
-    "mirror": mirror.run,
     "origin": origin.run,
     "pages": pages.run,
     "reconcile": reconcile.run,
+    "sync": sync.run,
     "wordpress": wordpress.run,
 }
 
