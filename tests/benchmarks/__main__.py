@@ -4,8 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, origin, pages, reconcile, sync, wordpress
+from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, origin, pages, reconcile, soak, sync, wordpress
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
@@ -18,6 +19,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "origin": origin.run,
     "pages": pages.run,
     "reconcile": reconcile.run,
+    "soak": soak.run,
     "sync": sync.run,
     "wordpress": wordpress.run,
 }
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
     parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
     parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
+    parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
+    parser.add_argument("--svg", type=Path, default=soak.PICTURE, help="of soak: where its picture goes")
     arguments = parser.parse_args()
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
@@ -40,6 +44,7 @@ def main() -> None:
         "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
+        "soak": (arguments.minutes, arguments.svg),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
     if arguments.json:
