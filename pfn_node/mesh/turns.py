@@ -214,7 +214,7 @@ class Turns:
             elif isinstance(effect, DropAnnouncements):
                 self._bodies.forget(effect.ids)
             elif isinstance(effect, RaiseAlert):
-                log.warning("the mesh raised an alert", kind=effect.kind, sentence=effect.sentence)
+                log.warning("mesh_alert", kind=effect.kind, sentence=effect.sentence)
         at = int(self._clock())
 
         def work(db: sqlite_utils.Database) -> None:

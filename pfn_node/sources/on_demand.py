@@ -235,7 +235,7 @@ class OnDemand:
         try:
             await self._run_blocking(partial(_copy, self._artifacts, statement.sha256, writer))
         except (ArtifactError, OSError) as error:
-            log.warning("bytes that were fetched could not be read", sha256=statement.sha256.hex(), error=str(error))
+            log.warning("artifact_not_read", sha256=statement.sha256.hex(), error=str(error))
             return False
         return True
 

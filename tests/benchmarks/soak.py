@@ -102,6 +102,7 @@ def _figures(soak: Soak, minutes: float) -> dict[str, float | int | str]:
         "median_ms": round(quantile(latencies, 0.5), 1),
         "p99_ms": round(quantile(latencies, 0.99), 1),
         "p99_ms_bar": P99_MS_MAX,
+        "processor_ms_a_request": round(1000 * soak.beside["processor_seconds"] / len(latencies), 2),
         "sleeper_p99_ms": round(quantile(soak.sleeper_ms, 0.99), 1),
         "machine_load": round(os.getloadavg()[0], 1),
         "rss_mib": round(steady[-1].rss_mib, 1),
@@ -180,7 +181,12 @@ async def _counts(node: NodeClient) -> dict[str, float]:
 
 
 def _counted(text: str) -> Iterator[tuple[str, float]]:
-    wanted = {"pfn_mesh_messages": "mesh_messages", "pfn_syncs": "syncs", "pfn_verifications": "verifications"}
+    wanted = {
+        "process_cpu_seconds": "processor_seconds",
+        "pfn_mesh_messages": "mesh_messages",
+        "pfn_syncs": "syncs",
+        "pfn_verifications": "verifications",
+    }
     for family in text_string_to_metric_families(text):
         if family.name in wanted:
             samples = [sample.value for sample in family.samples if sample.name.endswith("_total")]
