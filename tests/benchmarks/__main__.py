@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
     parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
     parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
+    parser.add_argument("--rate", type=int, default=soak.REQUESTS_PER_SECOND, help="of soak: requests per second")
     parser.add_argument("--svg", type=Path, default=soak.PICTURE, help="of soak: where its picture goes")
     arguments = parser.parse_args()
     sizes = {
@@ -44,7 +45,7 @@ def main() -> None:
         "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
-        "soak": (arguments.minutes, arguments.svg),
+        "soak": (arguments.minutes, arguments.rate, arguments.svg),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
     if arguments.json:

@@ -68,16 +68,18 @@ class Soak:
         return [one for one in self.samples if one.at >= begins]
 
 
-def run(minutes: float = MINUTES, picture: Path = PICTURE) -> dict[str, float | int | str]:
-    """Measure for so many minutes; draw the picture there."""
+def run(
+    minutes: float = MINUTES, rate: int = REQUESTS_PER_SECOND, picture: Path = PICTURE
+) -> dict[str, float | int | str]:
+    """Measure for so many minutes, at `rate` requests per second; draw the picture there."""
     with tempfile.TemporaryDirectory(prefix="pfn-soak-") as folder:
-        soak = trio.run(_soak, Path(folder), minutes)
+        soak = trio.run(_soak, Path(folder), minutes, rate)
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_text(soak_picture.picture(soak.samples, WARM_UP_PART, P99_MS_MAX))
     return _figures(soak, minutes) | {"picture": str(picture)}
 
 
-async def _soak(folder: Path, minutes: float) -> Soak:
+async def _soak(folder: Path, minutes: float, rate: int) -> Soak:
     async with local_mesh(folder) as mesh, _arranged(mesh, folder) as (node, sources):
         load = Load(node.node, soak_load.mix(sources, PLUGINS))
         soak = Soak(load)
@@ -85,7 +87,7 @@ async def _soak(folder: Path, minutes: float) -> Soak:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_sleep, soak)
             nursery.start_soon(_sample, soak, mesh.nodes[0])
-            await load.run(REQUESTS_PER_SECOND, 60 * minutes)
+            await load.run(rate, 60 * minutes)
             nursery.cancel_scope.cancel()
         after = await _counts(node)
     soak.beside = {name: round(after[name] - before[name]) for name in after}
