@@ -5,9 +5,9 @@ does not fit its length. So conditions and ranges are judged here, from RFC 9110
 together with If-Range. One satisfiable range gives 206, one past the end 416; several ranges, a malformed one or one of
 another unit give the whole file, as the RFC allows.
 
-The bytes are read with `os.pread` in pieces of 256 KiB: in a thread, since a disk may be slow, but at once when the
-file is no larger than one piece, since a thread costs more than that. The descriptor was opened by the store, so the
-file may be replaced or deleted while it is being sent.
+The bytes are read in pieces of 256 KiB, the next one when the client has taken the last: what the kernel holds in
+memory at once, since a thread costs more than copying that; what has to come from the disk in a thread, since a disk
+may be slow. The descriptor was opened by the store, so the file may be replaced or deleted while it is being sent.
 """
 
 import os
@@ -18,6 +18,8 @@ from typing import Final, Protocol, Self
 import trio
 from quart import Response, current_app, request
 from quart.wrappers.response import ResponseBody
+
+from pfn_node.stored_body import StoredBody, StoredFile
 
 PIECE_BYTES: Final = 256 * 2**10
 READS_MAX: Final = 8  # threads that read artifacts at once; the others wait, and leave threads to the database
@@ -57,7 +59,6 @@ class ArtifactBody(ResponseBody):
         """Sends only the bytes from `begin` up to, not including, `end`."""
         self._position = begin
         self._end = end
-        self._is_small = end - begin <= PIECE_BYTES
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,9 +74,8 @@ class ArtifactBody(ResponseBody):
         if wanted <= 0:
             raise StopAsyncIteration
         assert self._fd is not None, "a body is read once"
-        if self._is_small:
-            piece = os.pread(self._fd, wanted, self._position)
-        else:
+        piece = _in_memory(self._fd, wanted, self._position)
+        if piece is None:
             piece = await trio.to_thread.run_sync(os.pread, self._fd, wanted, self._position, limiter=_reads)
         if not piece:
             # Ending here would look like a complete answer to some clients; failing cuts the connection.
@@ -94,8 +94,18 @@ class ArtifactBody(ResponseBody):
         self.close()
 
 
+def _in_memory(fd: int, wanted: int, position: int) -> bytes | None:
+    """As much of it as can be read without waiting for a disk; None if that is nothing."""
+    piece = bytearray(wanted)
+    try:
+        read = os.preadv(fd, [piece], position, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: this file system cannot say; else reading it says it again
+        return None
+    return bytes(memoryview(piece)[:read])
+
+
 async def artifact_response(
-    open_artifact: OpenFile,
+    open_artifact: OpenFile | StoredFile,
     *,
     etag: str,
     filename: str,
@@ -107,7 +117,11 @@ async def artifact_response(
     `etag` is the sha256 in hex. `filename` is proposed to browsers, cleaned. `headers` are added to every status.
     """
     size = open_artifact.size
-    body = ArtifactBody(open_artifact.fd, size)
+    body = (
+        StoredBody(open_artifact)
+        if isinstance(open_artifact, StoredFile)
+        else ArtifactBody(open_artifact.fd, open_artifact.size)
+    )
     tag = f'"{etag}"'
     response: Response = current_app.response_class(body, mimetype=mimetype)
     response.timeout = None

@@ -9,7 +9,7 @@ not want more. A task for each request runs the application and writes the answe
     reading a header       `head_seconds`, from its first byte
     between two requests   `keep_alive_seconds`
     reading a body         the application's body class (safe_quart.py); nothing is read while nobody wants it
-    writing                `write_stall_seconds` for each piece; then the connection is cut, not closed
+    writing                `write_stall_seconds` in which nothing was taken; then the connection is cut, not closed
     after the answer       `linger_seconds`, in which the client may finish sending what nobody reads
     all of it              `abort`, which the server calls at shutdown, ends every one of these waits at once
 """
@@ -45,9 +45,6 @@ from hypercorn.typing import (
 from pfn_node.safe_quart import DEADLINES_STATE, BodyDeadlines
 
 READ_BYTES: Final = 64 * 2**10
-# A piece is what a stalled client may leave unread for `write_stall_seconds`: small, so that slow clients are not
-# taken for stalled ones.
-WRITE_BYTES: Final = 32 * 2**10
 # Without this the kernel takes megabytes for a client, and reports progress in steps that can be a minute apart.
 UNSENT_BYTES_MAX: Final = 128 * 2**10
 LINGER_BYTES_MAX: Final = 4 * 2**20  # read and dropped after an early answer
@@ -189,10 +186,11 @@ class Connection:
                 rest = memoryview(data)
                 while rest:
                     with trio.fail_after(self._limits.write_stall_seconds):
-                        await self._stream.send_all(rest[:WRITE_BYTES])
-                    rest = rest[WRITE_BYTES:]
+                        # Not the stream's send_all: whatever the client took shows that it is slow, not stalled.
+                        sent = await self._stream.socket.send(rest)
+                    rest = rest[sent:]
                 is_written = True
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            except (OSError, trio.ClosedResourceError, trio.TooSlowError):
                 pass  # the client is gone or does not read; either way this was the last that it got
             finally:
                 if not is_written:

@@ -42,17 +42,20 @@ def measure(artifacts: Artifacts, sha256: bytes) -> PackageFacts | None:
     Bytes that others gave may be no zip that this node would keep itself: they have digests, and no headers.
     """
     try:
-        opened = artifacts.open(sha256)
+        return _measure(artifacts.open(sha256).fd)
     except ArtifactError:
         return None
-    with os.fdopen(opened.fd, "rb") as file:
-        return _read_through(file).facts(_headers(file.fileno()))
 
 
-def of_file(path: Path, headers: Mapping[str, str]) -> PackageFacts:
-    """Read a file through whose headers are known (blocking)."""
+def measure_file(path: Path, headers: Mapping[str, str]) -> PackageFacts:
+    """The same of a file that is not an artifact yet, and whose headers are known (blocking)."""
     with path.open("rb") as file:
         return _read_through(file).facts(headers)
+
+
+def _measure(fd: int) -> PackageFacts:
+    with os.fdopen(fd, "rb") as file:
+        return _read_through(file).facts(_headers(file.fileno()))
 
 
 def _read_through(file: BinaryIO) -> Measuring:

@@ -6,7 +6,7 @@ everything else to stderr.
 
 import typer
 
-from pfn_node.cli import audit, get, identity, lock, mesh, notices, publisher, remote, serve, simulate, verify
+from pfn_node.cli import audit, export, get, identity, lock, mesh, notices, publisher, remote, serve, simulate, verify
 
 app = typer.Typer(
     name="pfn",
@@ -24,6 +24,7 @@ app.command("status")(remote.status)
 app.command("get")(get.get)
 app.command("lock")(lock.lock)
 app.command("audit")(audit.audit)
+app.command("export")(export.export)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(publisher.app, name="publisher")
 app.add_typer(identity.app, name="identity")

@@ -12,6 +12,7 @@ import trio
 import typer
 
 from pfn_node import node
+from pfn_node.artifacts import ArtifactError
 from pfn_node.cli import service_manager
 from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
 from pfn_node.data_folder import DataFolderError
@@ -75,7 +76,7 @@ def serve(
 
     try:
         trio.run(run_until_stopped, run, settings.stop_seconds + SHUTDOWN_SECONDS_MAX)
-    except* (DataFolderError, ServerError, StoreError) as failures:
+    except* (ArtifactError, DataFolderError, ServerError, StoreError) as failures:
         fail(sentences(failures))
 
 

@@ -13,6 +13,7 @@ from pfn_node.store.database import Database
 from pfn_node.store.rows import Peer
 from pfn_protocol.announcements import AcceptedAnnouncement, VersionStatement
 from pfn_protocol.identity import PrivateKey
+from pfn_protocol.intake import Accept
 from pfn_protocol.mesh import Mesh, MeshOptions, Restored
 from pfn_protocol.messages import PeerAddress
 
@@ -25,8 +26,9 @@ async def restore_mesh(
     artifacts: Artifacts,
     rng: random.Random,
     now_ms: int,
+    accept: Accept,
 ) -> tuple[Mesh, list[bytes]]:
-    """The machine, and the ids of versions of which a signed text is not here (yet)."""
+    """The machine, and the ids of versions of which a signed text is not here (yet). `accept` is its one door."""
     texts_missing: list[bytes] = []
 
     def identify(db: sqlite_utils.Database) -> None:
@@ -49,7 +51,7 @@ async def restore_mesh(
             blocked=blocked(known),
             last=announcements.own_last(db, key.public),
         )
-        return Mesh(key, settings.mesh, options, rng, restored, now_ms)
+        return Mesh(key, settings.mesh, options, rng, restored, now_ms, accept=accept)
 
     await database.write(identify)
     return await database.read(build), texts_missing

@@ -56,6 +56,7 @@ class SignedTexts:
             report_kept=_record_nothing,
             report_lie=report_lie,
             in_thread=in_thread,
+            local=True,  # they are read while others wait
         )
 
     async def bring(

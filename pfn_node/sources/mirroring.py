@@ -29,6 +29,7 @@ from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
 from pfn_node.sources.bringing import Skipped, bring_all
 from pfn_node.sources.evidence import (
     InvalidSignature,
@@ -61,18 +62,13 @@ PUT_OFF_MAX: Final = 2_000
 MESH_SECONDS_MIN: Final = 20.0
 MESH_BYTES_PER_SECOND: Final = 256 * 1024
 LISTS_REMEMBERED_MAX: Final = 256  # author-data with its ETag; the largest has a few megabytes
+NOT_STORED: Final = "this node could not store it: its disk or its cache is full, or its object store is down"
 
 
 class FetchArtifact(Protocol):
     """Brings an artifact from its holders in the mesh; True if it is here now."""
 
     def __call__(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> Awaitable[bool]: ...
-
-
-class RunBlocking(Protocol):
-    """Runs a function that blocks, and returns what it returns."""
-
-    async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +121,7 @@ class Mirroring:
         self._node_id = node_id
         self._clock = clock
         self._run_blocking = run_blocking
-        self._write_blocking = write_blocking
+        self._run_keeping = write_blocking if artifacts.store is None else in_threads(KEEPING_MAX)
         self._fetch_artifact = fetch_artifact
         self._lists: OrderedDict[tuple[str, str], AuthorData] = OrderedDict()
         self._refused: OrderedDict[str, _Refused] = OrderedDict()
@@ -217,7 +213,10 @@ class Mirroring:
         sha256 = release.sha256
         assert sha256 is not None
         if not cache:
-            await self._run_blocking(partial(self._artifacts.promote, sha256))
+            try:
+                await self._run_keeping(partial(self._artifacts.promote, sha256))
+            except (ArtifactError, OSError) as error:
+                raise Skipped(NOT_STORED) from error
             await self._mark(sha256, cached=False)
 
     async def _from_mesh(self, release: Release, cache: bool) -> bool:
@@ -327,14 +326,14 @@ class Mirroring:
         texts: dict[bytes, bytes] = {}
         try:
             text = None if signed is None else signed.text
-            text_sha256 = await self._write_blocking(partial(self._keep, writer, text, cache))
+            text_sha256 = await self._run_keeping(partial(self._keep, writer, text, cache))
             if signed is not None:
                 if text is not None:
                     texts[text_sha256] = text
                 piece = Evidence(signed.form, signed.signature, text_sha256)
-                observation = _with_evidence(observation, piece)
+                observation = replace(observation, evidence=(piece, *observation.evidence))
         except (ArtifactError, OSError) as error:
-            raise Skipped("this node could not store it: its disk or its cache is full") from error
+            raise Skipped(NOT_STORED) from error
         observation = fitted(observation)
         now = int(self._clock())
         await self._database.write(lambda db: _record(db, observation, texts, cache, now, read))
@@ -349,7 +348,7 @@ class Mirroring:
         zip_writer.keep(cache=cache)
         if text is None:
             return b""
-        with self._artifacts.writer() as writer:
+        with self._artifacts.writer(local=True) as writer:
             writer.write(text)
             return writer.keep(cache=cache)
 
@@ -399,10 +398,6 @@ def _record(
         releases.mark_mirrored(db, observation.sha256, True, cached=True, at=now)
     if texts:
         releases.set_signed(db, observation.source_id, observation.plugin_id, observation.version, texts.get)
-
-
-def _with_evidence(observation: Observation, piece: Evidence) -> Observation:
-    return replace(observation, evidence=(piece, *observation.evidence))
 
 
 Key = TypeVar("Key")

@@ -25,6 +25,7 @@ from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.blocking import RunBlocking
 from pfn_node.sources.bringing import Skipped
 from pfn_node.sources.evidence import InvalidSignature, check_release
 from pfn_node.sources.mirroring import (
@@ -32,7 +33,6 @@ from pfn_node.sources.mirroring import (
     MESH_SECONDS_MIN,
     FetchArtifact,
     Mirroring,
-    RunBlocking,
 )
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource, VerificationOutcome
 from pfn_node.sources.publisher_answers import clean_text
@@ -271,7 +271,7 @@ class OnDemand:
             evidence=evidence,
             observed_at=seen_at,
         )
-        read = await self._run_blocking(partial(package_facts.of_file, writer.path, facts.headers))
+        read = await self._run_blocking(partial(package_facts.measure_file, writer.path, facts.headers))
         try:
             await self._mirroring.take_in(writer, observation, None, read, cache=False)
         except Skipped as skipped:

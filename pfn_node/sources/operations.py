@@ -18,8 +18,9 @@ from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
 from pfn_node.sources.health import HealthMonitor
-from pfn_node.sources.mirroring import FetchArtifact, Mirroring, RunBlocking
+from pfn_node.sources.mirroring import FetchArtifact, Mirroring
 from pfn_node.sources.notices import Notices
 from pfn_node.sources.on_demand import OnDemand
 from pfn_node.sources.outcomes import (
@@ -61,8 +62,6 @@ from pfn_protocol.identity import parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
 
 SUBSCRIBE_SECONDS_MAX: Final = 55.0  # proxies and clients give up after 60
-THREADS_MAX: Final = 2  # inspecting zips is work for the processor, which the event loop needs too
-WRITING_THREADS_MAX: Final = 8  # those that only wait for the disk, which syncs several at once as soon as one
 
 T = TypeVar("T")
 
@@ -90,8 +89,8 @@ class Sources:
         metrics: Metrics | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
-        write_blocking = run_blocking or in_threads(WRITING_THREADS_MAX)
-        run_blocking = run_blocking or in_threads(THREADS_MAX)
+        write_blocking = run_blocking or in_threads(KEEPING_MAX)
+        run_blocking = run_blocking or in_threads()
         self._database = database
         self._artifacts = artifacts
         self._settings = settings
@@ -385,16 +384,6 @@ class Sources:
                 releases.mark_mirrored(db, sha256, False, at=now)
                 gone.append(sha256)
         return gone
-
-
-def in_threads(count_max: int) -> RunBlocking:
-    """Runs what blocks in worker threads, so many at a time."""
-    limiter = trio.CapacityLimiter(count_max)
-
-    async def run(work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=limiter)
-
-    return run
 
 
 def _subscribe(db: sqlite_utils.Database, source_id: str, subscriber: str, filters: Filters, now: int) -> bool:

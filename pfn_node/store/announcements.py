@@ -54,7 +54,7 @@ def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted
         db,
         """
         INSERT INTO announcements (id, raw, author, kind, subject, epoch, seq, place, received_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET place = excluded.place
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET place = excluded.place, concluded = 1
         """,
         (
             announcement.id,
@@ -79,7 +79,7 @@ def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted
 def keep_conviction(db: sqlite_utils.Database, one: bytes, other: bytes, at: int) -> None:
     """Keep the conviction that two announcements make which are kept; nothing else of their author is, from now on."""
     rows = select(db, "SELECT id, raw, author, kind FROM announcements WHERE id IN (?, ?)", (one, other))
-    keep(db, convict(*(_announcement_from(db, row) for row in rows)), True, at)
+    keep(db, convict(*(announcement_from(db, row) for row in rows)), True, at)
 
 
 def drop(db: sqlite_utils.Database, ids: Iterable[bytes]) -> None:
@@ -134,7 +134,7 @@ def restore(db: sqlite_utils.Database) -> Iterator[tuple[AcceptedAnnouncement, b
         if not rows:
             return
         for row in rows:
-            yield _announcement_from(db, row), row["place"] == IN_SET
+            yield announcement_from(db, row), row["place"] == IN_SET
         after = rows[-1]["rowid"]
 
 
@@ -199,7 +199,18 @@ def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: in
 
 
 def _head(db: sqlite_utils.Database, announcement_id: bytes) -> Row | None:
-    return select_one(db, "SELECT author, kind, subject, place FROM announcements WHERE id = ?", (announcement_id,))
+    """What is known of an announcement that is about to move; concluded first, if it still waited for that."""
+    row = select_one(
+        db,
+        """
+        SELECT id, raw, author, kind, subject, place, received_at, concluded FROM announcements WHERE id = ?
+        """,
+        (announcement_id,),
+    )
+    if row is not None and not row["concluded"]:
+        claims.add(db, announcement_from(db, row), row["place"] == IN_SET, row["received_at"])
+        change(db, "UPDATE announcements SET concluded = 1 WHERE id = ?", (announcement_id,))
+    return row
 
 
 def _same_bytes(
@@ -216,7 +227,7 @@ def _same_bytes(
     )
     if len(slot) < _SLOT_MIN:
         return []
-    told = [(_announcement_from(db, one), one["place"], one["received_at"]) for one in slot]
+    told = [(announcement_from(db, one), one["place"], one["received_at"]) for one in slot]
     content = next((one.content for one, _, _ in told if one.id == announcement_id), b"")
     return [each for each in told if each[0].id != announcement_id and each[0].content == content]
 
@@ -313,8 +324,8 @@ def _disbelieve(db: sqlite_utils.Database, author: bytes, at: int) -> None:
         record_activity(db, "security", sentence, at=at)
 
 
-def _announcement_from(db: sqlite_utils.Database, row: Row) -> AcceptedAnnouncement:
-    """Read an announcement that was accepted before it was stored: nothing is checked again."""
+def announcement_from(db: sqlite_utils.Database, row: Row) -> AcceptedAnnouncement:
+    """Return the announcement of a row. It was accepted before it was stored: nothing is checked again."""
     if row["kind"] == Kind.CONVICTION:
         proof = select_one(db, "SELECT told, first, second FROM convictions WHERE node_id = ?", (row["author"],))
         assert proof is not None, "what an announcement says is kept with it"

@@ -170,7 +170,7 @@ class Database:
     def read_now(self, work: Work[T]) -> T:
         """Run the work in the event loop: only for reads by primary key, which are faster than a thread hop."""
         self._check_open()
-        with _snapshot(self._loop_reader):
+        with snapshot(self._loop_reader):
             return work(self._loop_reader)
 
     async def wait_for_activity(self, after_id: int) -> None:
@@ -262,7 +262,7 @@ class Database:
         except IndexError:
             reader = _connect_reader(self.path)
         try:
-            with _snapshot(reader):
+            with snapshot(reader):
                 return work(reader)
         finally:
             self._idle_readers.append(reader)
@@ -278,6 +278,35 @@ class Database:
         self._close_idle_readers()
         self._loop_reader.close()
         self._writer.close()
+
+
+@contextmanager
+def reader(path: Path) -> Iterator[sqlite_utils.Database]:
+    """A connection of another process than the node's, that only reads: the node may run, and is not kept waiting.
+
+    Raise `StoreError` if there is no database, or it is not of this version.
+    """
+    try:
+        db = _connect_reader(path.absolute())
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"the database {path} cannot be opened: {error}; is this the data folder of a node?"
+        ) from error
+    try:
+        if {one.name for one in migrations.applied(db)} != _known_migrations():
+            raise StoreError(f"{path} is not of this version of the software; start the node with this one first")
+        yield db
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    finally:
+        db.close()
+
+
+def _known_migrations() -> set[str]:
+    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
+    known = {migration.name for migration in migrations.pending(empty)}
+    empty.close()
+    return known
 
 
 def _connect_writer(path: Path) -> sqlite_utils.Database:
@@ -313,10 +342,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
-    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
-    known = {migration.name for migration in migrations.pending(empty)}
-    empty.close()
-    unknown = sorted({migration.name for migration in migrations.applied(writer)} - known)
+    unknown = sorted({migration.name for migration in migrations.applied(writer)} - _known_migrations())
     if unknown:
         raise StoreError(
             f"{path} was written by a newer version of this software (it knows {', '.join(unknown)}); "
@@ -326,7 +352,8 @@ def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
 
 
 @contextmanager
-def _snapshot(db: sqlite_utils.Database) -> Iterator[None]:
+def snapshot(db: sqlite_utils.Database) -> Iterator[None]:
+    """All statements in the block see one state."""
     db.conn.execute("BEGIN")
     try:
         yield

@@ -120,7 +120,8 @@ async def show_health(services: Services) -> Health:
         lambda db: (catalogue.counts(db), showcase.source_states(db), audit.head(db))
     )
     disk = await trio.to_thread.run_sync(shutil.disk_usage, services.settings.data)
-    problems = node_problems(services.mesh.status(), services.mesh.peers(), states, disk.free)
+    usage = services.artifacts.usage()
+    problems = node_problems(services.mesh.status(), services.mesh.peers(), states, disk.free, usage.get("store_up", 1))
     return Health(
         status="degraded" if problems else "ok",
         problems=problems,
@@ -128,7 +129,7 @@ async def show_health(services: Services) -> Health:
         version=VERSION,
         url=services.url,
         counts=dict(counts),
-        artifacts=services.artifacts.usage(),
+        artifacts=usage,
         disk=Disk(free_bytes=disk.free, total_bytes=disk.total),
         mesh=dict(services.mesh.status()),
         audit=AuditHead(seq=head.seq, hash=head.hash.hex()),

@@ -12,7 +12,7 @@ BYTES_A_MEGABYTE = 1_000_000
 
 
 def node_problems(
-    mesh: Mapping[str, Any], peers: Sequence[PeerView], sources: SourceStates, disk_free: int
+    mesh: Mapping[str, Any], peers: Sequence[PeerView], sources: SourceStates, disk_free: int, store_up: int = 1
 ) -> list[str]:
     """Return why the node is degraded; empty: it is healthy. `disk_free` in bytes."""
     problems = []
@@ -25,4 +25,8 @@ def node_problems(
         problems.append(f"{sources.failing} of {sources.registered} sources cannot be verified; their pages say why.")
     if disk_free < DISK_FREE_BYTES_MIN:
         problems.append(f"Only {disk_free // BYTES_A_MEGABYTE} MB are free on its disk; make room soon.")
+    if not store_up:
+        problems.append(
+            "Its object store does not answer; what is kept there is not served meanwhile. Its log says why."
+        )
     return problems

@@ -27,8 +27,9 @@ from quart_schema.validation import (
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from pfn_node.artifact_response import artifact_response
-from pfn_node.artifacts import OpenArtifact
+from pfn_node.artifacts import OpenArtifact, StoredArtifact
 from pfn_node.safe_quart import SafeBody
+from pfn_node.stored_body import StoredBody
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
 from pfn_node.web.errors import ApiError, too_many
@@ -45,6 +46,11 @@ OPERATION_ATTRIBUTE: Final = "_pfn_operation"
 # A client that cannot send a megabyte in this time holds a connection for nothing.
 BODY_SECONDS_MAX = 30.0
 QUERY_FIELDS_MAX = 50
+# Who has the zip of a digest has it for good. A cache that many share asks again after this time: what was taken down
+# has to go from there too.
+ZIP_SHARED_SECONDS = 60
+KEPT_BY_DIGEST = f"public, max-age=31536000, s-maxage={ZIP_SHARED_SECONDS}, immutable"
+KEPT_BY_NAME = f"public, max-age={ZIP_SHARED_SECONDS}"  # a version may get other bytes, when its publisher is asked
 FIELDS_NAMED_MAX = 10  # wrong fields that an answer names
 
 
@@ -288,8 +294,18 @@ async def stream_body(sink: Callable[[bytes], object], bytes_max: int, seconds_m
     return size
 
 
-async def file_response(opened: OpenArtifact, *, etag: str, filename: str, headers: Mapping[str, str]) -> Response:
-    """An artifact with ranges and conditions; a range outside of it is our own kind of error. Closes the descriptor."""
+async def file_response(
+    opened: OpenArtifact | StoredArtifact,
+    *,
+    etag: str,
+    filename: str,
+    headers: Mapping[str, str],
+    redirect: bool = False,
+) -> Response:
+    """An artifact with ranges and conditions; a range outside of it is our own kind of error. Closes the descriptor.
+
+    `redirect`: what lies in an object store is fetched there, if it can be. Raises ArtifactError of what lies there.
+    """
     response = await artifact_response(opened, etag=etag, filename=filename, headers=headers)
     if response.status_code == 416:
         raise ApiError(
@@ -297,6 +313,13 @@ async def file_response(opened: OpenArtifact, *, etag: str, filename: str, heade
             f"The range lies outside of the file, which has {opened.size} bytes.",
             headers={"Content-Range": response.headers["Content-Range"]},
         )
+    body = response.response
+    if isinstance(body, StoredBody) and request.method == "GET":
+        url = await body.signed_url() if redirect else None
+        if url is not None:
+            # Who is sent there and does not check what he gets has headers here that say what it has to be.
+            return Response("", 302, {**headers, "Location": url, "ETag": f'"{etag}"', "Cache-Control": "no-store"})
+        await body.prepare()
     return response
 
 

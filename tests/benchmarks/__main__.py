@@ -6,11 +6,25 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, origin, pages, reconcile, soak, sync, wordpress
+from tests.benchmarks import (
+    download,
+    eclipse,
+    gossip,
+    hostile,
+    ingest,
+    mesh,
+    origin,
+    pages,
+    reconcile,
+    soak,
+    sync,
+    wordpress,
+)
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
 BENCHMARKS: dict[str, Callable[..., Figures]] = {
+    "download": download.run,
     "eclipse": eclipse.run,
     "gossip": gossip.run,
     "hostile": hostile.run,

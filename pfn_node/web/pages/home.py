@@ -34,7 +34,8 @@ async def show_home(services: Services, visitor: Visitor) -> dict[str, Any]:
 
     known = await services.database.read(read)
     peers = [peer for peer in services.mesh.peers() if not peer.blocked]
-    problems = node_problems(services.mesh.status(), peers, known["figures"].sources, known["disk_free"])
+    store_up = services.artifacts.usage().get("store_up", 1)
+    problems = node_problems(services.mesh.status(), peers, known["figures"].sources, known["disk_free"], store_up)
     return known | {
         "node": node_view(services),
         "peers": peers,
