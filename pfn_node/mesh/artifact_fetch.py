@@ -155,7 +155,7 @@ class ArtifactFetch:
             except ArtifactMissing:  # the cache made room for another one meanwhile
                 return False
             except (ArtifactError, OSError) as error:
-                log.error("an artifact could not be kept", sha256=sha256.hex(), error=str(error))
+                log.error("artifact_not_kept", sha256=sha256.hex(), error=str(error))
                 return False
         await self._report_kept(sha256, cache)
         return True
