@@ -150,7 +150,7 @@ class Backfill:
             return
         fetched = await self._fetch_artifact(release.sha256, release.size, release.source_id, cache=False)
         log.info(
-            "an artifact of a subscribed source was announced",
+            "artifact_announced",
             source=release.source_id,
             plugin=release.plugin_id,
             version=release.version,

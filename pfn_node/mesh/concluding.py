@@ -45,7 +45,7 @@ class Concluding:
             self._due = trio.Event()
             waiting = await self._database.read(concluding.waiting)
             if waiting:
-                log.info("announcements that came in bulk wait to be shown", waiting=waiting)
+                log.info("announcements_not_shown_yet", waiting=waiting)
                 await self._pages_end()
                 await self._conclude_all()
                 self._concluded()

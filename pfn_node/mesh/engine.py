@@ -236,7 +236,7 @@ class Engine:
                 nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
                 task_status.started()
         except Exception as error:
-            log.critical("the mesh cannot go on; the node ends", error=repr(error))
+            log.critical("mesh_cannot_go_on", error=repr(error))
             raise
         finally:
             self._end()

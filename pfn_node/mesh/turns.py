@@ -235,7 +235,7 @@ class Turns:
             elif isinstance(effect, DropAnnouncements):
                 self._bodies.forget(effect.ids)
             elif isinstance(effect, RaiseAlert):
-                log.warning("the mesh raised an alert", kind=effect.kind, sentence=effect.sentence)
+                log.warning("mesh_alert", kind=effect.kind, sentence=effect.sentence)
         at, later = int(self._clock()), _concluded_later(effects, self._me)
         await self._database.write(lambda db: _keep_all(db, effects, later, at))
         if later:

@@ -50,7 +50,7 @@ _IDLE_FIELDS: Final = frozenset(
     b"accept accept-charset accept-encoding accept-language cache-control dnt forwarded from origin pragma priority "
     b"referer save-data sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site "
     b"sec-fetch-user sec-gpc traceparent tracestate user-agent via x-forwarded-host x-forwarded-port x-forwarded-proto "
-    b"x-real-ip x-request-id".split()
+    b"x-real-ip".split()
 )
 
 

@@ -18,12 +18,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+import structlog
 import trio
 from quart import Quart, Response, g, request
 
 from pfn_node.settings import Settings
 from pfn_node.web.errors import ApiError, as_api_error, error_response, too_many
-from pfn_node.web.rate_limits import Address, RateLimit, bucket_name, client_address
+from pfn_node.web.rate_limits import Address, RateLimit, bucket_name, client_address, is_trusted_proxy
 from pfn_node.web.ready_answers import settle
 from pfn_node.web.services import Services
 
@@ -48,6 +49,7 @@ _HEADERS = {
 }
 # Read whole: a reader of URLs takes `[::1].evil.example` and `evil.example@localhost` for names of this node.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:@/\\?#]*)(?::[0-9]*)?")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")  # what proxies make: hex digits, or a UUID
 _CORS_EXPOSED = "ETag, Content-Range, Content-Disposition, PFN-Assurance, Repr-Digest, Retry-After, X-Request-ID"
 _CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Range"
 
@@ -111,6 +113,14 @@ class Rates:
             self._forged.take(bucket, self._clock())
 
 
+def _request_id(settings: Settings) -> str:
+    """The one that a trusted proxy gave, so that its log and ours tell of the same request; else a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    if _REQUEST_ID.fullmatch(given) and is_trusted_proxy(request.remote_addr, settings.trusted_proxy):
+        return given
+    return secrets.token_hex(8)
+
+
 ShowError = Callable[[ApiError, str], Awaitable[Response]]
 
 
@@ -152,7 +162,9 @@ def install(
     gate = Gate(services, clock)
 
     async def enter() -> None:
-        g.request_id = secrets.token_hex(8)
+        g.request_id = _request_id(services.settings)
+        # Whatever is logged on the way, also in threads and in work that goes on afterwards, carries it.
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
         g.started = clock()
         address = gate.address_of(request.remote_addr, request.headers.getlist("X-Forwarded-For"))
         g.address = None if address is None else str(address)

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.benchmarks import (
     download,
@@ -12,11 +13,12 @@ from tests.benchmarks import (
     hostile,
     ingest,
     mesh,
-    mirror,
     origin,
     pages,
     reconcile,
     serve,
+    soak,
+    sync,
     wordpress,
 )
 
@@ -29,11 +31,12 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "hostile": hostile.run,
     "ingest": ingest.run,
     "mesh": mesh.run,
-    "mirror": mirror.run,
     "origin": origin.run,
     "pages": pages.run,
     "reconcile": reconcile.run,
     "serve": serve.run,
+    "soak": soak.run,
+    "sync": sync.run,
     "wordpress": wordpress.run,
 }
 
@@ -48,6 +51,9 @@ def main() -> None:
     parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
     parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
     parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
+    parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
+    parser.add_argument("--rate", type=int, default=soak.REQUESTS_PER_SECOND, help="of soak: requests per second")
+    parser.add_argument("--svg", type=Path, default=soak.PICTURE, help="of soak: where its picture goes")
     arguments = parser.parse_args()
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
@@ -55,6 +61,7 @@ def main() -> None:
         "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
+        "soak": (arguments.minutes, arguments.rate, arguments.svg),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
     if arguments.json:
