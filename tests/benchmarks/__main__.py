@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile, wordpress
+from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile, start, wordpress
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "origin": origin.run,
     "pages": pages.run,
     "reconcile": reconcile.run,
+    "start": start.run,
     "wordpress": wordpress.run,
 }
 
@@ -30,16 +31,17 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
     parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), mesh ({mesh.NODES}), origin")
     parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
-    parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
+    parser.add_argument("--announcements", type=int, help="of mesh: releases, four or more; of start")
     parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
     parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
     arguments = parser.parse_args()
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
         "gossip": (arguments.nodes or gossip.NODES, arguments.seeds),
-        "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
+        "mesh": (arguments.nodes or mesh.NODES, arguments.announcements or mesh.ANNOUNCEMENTS),
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
+        "start": (arguments.announcements or start.ANNOUNCEMENTS,),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
     if arguments.json:
