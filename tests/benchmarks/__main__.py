@@ -5,7 +5,20 @@ import json
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import eclipse, gossip, hostile, ingest, mesh, mirror, origin, pages, reconcile, start, wordpress
+from tests.benchmarks import (
+    eclipse,
+    gossip,
+    hostile,
+    ingest,
+    mesh,
+    mirror,
+    origin,
+    pages,
+    reconcile,
+    search,
+    start,
+    wordpress,
+)
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
@@ -19,6 +32,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "origin": origin.run,
     "pages": pages.run,
     "reconcile": reconcile.run,
+    "search": search.run,
     "start": start.run,
     "wordpress": wordpress.run,
 }
