@@ -245,18 +245,8 @@ class Engine:
         await self._opinions.read()
         shared = self._settings.allow_private_networks  # a mesh of one machine, or of one house
         options = MeshOptions(url=self._url or "", software=SOFTWARE, hosts_shared=shared)
-        mesh, texts_missing = await restore_mesh(
-            self._key,
-            self._settings,
-            options,
-            self._database,
-            self._artifacts,
-            self._rng,
-            self._now_ms(),
-            self._verifying.accept,
-        )
-        self._backfill.heard(texts_missing)
-        return mesh
+        key, settings, accept = self._key, self._settings, self._verifying.accept
+        return await restore_mesh(key, settings, options, self._database, self._rng, self._now_ms(), accept)
 
     async def shutdown(self) -> None:
         """Give the waiting answers, then stop; under a second."""
