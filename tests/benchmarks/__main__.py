@@ -15,6 +15,7 @@ from tests.benchmarks import (
     mirror,
     origin,
     pages,
+    proxy,
     reconcile,
     wordpress,
 )
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "mirror": mirror.run,
     "origin": origin.run,
     "pages": pages.run,
+    "proxy": proxy.run,
     "reconcile": reconcile.run,
     "wordpress": wordpress.run,
 }
