@@ -168,6 +168,14 @@ class Database:
         with _snapshot(self._loop_reader):
             return work(self._loop_reader)
 
+    def version(self) -> int:
+        """Return a number that is another one after every commit that changed anything, whichever process made it.
+
+        Numbers of two connections or processes have nothing to do with each other.
+        """
+        self._check_open()
+        return int(self._loop_reader.conn.execute("PRAGMA data_version").fetchone()[0])
+
     async def wait_for_activity(self, after_id: int) -> None:
         """Return as soon as an activity with a greater id has been committed; raise `DatabaseClosed` at the end."""
         while self._last_activity <= after_id:

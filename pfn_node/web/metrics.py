@@ -33,6 +33,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._store = Gauge("pfn_store", "What the store holds.", ("what",), registry=self.registry)
         self._artifacts = Gauge("pfn_artifacts", "Artifacts: counts and bytes.", ("what",), registry=self.registry)
         self._downloads = Gauge("pfn_downloads", "Zips that were had, of all plugins.", registry=self.registry)
@@ -46,8 +47,13 @@ class Metrics:
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """Note an answered request."""
-        self._requests.labels(route, method if method in _METHODS else "other", str(status)).inc()
-        self._durations.labels(route).observe(seconds)
+        key = (route, method if method in _METHODS else "other", status)
+        series = self._series.get(key)
+        if series is None:  # finding them by their labels takes longer than counting
+            requests = self._requests.labels(route, key[1], str(status))
+            series = self._series[key] = (requests, self._durations.labels(route))
+        series[0].inc()
+        series[1].observe(seconds)
 
     def set_downloads(self, in_all: int, most: Sequence[tuple[str, str, int]]) -> None:
         """Note how often zips were had: all, and of the plugins that were had most."""

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     pages,
     proxy,
     reconcile,
+    serve,
     wordpress,
 )
 
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "pages": pages.run,
     "proxy": proxy.run,
     "reconcile": reconcile.run,
+    "serve": serve.run,
     "wordpress": wordpress.run,
 }
 

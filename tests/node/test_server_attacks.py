@@ -9,7 +9,7 @@ import trio.testing
 from hypercorn.events import RawData
 from structlog.testing import capture_logs
 
-from pfn_node.http_connection import Http11
+from pfn_node.http1 import Http11
 from tests.node.server_app import create_app
 from tests.node.serving import FOR_EVER, get, post, read_answer, read_to_end, serving
 
