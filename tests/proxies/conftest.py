@@ -1,7 +1,7 @@
 """A node with a release, and each of the shipped proxies before it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,11 +49,23 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, str, 
         node.stop()
 
 
+@contextmanager
+def _proxied(held: tuple[Node, str, bytes], proxy: str, folder: Path) -> Iterator[Proxied]:
+    node, source, content = held
+    with PROXIES[proxy](folder, node.port) as port, visitor(folder, port, VISITOR) as client:
+        yield Proxied(node, source, content, client)
+
+
 @pytest.fixture(scope="session", params=PROXIES)
 def proxied(
     request: pytest.FixtureRequest, held: tuple[Node, str, bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxied]:
-    node, source, content = held
-    folder = tmp_path_factory.mktemp("proxy")
-    with PROXIES[request.param](folder, node.port) as port, visitor(folder, port, VISITOR) as client:
-        yield Proxied(node, source, content, client)
+    with _proxied(held, request.param, tmp_path_factory.mktemp("proxy")) as proxied:
+        yield proxied
+
+
+@pytest.fixture
+def behind_nginx(held: tuple[Node, str, bytes], tmp_path: Path) -> Iterator[Proxied]:
+    """Behind an nginx of its own, which has kept nothing yet."""
+    with _proxied(held, "nginx", tmp_path) as proxied:
+        yield proxied

@@ -30,9 +30,9 @@ def visitor(folder: Path, port: int, address: str = "127.0.0.1") -> httpx.Client
     )
 
 
-def eventually(condition: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], bool], seconds_max: float = SECONDS_MAX) -> None:
     """Wait until it holds; proxies count in whole seconds."""
-    until = time.monotonic() + SECONDS_MAX
+    until = time.monotonic() + seconds_max
     while not condition():
         assert time.monotonic() < until, "it never came to hold"
         time.sleep(POLL_SECONDS)
