@@ -66,9 +66,14 @@ class Requests:
         self._nursery.start_soon(self._run, app, scope, take, send)
 
         async def deliver(event: ASGIReceiveEvent) -> None:
+            if event["type"] == "http.disconnect":
+                # Fault 5: this may be the application's own task, at the end of an answer that did not wait for the
+                # whole body. With the channel full it would wait for itself, so the end is no event but a closed end.
+                give.close()
+                return
             try:
                 await give.send(event)
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # fault 5: it has answered and takes no more; the reader must not wait for it for ever
 
         return deliver
@@ -80,9 +85,15 @@ class Requests:
         take: trio.MemoryReceiveChannel[ASGIReceiveEvent],
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> None:
+        async def receive() -> ASGIReceiveEvent:
+            try:
+                return await take.receive()
+            except trio.EndOfChannel:
+                return {"type": "http.disconnect"}
+
         try:
             async with take:
-                await cast(Any, app)(scope, take.receive, send)
+                await cast(Any, app)(scope, receive, send)
         except* Exception as failures:
             log.error(
                 "request_failed", path=cast(HTTPScope, scope)["path"], error=repr(failures.exceptions[0]), exc_info=True

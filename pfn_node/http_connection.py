@@ -211,7 +211,7 @@ class Connection:
         try:
             try:
                 rest = memoryview(data)
-                rest = rest[self._write_at_once(data) :]
+                rest = rest[self._write_at_once(rest) :]
                 while rest:
                     with trio.fail_after(self._limits.write_stall_seconds):
                         # Not the stream's send_all: whatever the client took shows that it is slow, not stalled.
@@ -228,7 +228,7 @@ class Connection:
         if not is_written:
             await self._http.handle(Closed())
 
-    def _write_at_once(self, data: bytes) -> int:
+    def _write_at_once(self, data: bytes | memoryview) -> int:
         """Writes what the kernel takes without waiting; -> how many bytes that were."""
         try:
             return os.write(self._stream.socket.fileno(), data[:UNSENT_BYTES_MAX])
