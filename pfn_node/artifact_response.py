@@ -5,10 +5,11 @@ does not fit its length. So conditions and ranges are judged here, from RFC 9110
 together with If-Range. One satisfiable range gives 206, one past the end 416; several ranges, a malformed one or one of
 another unit give the whole file, as the RFC allows.
 
-The bytes are read with `os.pread` in pieces of 256 KiB: in a thread, since a disk may be slow, but at once when the
-file is no larger than one piece, since a thread costs more than that. The descriptor was opened by the store, so the
-file may be replaced or deleted while it is being sent. Each piece is compared with what it was when the file was
-checked (artifact_checks.py), and is not sent if it is another one.
+The bytes are read in pieces of 256 KiB, the next one when the client has taken the last: what the kernel holds in
+memory at once, since a thread costs more than copying that; what has to come from the disk in a thread, since a disk
+may be slow. The descriptor was opened by the store, so the file may be replaced or deleted while it is being sent.
+Each piece is compared with what it was when the file was checked (artifact_checks.py), and is not sent if it is another
+one.
 """
 
 import os
@@ -19,6 +20,8 @@ from typing import Final, Protocol, Self
 import trio
 from quart import Response, current_app, request
 from quart.wrappers.response import ResponseBody
+
+from pfn_node.stored_body import StoredBody, StoredFile
 
 PIECE_BYTES: Final = 256 * 2**10
 READS_MAX: Final = 8  # threads that read artifacts at once; the others wait, and leave threads to the database
@@ -73,7 +76,6 @@ class ArtifactBody(ResponseBody):
         """Sends only the bytes from `begin` up to, not including, `end`."""
         self._position = begin
         self._end = end
-        self._is_small = end - begin <= PIECE_BYTES
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,9 +94,8 @@ class ArtifactBody(ResponseBody):
         number, skipped = divmod(self._position, PIECE_BYTES)
         begin = number * PIECE_BYTES
         wanted = min(PIECE_BYTES, self._size - begin)
-        if self._is_small:
-            block = os.pread(self._fd, wanted, begin)
-        else:
+        block = _in_memory(self._fd, wanted, begin)
+        if block is None:
             block = await trio.to_thread.run_sync(os.pread, self._fd, wanted, begin, limiter=_reads)
         if len(block) <= skipped:
             # Ending here would look like a complete answer to some clients; failing cuts the connection.
@@ -116,8 +117,18 @@ class ArtifactBody(ResponseBody):
         self.close()
 
 
+def _in_memory(fd: int, wanted: int, position: int) -> bytes | None:
+    """As much of it as can be read without waiting for a disk; None if that is nothing."""
+    piece = bytearray(wanted)
+    try:
+        read = os.preadv(fd, [piece], position, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: this file system cannot say; else reading it says it again
+        return None
+    return bytes(memoryview(piece)[:read])
+
+
 async def artifact_response(
-    open_artifact: OpenFile,
+    open_artifact: OpenFile | StoredFile,
     *,
     etag: str,
     filename: str,
@@ -129,7 +140,11 @@ async def artifact_response(
     `etag` is the sha256 in hex. `filename` is proposed to browsers, cleaned. `headers` are added to every status.
     """
     size = open_artifact.size
-    body = ArtifactBody(open_artifact.fd, size, open_artifact.is_sound)
+    body = (
+        StoredBody(open_artifact)
+        if isinstance(open_artifact, StoredFile)
+        else ArtifactBody(open_artifact.fd, size, open_artifact.is_sound)
+    )
     tag = f'"{etag}"'
     response: Response = current_app.response_class(body, mimetype=mimetype)
     response.timeout = None

@@ -32,11 +32,12 @@ from pfn_node.artifact_store import ArtifactStore, StoredArtifact, listed, place
 from pfn_node.durable_files import flush_folder, move_durably
 from pfn_node.object_store import ObjectStore
 
-_CACHE, _INCOMING, _STORED = "cache", "incoming", "stored"
+_CACHE, _INCOMING, STORED = "cache", "incoming", "stored"
 _READ_BYTES = 256 * 1024
 
 
 __all__ = [
+    "STORED",
     "ArtifactError",
     "ArtifactMismatch",
     "ArtifactMissing",
@@ -69,7 +70,7 @@ class Artifacts:
 
     def __init__(self, folder: Path, cache_bytes_max: int, store: ObjectStore | None = None) -> None:
         self._folder = folder
-        self.store = ArtifactStore(folder / _STORED, store) if store is not None else None
+        self.store = ArtifactStore(folder / STORED, store) if store is not None else None
         self._cache_bytes_max = cache_bytes_max
         self._lock = threading.Lock()  # held for renames and deletions, never while bytes are copied
         self._kept: dict[bytes, int] = {}
@@ -89,9 +90,9 @@ class Artifacts:
         self.checks.start()
         if self.store is not None:
             self.store.start()
-        elif left := len(dict(listed(self._folder / _STORED))):
+        elif left := len(dict(listed(self._folder / STORED))):
             raise ArtifactError(
-                f"{left} artifacts of this node lie in {place_of(self._folder / _STORED)}: set PFN_ARTIFACTS to that, "
+                f"{left} artifacts of this node lie in {place_of(self._folder / STORED)}: set PFN_ARTIFACTS to that, "
                 "or bring them back first: pfn artifacts move --to folder"
             )
         for left_over in (self._folder / _INCOMING).iterdir():
@@ -101,6 +102,16 @@ class Artifacts:
             aged = sorted((entry.stat().st_mtime_ns, digest, entry) for digest, entry in _stored(self._folder / _CACHE))
             self._cached = OrderedDict((digest, entry.stat().st_size) for _, digest, entry in aged)
             self._make_room(0)
+
+    def close(self) -> None:
+        """Ends what is being sent to an object store; nothing of it is to be seen there."""
+        if self.store is not None:
+            self.store.close()
+
+    @property
+    def store_problem(self) -> str | None:
+        """What is wrong with the object store now, as a sentence; None also if there is none."""
+        return self.store.problem if self.store is not None else None
 
     def has(self, sha256: bytes) -> bool:
         """Whether it is kept or cached."""
@@ -234,6 +245,43 @@ class Artifacts:
         """What is kept (not what is cached), in the order of the digests."""
         with self._lock:
             return tuple(sorted({*self._kept, *self._stored()}))
+
+    def in_folder(self) -> tuple[bytes, ...]:
+        """What is kept in the folder itself, in the order of the digests."""
+        with self._lock:
+            return tuple(sorted(self._kept))
+
+    def path(self, sha256: bytes) -> Path:
+        """Where the file is of what is kept in the folder."""
+        return self._path(sha256, cached=False)
+
+    def to_store(self, sha256: bytes) -> int:
+        """Moves what is kept in the folder to the object store; its size. As ArtifactStore.put raises."""
+        assert self.store is not None, "there is one to move it to"
+        size = self._kept[sha256]
+        self._put_into(self.store, self.path(sha256), sha256, size)
+        return size
+
+    def to_folder(self, sha256: bytes, *, delete: bool) -> int:
+        """Moves what is in the object store to the folder; its size. `delete`: there too. As reading raises."""
+        assert self.store is not None, "there is one to move it from"
+        stored = self.store.open(sha256)
+        with NamedTemporaryFile(dir=self._folder / _INCOMING, delete=False) as file:
+            try:
+                stored.copy_to(file)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+                with self._lock:
+                    self._move(Path(file.name), sha256, cached=False)
+                    self._kept[sha256] = stored.size
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+        if delete:
+            self.store.delete(sha256)
+        else:
+            self.store.forget(sha256)
+        return stored.size
 
     def files(self) -> tuple[bytes, ...]:
         """What lies in the folder, kept or cached, in the order of the digests."""

@@ -1,4 +1,5 @@
-"""An object store by its URL: the only module that speaks to one (obstore: S3, GCS, Azure, or a mounted folder).
+"""An object store by its URL: the only module that speaks to one (obstore: S3, GCS, Azure, or a mounted folder)
+but for what an export writes (export/places.py).
 
 Every call has a deadline, and is tried again a few times where that cannot do harm. Whatever goes wrong is said as
 StoreUnavailable; then the store is left alone for a moment, and calls fail at once meanwhile, so that nobody waits in
@@ -19,13 +20,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
-from urllib.parse import urlsplit
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
-from pfn_node.artifact_errors import ArtifactMissing, StoreUnavailable
+from pfn_node.artifact_errors import ArtifactError, ArtifactMissing, StoreUnavailable
+from pfn_node.store_urls import check_store_url
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -38,7 +40,7 @@ RETRY_SECONDS_MAX: Final = 8  # no further try after this
 PAUSE_SECONDS: Final = 5.0  # after a failure; what a client is told to wait, too
 PART_BYTES: Final = 5 * 2**20  # the least that S3 takes as a part; the memory of an upload is a few of them
 PARTS_AT_ONCE: Final = 2
-UPLOADS_MAX: Final = 4  # at once, and so 40 MiB
+UPLOADS_MAX: Final = 8  # at once, and so some 80 MiB
 UPLOAD_BYTES_PER_SECOND_MIN: Final = 64 * 2**10  # over a whole upload, with the time of one call for free
 SENTENCE_CHARACTERS_MAX: Final = 160
 
@@ -46,25 +48,14 @@ MARK: Final = "pfn-artifacts"
 _MARK_TEXT: Final = b"Plugin zips of a Plugin Federation Network node, named by their SHA-256.\n"
 # A browser that is sent here saves the file and does not look into it.
 _ATTRIBUTES: Final = {"Content-Type": "application/zip", "Content-Disposition": "attachment"}
-_SCHEMES: Final = frozenset({"s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss", "file", "https"})
+
+log = structlog.get_logger()
+
 Backend = S3Store | GCSStore | AzureStore | LocalStore
 
 
-def check_url(url: str) -> str:
-    """The URL without a slash at its end. Raises ValueError with a sentence that does not repeat it."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(
-            "the URL of an object store may hold no credentials; set them in the environment (AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY and the like)"
-        )
-    if parts.scheme not in _SCHEMES or not (parts.netloc or parts.path.strip("/")):
-        raise ValueError("expected the URL of an object store, such as s3://bucket/prefix")
-    return url.rstrip("/")
-
-
 def connect(url: str) -> Backend:
-    """What obstore makes of the URL and the environment. Raises ValueError with a sentence."""
+    """What obstore makes of the URL and the environment. Raises ArtifactError."""
     options: ClientConfig = {
         "timeout": timedelta(seconds=CALL_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
@@ -81,9 +72,9 @@ def connect(url: str) -> Backend:
             return LocalStore.from_url(url, mkdir=True)
         store = from_url(url, client_options=options, retry_config=retries)
     except (BaseError, ValueError) as error:
-        raise ValueError(f"this is no object store that can be used: {_first_line(error)}") from None
+        raise ArtifactError(f"{url} is no object store that can be used: {_first_line(error)}") from None
     if not isinstance(store, S3Store | GCSStore | AzureStore):
-        raise ValueError("expected the URL of an object store (S3, GCS, Azure), such as s3://bucket/prefix")
+        raise ArtifactError(f"{url} is no object store (S3, GCS, Azure), such as s3://bucket/prefix")
     return store
 
 
@@ -95,8 +86,8 @@ class ObjectStore:
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Connects to nothing yet. Raises ValueError with a sentence that does not repeat the URL."""
-        self.url = check_url(url)
+        """Connects to nothing yet. Raises ValueError for a URL that may not be shown, ArtifactError for others."""
+        self.url = check_store_url(url)
         self.problem: str | None = None
         self.failures = 0
         self.may_mark = False
@@ -127,7 +118,7 @@ class ObjectStore:
                 self._backend,
                 key,
                 b"".join(parts) if size <= PART_BYTES else parts,
-                attributes=_ATTRIBUTES,
+                attributes=None if isinstance(self._backend, LocalStore) else _ATTRIBUTES,  # a folder has none
                 chunk_size=PART_BYTES,
                 max_concurrency=PARTS_AT_ONCE,
             )
@@ -215,19 +206,23 @@ class ObjectStore:
         except StoreUnavailable as error:
             self._note(str(error))
             raise
-        except (BaseError, OSError, ValueError) as error:
+        except (BaseError, OSError, ValueError, NotImplementedError) as error:
             problem = f"{self.url} {_why(error)}"
             self._note(problem)
             raise StoreUnavailable(problem, PAUSE_SECONDS) from None
         self._note(None)
 
     def _note(self, problem: str | None) -> None:
-        self.problem = problem
+        before, self.problem = self.problem, problem
         if problem is None:
             self._rests_until = 0.0
+            if before is not None:
+                log.info("object_store_answers_again", store=self.url)
         elif not self._closed:
             self.failures += 1
             self._rests_until = self._clock() + PAUSE_SECONDS
+            if before is None:
+                log.warning("object_store_failed", store=self.url, reason=problem)
 
 
 def _why(error: Exception) -> str:

@@ -150,7 +150,7 @@ class Backfill:
             return
         fetched = await self._fetch_artifact(release.sha256, release.size, release.source_id, cache=False)
         log.info(
-            "an artifact of a subscribed source was announced",
+            "artifact_announced",
             source=release.source_id,
             plugin=release.plugin_id,
             version=release.version,
@@ -159,16 +159,19 @@ class Backfill:
 
     async def _sweep_for_ever(self) -> None:
         wait = FIRST_SWEEP_SECONDS
+        await self._sweep_texts()
         while True:
             with trio.move_on_after(wait):
                 await self._sweep_due.wait()
             self._sweep_due = trio.Event()
-            for author, announcement_id, pinned in await self._database.read(
-                lambda db: missing_texts.lacking_text(db, AGAIN_MAX)
-            ):
-                self._texts.put(author, announcement_id, pinned=pinned)
+            await self._sweep_texts()
             await self._sweep()
             wait = SWEEP_SECONDS
+
+    async def _sweep_texts(self) -> None:
+        lacking = await self._database.read(lambda db: missing_texts.lacking_text(db, AGAIN_MAX))
+        for author, announcement_id, pinned in lacking:
+            self._texts.put(author, announcement_id, pinned=pinned)
 
     async def _sweep(self) -> None:
         """The newest backed release of every plugin of the subscribed sources."""

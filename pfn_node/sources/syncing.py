@@ -98,6 +98,7 @@ class Syncing:
         subscribed = await self._database.read(lambda db: subscriptions(db, source_id=source_id))
         if source is None or not subscribed:
             return
+        flight.progress.steps.source_status = source.status
         try:
             await self._mirroring.sync(source, [one.filters for one in subscribed], flight.progress)
         except PublisherFailed as failure:

@@ -18,6 +18,7 @@ one state). A read by primary key takes 10-20 us, less than a thread hop; `read_
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from typing import Any, Final, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.metrics import Metrics
 from pfn_node.store import page_checksums
 from pfn_node.store.queries import value
 from pfn_node.store.schema import migrations, unknown_migrations
@@ -67,18 +69,21 @@ class _Job:
     done: trio.Event = field(default_factory=trio.Event)
     answer: Any = None
     error: Exception | None = None
+    asked: float = field(default_factory=time.perf_counter)
 
 
 class Database:
     """The node's database. Opened by `Database.open`, closed by `close`; writes are done while `run_writer` runs."""
 
-    def __init__(self, path: Path, writer: sqlite_utils.Database, inline: bool) -> None:
+    def __init__(self, path: Path, writer: sqlite_utils.Database, inline: bool, metrics: Metrics) -> None:
         self.path = path
+        self._metrics = metrics
         self._writer = writer
         self._inline = inline
         self._closed = trio.Event()
         self._writer_runs = False
         self._send, self._receive = trio.open_memory_channel[_Job](QUEUE_JOBS_MAX)
+        metrics.writes_waiting.set_function(lambda: self._receive.statistics().current_buffer_used)
         self._idle_readers: list[sqlite_utils.Database] = []
         self._loop_reader = _connect_reader(path)
         self._readers_limit = trio.CapacityLimiter(READERS_MAX)
@@ -88,7 +93,7 @@ class Database:
         self.damage: str | None = None  # a sentence, once a read met a damaged page
 
     @classmethod
-    def open(cls, path: Path, *, inline: bool = False) -> "Database":
+    def open(cls, path: Path, *, inline: bool = False, metrics: Metrics | None = None) -> "Database":
         """Open the file, creating it if it is missing, and bring its tables up to date.
 
         `inline` runs all work in the calling task, without threads: for tests under a mock clock, which jumps ahead
@@ -98,7 +103,7 @@ class Database:
         writer = _connect_writer(path)
         try:
             _migrate(writer, path)
-            return cls(path, writer, inline)
+            return cls(path, writer, inline, metrics or Metrics())
         except sqlite3.DatabaseError as error:
             writer.close()
             raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
@@ -172,6 +177,14 @@ class Database:
         with self._snapshot(self._loop_reader):
             return work(self._loop_reader)
 
+    def version(self) -> int:
+        """Return a number that is another one after every commit that changed anything, whichever process made it.
+
+        Numbers of two connections or processes have nothing to do with each other.
+        """
+        self._check_open()
+        return int(self._loop_reader.conn.execute("PRAGMA data_version").fetchone()[0])
+
     async def wait_for_activity(self, after_id: int) -> None:
         """Return as soon as an activity with a greater id has been committed; raise `DatabaseClosed` at the end."""
         while self._last_activity <= after_id:
@@ -206,9 +219,15 @@ class Database:
         return jobs
 
     async def _commit_group(self, jobs: list[_Job]) -> None:
+        began = time.perf_counter()
         with trio.CancelScope(shield=True):
             last_activity = await trio.to_thread.run_sync(self._commit, jobs, limiter=self._writer_limit)
         self._settle(jobs, last_activity)
+        ended = time.perf_counter()
+        self._metrics.batch_seconds.observe(ended - began)
+        self._metrics.batch_jobs.observe(len(jobs))
+        for job in jobs:
+            self._metrics.write_seconds.observe(ended - job.asked)
 
     def _commit(self, jobs: list[_Job]) -> int:
         """Do the jobs in one transaction; leave answers and errors in them; return the newest activity's id."""
@@ -266,12 +285,8 @@ class Database:
     @contextmanager
     def _snapshot(self, db: sqlite_utils.Database) -> Iterator[None]:
         try:
-            db.conn.execute("BEGIN")
-            try:
+            with snapshot(db):
                 yield
-            finally:
-                if db.conn.in_transaction:  # an I/O error may have ended it
-                    db.conn.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
             self._note_damage(error)
             raise
@@ -290,6 +305,28 @@ class Database:
         self._close_idle_readers()
         self._loop_reader.close()
         self._writer.close()
+
+
+@contextmanager
+def reader(path: Path) -> Iterator[sqlite_utils.Database]:
+    """A connection of another process than the node's, that only reads: the node may run, and is not kept waiting.
+
+    Raise `StoreError` if there is no database, or it is not of this version.
+    """
+    try:
+        db = _connect_reader(path.absolute())
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"the database {path} cannot be opened: {error}; is this the data folder of a node?"
+        ) from error
+    try:
+        if unknown_migrations(db.conn) or migrations.pending(db):
+            raise StoreError(f"{path} is not of this version of the software; start the node with this one first")
+        yield db
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    finally:
+        db.close()
 
 
 def _connect_writer(path: Path) -> sqlite_utils.Database:
@@ -341,6 +378,17 @@ def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
             "start that version, or restore a backup made by this one"
         )
     migrations.apply(writer)
+
+
+@contextmanager
+def snapshot(db: sqlite_utils.Database) -> Iterator[None]:
+    """All statements in the block see one state."""
+    db.conn.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.conn.in_transaction:  # an I/O error may have ended it
+            db.conn.execute("ROLLBACK")
 
 
 def _last_activity(db: sqlite_utils.Database) -> int:

@@ -8,6 +8,7 @@ A version is write-once here too. The publisher may put other bytes under a vers
 digest stays, the second is kept as evidence of the conflict, and the operator is told.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Final
@@ -136,12 +137,7 @@ def refresh(
         """,
         {"source": source_id, "plugin": plugin_id},
     )
-    about = advisories_by_version(
-        advisories_in_force(db, source_id, plugin_id) if rows else [], [row["version"] for row in rows]
-    )
-    for row in rows:
-        _refresh_version(db, point, source_id, plugin_id, row["version"], about[row["version"]])
-    list_plugin(db, source_id, plugin_id, point.now)
+    refresh_versions(db, point, source_id, plugin_id, [row["version"] for row in rows])
 
 
 def refresh_version(
@@ -150,6 +146,16 @@ def refresh_version(
     """Judge one version again, and what is listed of its plugin; `now` in seconds."""
     point = standpoint(db, now=now)
     _refresh_version(db, point, source_id, plugin_id, version)
+    list_plugin(db, source_id, plugin_id, point.now)
+
+
+def refresh_versions(
+    db: sqlite_utils.Database, point: Standpoint, source_id: str, plugin_id: str, versions: Collection[str]
+) -> None:
+    """Judge these versions of a plugin again, and list it once for all of them."""
+    about = advisories_by_version(advisories_in_force(db, source_id, plugin_id) if versions else [], versions)
+    for version in versions:
+        _refresh_version(db, point, source_id, plugin_id, version, about[version])
     list_plugin(db, source_id, plugin_id, point.now)
 
 

@@ -15,7 +15,7 @@ import structlog
 from quart import Response
 from werkzeug.exceptions import HTTPException
 
-from pfn_node.artifacts import ArtifactError, ArtifactMissing
+from pfn_node.artifacts import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.mesh.turns import Stopped
 from pfn_node.outbound import OutboundError
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, SourceConflict, UnknownSource
@@ -86,8 +86,12 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(404, _sentence(error.sentence), details={"sourceId": error.source_id})
         case PublisherFailed() | OutboundError():
             return ApiError(502, _sentence(str(error)))
-        case ArtifactMissing():
+        case ArtifactMissing() | ArtifactMismatch():
             return ApiError(404, "No artifact with this digest is kept here.")
+        case StoreUnavailable():
+            return too_many(
+                "The object store of this node does not answer now; try again later.", error.retry_seconds, 503
+            )
         case HTTPException():
             return _of_the_framework(error)
         case Stopped():

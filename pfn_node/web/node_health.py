@@ -14,15 +14,17 @@ BYTES_A_MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What the disk did: artifacts that nobody has given again, and what is wrong with the database, as a sentence."""
+    """What is wrong with what the node keeps: artifacts that nobody has given again, the database, as a sentence."""
 
     artifacts: int = 0
     database: str | None = None
+    store_answers: bool = True
 
 
 def damage_of(services: Services) -> Damage:
     """What is known of it now."""
-    return Damage(services.artifacts.usage()["damaged"], services.database.damage)
+    artifacts = services.artifacts
+    return Damage(artifacts.usage()["damaged"], services.database.damage, artifacts.store_problem is None)
 
 
 def node_problems(
@@ -39,6 +41,10 @@ def node_problems(
         problems.append(f"{sources.failing} of {sources.registered} sources cannot be verified; their pages say why.")
     if disk_free < DISK_FREE_BYTES_MIN:
         problems.append(f"Only {disk_free // BYTES_A_MEGABYTE} MB are free on its disk; make room soon.")
+    if not damage.store_answers:
+        problems.append(
+            "Its object store does not answer; what is kept there is not served meanwhile. Its log says why."
+        )
     if damage.database is not None:
         problems.append(f"{damage.database}.")
     if damage.artifacts:

@@ -68,6 +68,11 @@ class S3Server:
             process.kill()
             process.communicate()
 
+    def signal(self, number: int) -> None:
+        """Stop or continue the process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def make_bucket(self) -> "Bucket":
         """A new and empty one."""
         made = Bucket(self, f"tests-{uuid4().hex[:12]}")
