@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pfn_node import artifact_response
 from pfn_node.artifact_checks import BLOCK_BYTES
 from pfn_node.artifact_response import ArtifactBody, ArtifactDamaged
 from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing, Artifacts
@@ -78,6 +79,19 @@ async def test_no_bit_flip_in_a_file_lets_a_wrong_byte_leave(tmp_path: Path, fli
         assert hashlib.sha256((folder / "damaged" / sha256.hex()).read_bytes()).digest() != sha256
 
     assert noticed_first > 0 and noticed_later > 0
+
+
+async def test_a_file_of_which_the_system_holds_a_part_in_memory_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_response, "_in_memory", lambda fd, wanted, at: os.pread(fd, wanted // 2, at))
+    artifacts = started(tmp_path)
+    data = random.Random(3).randbytes(2 * BLOCK_BYTES + 77)
+    sha256 = artifacts.put_bytes(data)
+
+    got = b"".join([piece async for piece in sent(artifacts, sha256)])
+
+    assert got == data and artifacts.wanted() == ()
 
 
 @pytest.mark.parametrize("change", ["cut", "longer", "empty", "gone"])
