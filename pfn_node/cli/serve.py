@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -73,6 +74,8 @@ def serve(
         trio.run(run_until_stopped, run)
     except* (DataFolderError, ServerError, StoreError) as failures:
         fail(sentences(failures))
+    except* (sqlite3.Error, OSError) as failures:
+        fail(f"the data folder {settings.data} cannot be read or written: {sentences(failures)}; check the disk")
 
 
 def allow_many_files() -> None:

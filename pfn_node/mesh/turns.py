@@ -29,7 +29,8 @@ from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.incoming import Busy
 from pfn_node.store import activity, announcements
 from pfn_node.store import peers as peer_store
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, DatabaseClosed, StoreError, StoreTrouble
+from pfn_node.store.outlasting import AGAIN_SECONDS
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
@@ -61,6 +62,13 @@ CLOCK_CHECK_SECONDS = 10.0
 Kept = KeepAnnouncement | KeepConviction | DropAnnouncements | ChangeAdmission | RememberPeer | ForgetPeer | RaiseAlert
 
 
+class NotKept(StoreError):
+    """The disk does not take what the mesh has to remember; it is kept as soon as it does."""
+
+    def __init__(self) -> None:
+        super().__init__("the node cannot write to its disk now; what the mesh has to remember waits for that")
+
+
 class Stopped(Exception):
     """The mesh of this node does not run any more."""
 
@@ -85,6 +93,7 @@ class Doers:
     answer: Callable[[SendAnswer], None]  # hands an answer to who waits for it
     follow_up: Callable[[Kept], None]  # is told of what was kept
     sketch: Callable[[BuildPrefix | DecodeCells], None]  # has a sketch made or decoded in a thread
+    put_off: Callable[[], None]  # tells those who wait for an answer that there is none for now
 
 
 class Turns:
@@ -98,11 +107,14 @@ class Turns:
         self._own: deque[Event] = deque()  # what a turn itself has for the next one
         self._told: set[_Queued] = set()
         self._over = False
+        self._stuck = False  # on what cannot be kept
 
     # ---- In.
 
     def submit(self, request: RequestReceived) -> None:
         """Queue a request of another node; raises Busy when too many wait."""
+        if self._stuck:
+            raise Busy("This node cannot write to its disk now; try again later.")
         if self._receive.statistics().current_buffer_used >= REQUESTS_WAITING_MAX:
             raise Busy("This node has too many requests to answer; try again later.")
         try:
@@ -115,16 +127,23 @@ class Turns:
         await self._put(_Queued(event))
 
     async def tell(self, event: Event) -> None:
-        """Queue an event, and return once what it changed is kept. Raises Stopped if the mesh ends before that."""
+        """Queue an event, and return once what it changed is kept. Raises Stopped if the mesh ends before that.
+
+        Raises NotKept while the disk takes nothing; it is kept later then, if the node lives so long.
+        """
         queued = _Queued(event)
         await self._put(queued)
         if self._over:
             raise Stopped
+        if self._stuck:
+            raise NotKept
         self._told.add(queued)
         try:
             await queued.ended.wait()
         finally:
             self._told.discard(queued)
+        if not queued.kept and self._stuck:
+            raise NotKept
         if not queued.kept:
             await trio.lowlevel.checkpoint()  # whoever is cancelled by the node's end shall not see it as an error
             raise Stopped
@@ -182,7 +201,7 @@ class Turns:
         others = SendRequest | SendAnswer | BuildPrefix | DecodeCells
         kept: list[Kept] = [effect for effect in effects if not isinstance(effect, others)]
         if kept:
-            await self._keep(kept)
+            await self._outlast_trouble(kept, doers)
         for effect in kept:
             doers.follow_up(effect)
         for queued in batch:
@@ -190,6 +209,23 @@ class Turns:
             queued.ended.set()
         for told in effects:
             self._tell_others(doers, told)
+
+    async def _outlast_trouble(self, effects: Sequence[Kept], doers: Doers) -> None:
+        """Keep them, whenever the disk lets us: the machine goes by them already, and nothing is told before."""
+        while True:
+            try:
+                await self._keep(effects)
+                break
+            except DatabaseClosed:
+                raise
+            except StoreTrouble as error:
+                log.error("store_failed", doing="keep", effects=len(effects), reason=str(error))
+                self._stuck = True
+                for queued in self._told:
+                    queued.ended.set()
+                doers.put_off()
+            await trio.sleep(AGAIN_SECONDS)
+        self._stuck = False
 
     async def _keep(self, effects: Sequence[Kept]) -> None:
         for effect in effects:

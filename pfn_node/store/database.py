@@ -19,7 +19,7 @@ one state). A read by primary key takes 10-20 us, less than a thread hop; `read_
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -49,6 +49,10 @@ FINDINGS_MAX: Final = 100
 
 class StoreError(Exception):
     """The database cannot be used as it is; the sentence says why, and what to do."""
+
+
+# What reading or writing raises while the disk is full or fails, and will not raise any more when that is mended.
+StoreTrouble: Final = (sqlite3.OperationalError, StoreError)
 
 
 class DatabaseClosed(StoreError):
@@ -217,12 +221,17 @@ class Database:
                     # A full disk, for one, makes SQLite roll everything back, also the jobs before.
                     raise job.error or StoreError("a write ended the transaction that it was part of")
             db.conn.execute("COMMIT")
-            return _last_activity(db)
-        except Exception as error:  # the task boundary: every caller is told
+        except Exception as raised:  # the task boundary: every caller is told
+            error = _named(raised)
             if db.conn.in_transaction:
-                db.conn.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # SQLite rolls back by itself when the disk does not let it go on
+                    db.conn.execute("ROLLBACK")
             for job in jobs:
                 job.answer, job.error = None, error
+            return self._last_activity
+        try:
+            return _last_activity(db)
+        except sqlite3.Error:  # what was committed is, whether or not it can be read now
             return self._last_activity
 
     def _attempt(self, job: _Job) -> None:
@@ -230,7 +239,7 @@ class Database:
             with self._writer.atomic():
                 job.answer = job.work(self._writer)
         except Exception as error:  # belongs to the caller who gave us the job, and is raised there
-            job.error = error
+            job.error = _named(error)
 
     def _settle(self, jobs: list[_Job], last_activity: int) -> None:
         for job in jobs:
@@ -316,11 +325,21 @@ def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
 
 @contextmanager
 def _snapshot(db: sqlite_utils.Database) -> Iterator[None]:
-    db.conn.execute("BEGIN")
     try:
-        yield
-    finally:
-        db.conn.execute("ROLLBACK")
+        db.conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            db.conn.execute("ROLLBACK")
+    except sqlite3.DatabaseError as error:
+        raise _named(error) from error
+
+
+def _named(error: Exception) -> Exception:
+    """The error, as a StoreError where SQLite says that what it read is no database: so it has no name of its own."""
+    if type(error) is not sqlite3.DatabaseError:
+        return error
+    return StoreError(f"the database is damaged, or was not read whole: {error}")
 
 
 def _last_activity(db: sqlite_utils.Database) -> int:

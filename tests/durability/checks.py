@@ -27,19 +27,21 @@ class Checks:
     bytes_seen: set[bytes] = field(default_factory=set)
     opened: dict[bytes, AcceptedAnnouncement] = field(default_factory=dict)
 
-    def all(self) -> list[str]:
-        """Everything; the node is ready, and nobody writes."""
+    def all(self, *, fresh: bool = True) -> list[str]:
+        """Everything; the node is ready, and nobody writes. `fresh`: it was just started, which clears up."""
         return [
             *self._acknowledged(),
             *self._own_voice(),
             *self._audit(),
             *self._files(),
+            *(self._left() if fresh else ()),
         ]
 
     def _acknowledged(self) -> Iterator[str]:
         node, ledger, source = self.writers.node, self.writers.ledger, self.writers.publisher.source
         yield from ledger.settle("source", dict.fromkeys(self._sources(), "there"))
         keys = taken(node.get("keys", key=node.key))["keys"]
+        self.writers.ids |= {row["description"]: row["id"] for row in keys}
         mine = {row["description"]: "revoked" if row["revoked"] else "valid" for row in keys}
         yield from ledger.settle("key", {name: value for name, value in mine.items() if name.startswith("key ")})
         hooks = taken(node.get("webhooks", key=node.key))["webhooks"]
@@ -145,6 +147,9 @@ class Checks:
             if hashlib.sha256(stored[digest].read_bytes()).digest() != digest:
                 yield f"{digest.hex()} is partial"
             self.bytes_seen.add(digest)
+
+    def _left(self) -> Iterator[str]:
+        folder = self.writers.node.folder
         left = [path.name for path in (folder / "artifacts" / "incoming").iterdir()]
         left += [path.name for path in folder.iterdir() if path.name not in OWN_FILES]
         yield from (f"{name} was left behind" for name in left)

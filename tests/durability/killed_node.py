@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
@@ -96,18 +97,24 @@ class KilledNode(Node):
 
     def wait_ready(self) -> float:
         """Until it answers; returns the seconds since it was begun."""
-        line = b""
-        while not line.endswith(b"\n") and (data := os.read(self._ready, 4096)):
-            line += data
-        text = line.decode()
-        assert text.startswith(READY_PREFIX), f"{text!r}\n{self.log.read_text(errors='replace')[-3000:]}"
-        self.url = text.removeprefix(READY_PREFIX).strip()
+        assert self.becomes_ready(), self.log.read_text(errors="replace")[-3000:]
         took = monotonic() - self.began
         if self.process is not None:
             self.ready_seconds.append(took)
         if not self.key:
             self.key = self.post("create-admin-key", {"description": "operator"}, key=self.master_key).json["key"]
         return took
+
+    def becomes_ready(self) -> bool:
+        """Whether it prints its address, rather than ending before."""
+        line = b""
+        while not line.endswith(b"\n") and (data := os.read(self._ready, 4096)):
+            line += data
+        if not line:
+            return False
+        assert line.startswith(READY_PREFIX.encode()), line
+        self.url = line.decode().removeprefix(READY_PREFIX).strip()
+        return True
 
     def kill(self) -> None:
         """SIGKILL, and wait until nothing of it is left."""
@@ -119,7 +126,8 @@ class KilledNode(Node):
             self.process = None
         elif self.forked:
             assert self.starter is not None
-            os.kill(self.forked, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(self.forked, signal.SIGKILL)
             os.close(self._ready)
             self.starter.wait()
             self.forked = 0

@@ -24,10 +24,16 @@ class Ledger:
             self._known[name] = becomes
             self.acknowledged += 1
 
-    def names(self, kind: str) -> list[str]:
-        """What is known to be there, of a kind."""
+    def names(self, kind: str, value: str | None = None) -> list[str]:
+        """What is known to be there (with this value), of a kind; what is just being changed apart."""
         with self._lock:
-            return [name for name, value in self._known.items() if name.startswith(kind + " ") and value is not None]
+            return [
+                name
+                for name, known in self._known.items()
+                if name.startswith(kind + " ")
+                and known in ((value,) if value else (known or "",))
+                and name not in self._asked
+            ]
 
     def asked_for(self, kind: str) -> list[str]:
         """Everything of a kind that was ever asked for."""
@@ -45,6 +51,7 @@ class Ledger:
                 seen, known = found.get(name), self._known.get(name)
                 if seen != known and not (name in self._asked and seen == self._asked[name]):
                     faults.append(f"{name}: {known!r} was acknowledged, and it says {seen!r}")
+                if self._asked.get(name) is None or seen is not None:  # what was asked for may still come
+                    self._asked.pop(name, None)
                 self._known[name] = seen
-                self._asked.pop(name, None)
         return faults

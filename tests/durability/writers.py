@@ -1,8 +1,9 @@
 """Clients that change a node as fast as it lets them, each on its own connections, until it is killed."""
 
 import json
+import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -10,6 +11,7 @@ from time import time
 from typing import Any
 
 from pfn_protocol.identity import did_key, public_key_pem
+from pfn_protocol.message_fields import open_answer
 from pfn_protocol.messages import (
     Answer,
     GossipRequest,
@@ -19,8 +21,8 @@ from pfn_protocol.messages import (
     SnapshotRequest,
 )
 from pfn_protocol.publisher import ReleaseStatement, metadata_message, sign_release
-from tests.conformance.hostile_peer import ListeningPeer, version_statement
-from tests.conformance.hostile_publisher import Listing, Publisher, digest, new_key, plugin_zip
+from tests.conformance.hostile_peer import MESH, ListeningPeer, version_statement
+from tests.conformance.hostile_publisher import HONEST_SLUG, Listing, Publisher, digest, new_key, plugin_zip
 from tests.conformance.node_process import b64
 from tests.conformance.wire import Answer as HttpAnswer
 from tests.durability.killed_node import KilledNode
@@ -35,7 +37,11 @@ DIED = (OSError, AssertionError, ValueError, IndexError)
 
 
 class Unexpected(Exception):
-    """The node answered what it should not answer, killed or not."""
+    """The node answered what a node that is well does not answer."""
+
+    def __init__(self, sentence: str, got: HttpAnswer | None = None) -> None:
+        super().__init__(sentence)
+        self.got = got
 
 
 @dataclass
@@ -55,7 +61,7 @@ class Observer(ListeningPeer):
 def taken(got: HttpAnswer) -> Any:
     """The body of a 200. Raises Unexpected."""
     if got.status != 200:
-        raise Unexpected(f"{got.status} {got.body[:300]!r}")
+        raise Unexpected(f"{got.status} {got.body[:300]!r}", got)
     return got.json
 
 
@@ -86,6 +92,10 @@ class Writers:
         self.peer = self.observer.speaks_to(self.node)
         self.peer.known()
         self.ledger.attempt(f"peer {self.peer.id}", "pinned", lambda: None)
+
+    def mirror_the_honest_one(self) -> None:
+        """What the publisher offers from the beginning is kept, so that there is something to read."""
+        self._mirrored({"sourceId": self.publisher.source, "filters": {"slugs": [HONEST_SLUG]}})
 
     def start(self) -> None:
         """Let them write."""
@@ -122,78 +132,127 @@ class Writers:
     def _post(self, call: str, body: object, key: str | None = None) -> Any:
         return taken(self.node.post(call, body, key=key))
 
-    # --- The loops: one acknowledged change, or a few, each time. ----------------------------------------------------
+    # --- The loops: a few changes each time. -------------------------------------------------------------------------
 
     def sources(self, rng: Random) -> None:
-        """Register publishers that nobody can reach, and forget some; bare slugs, and pins of strangers."""
+        """Publishers that nobody can reach come and go; bare slugs, and pins of strangers."""
+        self.add_source(rng)
+        self.own_slug(rng)
+        self.pin(rng)
+        if len(self.ledger.names("source")) > SOURCES_MAX:
+            self.remove_source(rng)
+        if len(self.ledger.names("peer")) > PINS_MAX:
+            self.unpin(rng)
+
+    def keys_and_webhooks(self, rng: Random) -> None:
+        """Make keys and revoke some; add webhooks and remove them."""
+        self.make_key(rng)
+        if rng.random() < 0.5:
+            self.revoke_key(rng)
+        self.add_webhook(rng)
+        if len(self.ledger.names("webhook")) > HOOKS_MAX:
+            self.remove_webhook(rng)
+
+    def words(self, rng: Random) -> None:
+        """Say yanks and advisories as this node, and take some back."""
+        self.yank(rng)
+        self.advise(rng)
+        if rng.random() < 0.3:
+            self.take_back(rng)
+
+    # --- The changes: each asks for one thing that nobody asked for before, or takes back one that is there. ---------
+
+    def add_source(self, rng: Random) -> None:
         number = self._next()
         host = f"127.0.0.{2 + number % 250}:{1 + number // 250}"
         body = {"instance_url": f"http://{host}", "username": "nobody", "public_key": public_key_pem(new_key().public)}
         self.ledger.attempt(f"source nobody@{host}", "there", lambda: self._post("add-source", body))
-        there = [name for name in self.ledger.names("source") if "nobody@" in name]
-        if len(there) > SOURCES_MAX:
-            name = rng.choice(there)
-            self.ledger.attempt(name, None, lambda: self._post("remove-source", {"sourceId": name.split()[1]}))
-        slug = {"slug": f"bare-{number}", "sourceId": self.publisher.source}
-        self.ledger.attempt(f"slug bare-{number}", self.publisher.source, lambda: self._post("slugs", slug))
-        stranger = did_key(new_key().public)
-        pin = {"action": "pin", "node_id": stranger}
-        self.ledger.attempt(f"peer {stranger}", "pinned", lambda: self._post("peers", pin))
-        if len(self.ledger.names("peer")) > PINS_MAX:
-            unpin = {"action": "unpin", "node_id": stranger}
-            self.ledger.attempt(f"peer {stranger}", None, lambda: self._post("peers", unpin))
 
-    def keys_and_webhooks(self, rng: Random) -> None:
-        """Make keys and revoke them; add webhooks and remove them."""
+    def remove_source(self, rng: Random) -> None:
+        name = self._some("source", rng)
+        self.ledger.attempt(name, None, lambda: self._post("remove-source", {"sourceId": name.split()[1]}))
+
+    def own_slug(self, rng: Random) -> None:
+        slug = f"bare-{self._next()}"
+        body = {"slug": slug, "sourceId": self.publisher.source}
+        self.ledger.attempt(f"slug {slug}", self.publisher.source, lambda: self._post("slugs", body))
+
+    def pin(self, rng: Random) -> None:
+        stranger = did_key(new_key().public)
+        body = {"action": "pin", "node_id": stranger}
+        self.ledger.attempt(f"peer {stranger}", "pinned", lambda: self._post("peers", body))
+
+    def unpin(self, rng: Random) -> None:
+        name = self._some("peer", rng)
+        body = {"action": "unpin", "node_id": name.split()[1]}
+        self.ledger.attempt(name, None, lambda: self._post("peers", body))
+
+    def make_key(self, rng: Random) -> None:
         name = f"key {self._next()}"
-        made: dict[str, Any] = {}
-        self.ledger.attempt(
-            name,
-            "valid",
-            lambda: made.update(self._post("create-admin-key", {"description": name}, key=self.node.master_key)),
-        )
-        if rng.random() < 0.5:
-            self.ledger.attempt(name, "revoked", lambda: self._post("revoke-key", {"id": made["id"]}))
+
+        def make() -> None:
+            made = self._post("create-admin-key", {"description": name}, key=self.node.master_key)
+            self.ids[name] = made["id"]
+
+        self.ledger.attempt(name, "valid", make)
+
+    def revoke_key(self, rng: Random) -> None:
+        name = self._some("key", rng, "valid")
+        self.ledger.attempt(name, "revoked", lambda: self._post("revoke-key", {"id": self.ids[name]}))
+
+    def add_webhook(self, rng: Random) -> None:
         name = f"webhook {self._next()}"
         body = {"url": f"{self.publisher.url}/hook", "description": name, "events": ["source.changed"]}
-        self.ledger.attempt(name, "there", lambda: self.ids.update({name: self._post("webhooks", body)["id"]}))
-        there = [known for known in self.ledger.names("webhook") if known in self.ids]
-        if len(there) > HOOKS_MAX:
-            gone = rng.choice(there)
-            self.ledger.attempt(gone, None, lambda: self._post("remove-webhook", {"id": self.ids[gone]}))
 
-    def words(self, rng: Random) -> None:
-        """Say yanks and advisories as this node, and take some back."""
+        def add() -> None:
+            self.ids[name] = self._post("webhooks", body)["id"]
+
+        self.ledger.attempt(name, "there", add)
+
+    def remove_webhook(self, rng: Random) -> None:
+        name = self._some("webhook", rng)
+        self.ledger.attempt(name, None, lambda: self._post("remove-webhook", {"id": self.ids[name]}))
+
+    def yank(self, rng: Random) -> None:
+        slug = f"said-{self._next()}"
+        self.ledger.attempt(f"yank {slug} 1.0", "told", lambda: self._post("yank", self._about(slug)))
+
+    def take_back(self, rng: Random) -> None:
+        name = self._some("yank", rng, "told")
+        body = self._about(name.split()[1]) | {"withdrawn": True}
+        self.ledger.attempt(name, "withdrawn", lambda: self._post("yank", body))
+
+    def advise(self, rng: Random) -> None:
         number = self._next()
-        about = {"sourceId": self.publisher.source, "plugin": f"said-{number}"}
-        yank = about | {"version": "1.0", "reason": f"reason {number}"}
-        self.ledger.attempt(f"yank said-{number} 1.0", "told", lambda: self._post("yank", yank))
-        advisory = about | {
+        body = {
+            "sourceId": self.publisher.source,
+            "plugin": f"said-{number}",
             "advisory_id": f"PFN-{number}",
             "severity": "low",
             "summary": "weak",
             "ranges": [{"from": "", "until": "2"}],
         }
-        self.ledger.attempt(f"advisory said-{number} PFN-{number}", "told", lambda: self._post("advisories", advisory))
-        if rng.random() < 0.3:
-            back = yank | {"withdrawn": True}
-            self.ledger.attempt(f"yank said-{number} 1.0", "withdrawn", lambda: self._post("yank", back))
+        self.ledger.attempt(f"advisory said-{number} PFN-{number}", "told", lambda: self._post("advisories", body))
+
+    def take_down(self, rng: Random) -> None:
+        slug = f"said-{self._next()}"
+        self.ledger.attempt(f"yank {slug} 1.0", "told", lambda: self._post("takedown", self._about(slug)))
 
     def releases(self, rng: Random) -> None:
-        """Hand in releases that the publisher signed offline."""
+        """Hand in a release that the publisher signed offline."""
         slug = f"signed-{self._next()}"
         data = plugin_zip(slug, "1.0", str(rng.random()))
         self._list(slug, data)
         statement = ReleaseStatement(
-            self.publisher.url,
-            self.publisher.author,
-            slug,
-            "1.0",
-            bytes.fromhex(digest(data)),
-            len(data),
-            0,
-            int(time() * 1000),
-            bytes.fromhex(digest(metadata_message(slug, slug, "1.0", "A tool."))),
+            origin=self.publisher.url,
+            author=self.publisher.author,
+            slug=slug,
+            version="1.0",
+            sha256=bytes.fromhex(digest(data)),
+            size=len(data),
+            epoch=0,
+            seq=int(time() * 1000),
+            metadata_sha256=bytes.fromhex(digest(metadata_message(slug, slug, "1.0", "A tool."))),
         )
         body = {"release_v2": b64(sign_release(self.publisher.key, statement).raw)}
         self.ledger.attempt(f"release {slug}", digest(data), lambda: self._post("releases", body))
@@ -203,33 +262,52 @@ class Writers:
         slug = f"kept-{self._next()}"
         data = plugin_zip(slug, "1.0", rng.randbytes(rng.choice((100, 100_000))).hex())
         self._list(slug, data)
-        filters = {"slugs": [slug]}
-        self.ledger.attempt(
-            f"artifact {digest(data)}",
-            "kept",
-            lambda: self._mirrored({"sourceId": self.publisher.source, "filters": filters}),
-        )
+        body = {"sourceId": self.publisher.source, "filters": {"slugs": [slug]}}
+        self.ledger.attempt(f"artifact {digest(data)}", "kept", lambda: self._mirrored(body))
+
+    def verify(self, rng: Random) -> None:
+        body = {"sourceId": self.publisher.source}
+        self.ledger.attempt(f"source {self.publisher.source}", "there", lambda: self._post("verify-source", body))
+
+    def announcements(self, rng: Random) -> None:
+        """Push an announcement as a neighbour does."""
+        source = f"someone@127.0.0.1:{rng.randrange(1, 60)}"
+        slug = f"heard-{self._next()}"
+        one = self.peer.announce(version_statement(source, slug, rng.randbytes(32), 100))
+        self.ledger.attempt(f"heard {one.id.hex()}", "kept", lambda: self._pushed(one.raw))
+
+    # --- What they have in common. -----------------------------------------------------------------------------------
+
+    def _about(self, slug: str) -> dict[str, Any]:
+        return {"sourceId": self.publisher.source, "plugin": slug, "version": "1.0", "reason": "it breaks"}
+
+    def _some(self, kind: str, rng: Random, value: str | None = None) -> str:
+        """The name of something that is there, and that nothing else depends on."""
+        needed = (f"peer {self.peer.id}", f"source {self.publisher.source}")
+        names = [name for name in self.ledger.names(kind, value) if name not in needed]
+        if not names:
+            raise Unexpected(f"there is no {kind} to take back")
+        return rng.choice(names)
 
     def _list(self, slug: str, data: bytes) -> None:
         """Let the publisher offer it, beside the last few."""
         with self._listing:
-            self.publisher.listings = [*self.publisher.listings[-LISTED_MAX:], Listing(slug, zip=data)]
+            honest, *others = self.publisher.listings
+            self.publisher.listings = [honest, *others[-LISTED_MAX:], Listing(slug, zip=data)]
 
     def _mirrored(self, body: dict[str, Any]) -> None:
-        result = self._post("subscribe", body)["syncResult"]
+        got = self.node.post("subscribe", body)
+        result = taken(got)["syncResult"]
         if result["running"]:
             raise OSError("not yet")
         if result["mirroredCount"] != 1:
-            raise Unexpected(f"subscribe: {json.dumps(result)}")
+            raise Unexpected(f"subscribe: {json.dumps(result)}", got)
 
-    def announcements(self, rng: Random) -> None:
-        """Push announcements as a neighbour does."""
-        source = f"someone@127.0.0.1:{rng.randrange(1, 60)}"
-        slug = f"heard-{self._next()}"
-        one = self.peer.announce(version_statement(source, slug, rng.randbytes(32), 100))
-        self.ledger.attempt(f"heard {one.id.hex()}", "kept", lambda: self._pushed([one.raw]))
-
-    def _pushed(self, raw: Iterable[bytes]) -> None:
-        got = self.peer.push(*raw)
-        if isinstance(got, RefusedAnswer):
-            raise Unexpected(f"push: {got}")
+    def _pushed(self, raw: bytes) -> None:
+        nonce = secrets.token_bytes(16)
+        got = self.peer.post(GossipRequest.path, self.peer.sealed(GossipRequest((raw,), (), None, 0), nonce16=nonce))
+        if got.status != 200:
+            raise Unexpected(f"push: {got.status} {got.body[:300]!r}", got)
+        said = open_answer(got.body, mesh=MESH, nonce=nonce, sender_expected=self.peer.to, path=GossipRequest.path)
+        if isinstance(said, RefusedAnswer):
+            raise Unexpected(f"push: {said}")

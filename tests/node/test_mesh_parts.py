@@ -431,7 +431,9 @@ async def test_a_request_that_cannot_be_sent_is_told_in_the_next_turn(
     monkeypatch.setattr(Mesh, "handle", handle)
     monkeypatch.setattr(Mesh, "wake_at", NOW * 1000 + 3_600_000)
     unreachable = PeerUnreachable(7, PEER.public, "no room")
-    doers = Doers(lambda effect: unreachable, lambda effect: None, lambda effect: None, lambda effect: None)
+    doers = Doers(
+        lambda effect: unreachable, lambda effect: None, lambda effect: None, lambda effect: None, lambda: None
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run, machine(), doers)
         await turns.tell(TimePassed())
