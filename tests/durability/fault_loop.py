@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
+from tests.conformance.hostile_peer import MESSAGE_TYPE
 from tests.conformance.hostile_publisher import HONEST_SLUG, Publisher, digest
 from tests.conformance.wire import Answer
 from tests.durability.checks import Checks
@@ -117,13 +118,13 @@ class FaultLoop:
             raise Trouble(f"{workflow}, {fault.name}, call {at} ({call}): {error!r}; again: {again}") from error
         return hit
 
-    def play(self, workflow: str, fault: Fault, at: int | None = None) -> None:
+    def play(self, workflow: str, fault: Fault, at: int | None = None, step: int = 1) -> None:
         """One point, or all of them, and what is left after it. Raises Trouble."""
         name = f"{workflow}: {fault.name}"
         if at is not None:
             self.point(workflow, fault, at)
         else:
-            self.sweep(workflow, fault)
+            self.sweep(workflow, fault, step=step)
         sys.stderr.write(f"{name}: {self.found.points.get(name, 0)} points\n")
         self.check(name)
 
@@ -191,7 +192,9 @@ def _says_why(got: Answer) -> bool:
     """Whether it is an honest refusal: of a whole call, or of what a sync was to bring."""
     if got.status == 200:
         return b"this node could not store it" in got.body
-    return got.status in REFUSALS and "retry-after" in got.headers and bool(got.error)
+    if got.status not in REFUSALS or "retry-after" not in got.headers:
+        return False
+    return b"try again later" in got.body if got.headers["content-type"] == MESSAGE_TYPE else bool(got.error)
 
 
 @contextmanager
@@ -217,7 +220,9 @@ def fault_loop(folder: Path, seed: int) -> Iterator[FaultLoop]:
             node.kill()
 
 
-def run(folder: Path, seed: int, workflows: list[str], faults: list[str], at: int | None = None) -> Found:
+def run(
+    folder: Path, seed: int, workflows: list[str], faults: list[str], at: int | None = None, step: int = 1
+) -> Found:
     """Sweep; a node that took a fault badly is replaced by another."""
     found = Found()
     waiting = [(workflow, FAULTS[fault]) for workflow in workflows for fault in faults]
@@ -228,7 +233,7 @@ def run(folder: Path, seed: int, workflows: list[str], faults: list[str], at: in
             with fault_loop(own, seed) as loop:
                 loop.found = found
                 while waiting:
-                    loop.play(*waiting.pop(0), at)
+                    loop.play(*waiting.pop(0), at, step)
         except Trouble as trouble:
             found.troubles.append(str(trouble))
             sys.stderr.write(f"{trouble}\n")
@@ -241,13 +246,13 @@ def main() -> None:
     parser.add_argument("--workflow", choices=WORKFLOWS, action="append")
     parser.add_argument("--fault", choices=FAULTS, action="append")
     parser.add_argument("--at", type=int)
+    parser.add_argument("--step", type=int, default=1, help="2 plays every second point, and so on")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--data", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(
-            given.data or Path(folder), given.seed, given.workflow or [*WORKFLOWS], given.fault or [*FAULTS], given.at
-        )
+        workflows, faults = given.workflow or [*WORKFLOWS], given.fault or [*FAULTS]
+        found = run(given.data or Path(folder), given.seed, workflows, faults, given.at, given.step)
     sys.stdout.write(found.as_json() + "\n")
 
 

@@ -218,3 +218,23 @@ async def test_a_sync_that_finds_the_disk_full_is_refused_as_any_other_write(
             await sources.subscribe(publisher.source_id, "somebody", Filters())
 
     assert as_api_error(refused.value).status == 503
+
+
+async def test_while_another_program_holds_the_database_readers_read_on_and_writes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfn_node.store.database.BUSY_SECONDS", 0.01)
+    database = Database.open(tmp_path / "node.db", inline=True)
+    other = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(sqlite3.OperationalError, match="locked") as refused:
+        await database.write(lambda db: activity.record_activity(db, "security", "A sentence.", at=NOW))
+    read = database.read_now(lambda db: activity.activities(db))[0]
+    other.execute("ROLLBACK")
+    await database.write(lambda db: activity.record_activity(db, "security", "A sentence.", at=NOW))
+
+    assert as_api_error(refused.value).status == 503
+    assert read == []
+    other.close()
+    database.close()
