@@ -23,12 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from types import TracebackType
-from typing import Self
 
 from pfn_node.artifact_checks import Checks
 from pfn_node.artifact_errors import ArtifactError, ArtifactMismatch, ArtifactMissing, CacheTooSmall, StoreUnavailable
 from pfn_node.artifact_store import ArtifactStore, StoredArtifact, listed, place_of
+from pfn_node.artifact_writer import ArtifactWriter
 from pfn_node.durable_files import flush_folder, move_durably
 from pfn_node.object_store import ObjectStore
 
@@ -213,9 +212,9 @@ class Artifacts:
             writer.write(data)
             return writer.keep()
 
-    def writer(self, *, local: bool = False) -> "ArtifactWriter":
+    def writer(self, *, local: bool = False) -> ArtifactWriter:
         """For writing one artifact of unknown digest; see ArtifactWriter. `local`: never into the object store."""
-        return ArtifactWriter(self, self._folder / _INCOMING, local=local)
+        return ArtifactWriter(self._adopt, self._folder / _INCOMING, local=local)
 
     def promote(self, sha256: bytes, *, local: bool = False) -> None:
         """From the cache to what is kept; nothing to do if it is kept already. Raises ArtifactMissing.
@@ -378,53 +377,6 @@ class Artifacts:
     def _path(self, sha256: bytes, *, cached: bool) -> Path:
         name = sha256.hex()
         return (self._folder / _CACHE if cached else self._folder) / name[:2] / name[2:]
-
-
-class ArtifactWriter:
-    """A context: `write` pieces, look at `size`, `digest()` and the file at `path`, then `keep`, or it never was."""
-
-    def __init__(self, artifacts: Artifacts, folder: Path, *, local: bool = False) -> None:
-        self._artifacts = artifacts
-        self._local = local
-        self._folder = folder
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def __enter__(self) -> Self:
-        self._file = NamedTemporaryFile(dir=self._folder, delete=False, buffering=0)
-        self.path = Path(self._file.name)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-
-    def write(self, chunk: bytes) -> None:
-        """Appends; what was written can be read at `path` at once."""
-        rest = memoryview(chunk)
-        while rest:  # an unbuffered file may take less than it is given
-            rest = rest[self._file.write(rest) :]
-        self._hash.update(chunk)
-        self.size += len(chunk)
-
-    def digest(self) -> bytes:
-        """SHA-256 of what was written so far."""
-        return self._hash.digest()
-
-    def keep(self, *, cache: bool = False, expected: bytes | None = None) -> bytes:
-        """Makes it durable and lists it; -> its SHA-256.
-
-        Raises ArtifactMismatch if another digest was expected, CacheTooSmall, OSError (disk full), StoreUnavailable.
-        """
-        sha256 = self.digest()
-        if expected is not None and sha256 != expected:
-            raise ArtifactMismatch(f"The bytes have the SHA-256 {sha256.hex()}, but {expected.hex()} was wanted.")
-        os.fchmod(self._file.fileno(), 0o644)
-        os.fsync(self._file.fileno())
-        self._artifacts._adopt(self.path, sha256, self.size, cache=cache, local=self._local)
-        return sha256
 
 
 def _stored(folder: Path) -> Iterator[tuple[bytes, Path]]:

@@ -26,6 +26,7 @@ from pfn_node.settings import Settings
 from pfn_node.sources.operations import Sources
 from pfn_node.store import successions
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import outlast
 from pfn_node.web.app import create_app
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
@@ -161,7 +162,7 @@ async def _watch(store: ArtifactStore) -> None:
 
 async def _say(engine: Engine, statement: KeyStatement) -> None:
     with suppress(Stopped):
-        await engine.announce(statement)
+        await outlast(lambda: engine.announce(statement), "key statement")
 
 
 def public_url(settings: Settings, listener: Listener) -> str | None:

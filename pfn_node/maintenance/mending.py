@@ -23,8 +23,9 @@ from pfn_node.artifacts import ArtifactError, Artifacts
 from pfn_node.maintenance.ways import FetchArtifact, FetchRelease, InThread
 from pfn_node.store import catalogue, registry, releases
 from pfn_node.store.activity import record_activity
-from pfn_node.store.database import Database, DatabaseClosed
+from pfn_node.store.database import Database, DatabaseClosed, StoreError
 from pfn_node.store.missing_texts import source_of_text
+from pfn_node.store.outlasting import note, outlast
 from pfn_node.store.queries import value
 from pfn_node.store.rows import Release
 
@@ -121,12 +122,15 @@ class Mending:
             record_activity(db, "federation_event", f"{_named(release, sha256)} is damaged on the disk", at=at)
             return bool(kept)
 
-        self._cached[sha256] = await self._database.write(work)
+        self._cached[sha256] = await outlast(lambda: self._database.write(work), "damage")
         log.error("an artifact is damaged on the disk, and put aside", sha256=sha256.hex())
 
     async def _mend(self, sha256: bytes) -> None:
-        release, text_of = await self._database.read(
-            lambda db: (catalogue.release_by_digest(db, sha256), source_of_text(db, sha256))
+        release, text_of = await outlast(
+            lambda: self._database.read(
+                lambda db: (catalogue.release_by_digest(db, sha256), source_of_text(db, sha256))
+            ),
+            "mend",
         )
         if release is not None:
             await self._fetch(release, sha256)
@@ -158,7 +162,7 @@ class Mending:
                 releases.mark_mirrored(db, sha256, True, cached=cached, at=at)
             record_activity(db, "federation_event", f"{_named(release, sha256)} was damaged, and is here again", at=at)
 
-        await self._database.write(work)
+        await outlast(lambda: self._database.write(work), "mend")
         log.info("a damaged artifact is here again", sha256=sha256.hex())
 
     async def _scrub_for_ever(self) -> None:
@@ -173,20 +177,21 @@ class Mending:
     async def _scrub_database_for_ever(self) -> None:
         """Damaged pages are met before anybody asks for what is on them, where the pages have checksums."""
         while True:
-            for table in await self._database.read(lambda db: db.table_names()):
+            for table in await outlast(lambda: self._database.read(lambda db: db.table_names()), "scrub"):
                 began = trio.current_time()
                 try:
                     await self._database.read(lambda db, table=table: _read_through(db, table))  # type: ignore[misc]
-                except sqlite3.DatabaseError:  # the store has noted it
-                    await self._tell_of_pages()
-                    return
+                except (sqlite3.DatabaseError, StoreError):
+                    if self._database.damage is not None:
+                        await self._tell_of_pages()
+                        return
                 await trio.sleep(DATABASE_REST * (trio.current_time() - began))
             await trio.sleep(SCRUB_PAUSE_SECONDS)
 
     async def _tell_of_pages(self) -> None:
         sentence, at = self._database.damage or "the database is damaged", int(self._clock())
         log.error("the database is damaged", sentence=sentence)
-        await self._database.write(lambda db: record_activity(db, "federation_event", sentence, at=at))
+        await note(self._database, lambda db: record_activity(db, "federation_event", sentence, at=at))
 
     def _scrub(self, sha256: bytes) -> int:
         """Read one through; its size. What is damaged is put aside, and that wakes the other task."""

@@ -22,6 +22,7 @@ from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.peer_client import PeerClient, PeerFailure, TooMuch
 from pfn_node.mesh.views import shown
+from pfn_node.store.database import StoreTrouble
 from pfn_node.store.rows import Peer
 
 log = structlog.get_logger()
@@ -168,6 +169,8 @@ class ArtifactFetch:
                     flight.found = await self._race(flight, holders)
             if flight.found:
                 await self._report_kept(flight.wanted.sha256, flight.cache)
+        except StoreTrouble as error:  # who holds it cannot be read now
+            log.error("store_failed", doing="fetch", sha256=flight.wanted.sha256.hex(), reason=str(error))
         finally:
             del self._flights[flight.wanted.sha256]
             flight.done.set()

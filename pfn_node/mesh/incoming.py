@@ -144,6 +144,10 @@ class Incoming:
     def close(self) -> None:
         """The machine answers nobody any more: those who wait are told so now."""
         self._closed = True
+        self.put_off()
+
+    def put_off(self) -> None:
+        """The machine answers nobody for now: those who wait are to ask again later."""
         for waiting in self._waiting.values():
             waiting.answered.set()
 

@@ -22,7 +22,7 @@ from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure
 from pfn_node.mesh.views import shown
 from pfn_node.store import peers as peer_store
 from pfn_node.store import successions
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, StoreTrouble
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import parse_did_key
 from pfn_protocol.names import parse_instance_url
@@ -164,6 +164,8 @@ class Joining:
                     return
                 except PeerFailure as failure:
                     log.info("join_unanswered", url=target.url, reason=failure.reason)
+                except StoreTrouble as error:
+                    log.error("store_failed", doing="join", url=target.url, reason=str(error))
                 await trio.sleep(wait * self._rng.uniform(1 - JITTER, 1 + JITTER))
                 wait = min(2 * wait, RETRY_SECONDS_MAX)
         finally:

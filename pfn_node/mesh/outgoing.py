@@ -20,6 +20,7 @@ from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.peer_client import REQUEST_SECONDS_MAX, AnotherKey, PeerClient, PeerFailure
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.views import shown
+from pfn_node.store.database import StoreTrouble
 from pfn_protocol.effects import SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable
@@ -104,6 +105,9 @@ class Outgoing:
             event = self._unreachable(request, failure.reason)
         except PeerFailure as failure:
             event = self._unreachable(request, failure.reason)
+        except StoreTrouble as error:
+            log.error("store_failed", doing="request", path=request.message.path, reason=str(error))
+            event = self._unreachable(request, "what it was to be told cannot be read here")
         except Refusal as refusal:  # our own message breaks a rule: a mistake of ours that must not end the node
             log.error("request_not_written", path=request.message.path, reason=str(refusal))
             event = self._unreachable(request, "the request could not be written")

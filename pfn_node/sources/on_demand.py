@@ -275,6 +275,8 @@ class OnDemand:
         try:
             await self._mirroring.take_in(writer, observation, None, read, cache=False)
         except Skipped as skipped:
+            if isinstance(skipped.__cause__, OSError):  # our disk says nothing about the statement
+                raise skipped.__cause__ from skipped
             raise Refusal("R53", skipped.reason) from skipped
 
     async def _download(self, addresses: list[str], sink: ByteSink) -> None:

@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -54,6 +54,10 @@ FINDINGS_MAX: Final = 100
 
 class StoreError(Exception):
     """The database cannot be used as it is; the sentence says why, and what to do."""
+
+
+# What reading or writing raises while the disk is full or fails, and will not raise any more when that is mended.
+StoreTrouble: Final = (sqlite3.OperationalError, StoreError)
 
 
 class DatabaseClosed(StoreError):
@@ -240,12 +244,17 @@ class Database:
                     # A full disk, for one, makes SQLite roll everything back, also the jobs before.
                     raise job.error or StoreError("a write ended the transaction that it was part of")
             db.conn.execute("COMMIT")
-            return _last_activity(db)
-        except Exception as error:  # the task boundary: every caller is told
+        except Exception as raised:  # the task boundary: every caller is told
+            error = _named(raised)
             if db.conn.in_transaction:
-                db.conn.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # SQLite rolls back by itself when the disk does not let it go on
+                    db.conn.execute("ROLLBACK")
             for job in jobs:
                 job.answer, job.error = None, error
+            return self._last_activity
+        try:
+            return _last_activity(db)
+        except sqlite3.Error:  # what was committed is, whether or not it can be read now
             return self._last_activity
 
     def _attempt(self, job: _Job) -> None:
@@ -254,7 +263,7 @@ class Database:
                 job.answer = job.work(self._writer)
         except Exception as error:  # belongs to the caller who gave us the job, and is raised there
             self._note_damage(error)
-            job.error = error
+            job.error = _named(error)
 
     def _settle(self, jobs: list[_Job], last_activity: int) -> None:
         for job in jobs:
@@ -289,7 +298,7 @@ class Database:
                 yield
         except sqlite3.DatabaseError as error:
             self._note_damage(error)
-            raise
+            raise _named(error) from error
 
     def _note_damage(self, error: Exception) -> None:
         """Remember that the file is damaged; whoever asked for what is on that page gets the error, and no row."""
@@ -389,6 +398,13 @@ def snapshot(db: sqlite_utils.Database) -> Iterator[None]:
     finally:
         if db.conn.in_transaction:  # an I/O error may have ended it
             db.conn.execute("ROLLBACK")
+
+
+def _named(error: Exception) -> Exception:
+    """The error, as a StoreError where SQLite says that what it read is no database: so it has no name of its own."""
+    if type(error) is not sqlite3.DatabaseError:
+        return error
+    return StoreError(f"the database is damaged, or was not read whole: {error}")
 
 
 def _last_activity(db: sqlite_utils.Database) -> int:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from pfn_node.store.activity import record_activity
 from pfn_node.store.advised import Advisories, advisories_by_version
 from pfn_node.store.evidence import TextLookup, no_texts, unpack_evidence
 from pfn_node.store.facts import own_id
@@ -30,6 +29,7 @@ from pfn_node.store.observations import (
     store_observation,
 )
 from pfn_node.store.queries import Row, change, select, select_one, to_json
+from pfn_node.store.rewrites import report_conflict, report_rewrite
 from pfn_node.store.rows import Observation
 from pfn_node.store.safety import KeysThen, advisories_in_force, mark_release, tombstone
 from pfn_node.store.sightings import sightings_of
@@ -80,7 +80,7 @@ def observe(
     if is_repeated or len(seen) < OWN_DIGESTS_MAX:
         store_observation(db, observation, epoch=0, seq=0, admitted=True, received_at=received_at)
         if outcome is Observed.CONFLICT and not is_repeated:
-            _report_rewrite(db, observation, now)
+            report_rewrite(db, observation, now)
     if stored and outcome is not Observed.CONFLICT:
         _store_artifact(db, observation.sha256, now, cached=False)
     refresh_version(db, *version, now=now)
@@ -280,20 +280,6 @@ def _store_artifact(db: sqlite_utils.Database, sha256: bytes, at: int, *, cached
     )
 
 
-def _report_rewrite(db: sqlite_utils.Database, observation: Observation, at: int) -> None:
-    record_activity(
-        db,
-        "security",
-        f"the publisher served other bytes as {observation.plugin_id} {observation.version}, which was seen with "
-        "different ones before; the first ones stay",
-        at=at,
-        source_id=observation.source_id,
-        plugin_id=observation.plugin_id,
-        plugin_name=observation.name,
-        new_version=observation.version,
-    )
-
-
 def _refresh_version(
     db: sqlite_utils.Database,
     point: Standpoint,
@@ -345,7 +331,7 @@ def _refresh_version(
     store_mirrored(db, shown, artifact if is_served else None)
     # What this node saw itself, `observe` reports.
     if judgement.conflict and judgement.backed_by != "self" and not before["conflict"]:
-        _report_conflict(db, point, shown)
+        report_conflict(db, shown, point.now)
     if source is not None and source["origin_bound"]:
         for later in note_signed(db, key, judgement):
             _refresh_version(db, point, source_id, plugin_id, later)
@@ -419,18 +405,4 @@ def _store_release(
             judgement.sha256 if judgement.level in SIGNED_LEVELS else before["signed_sha256"],
             held_back,
         ),
-    )
-
-
-def _report_conflict(db: sqlite_utils.Database, point: Standpoint, shown: Row) -> None:
-    record_activity(
-        db,
-        "security",
-        f"nodes whose word counts here saw different bytes as {shown['plugin_id']} {shown['version']}; "
-        "the first ones stay",
-        at=point.now,
-        source_id=shown["source_id"],
-        plugin_id=shown["plugin_id"],
-        plugin_name=shown["name"],
-        new_version=shown["version"],
     )
