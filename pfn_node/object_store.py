@@ -1,4 +1,5 @@
-"""An object store by its URL: the only module that speaks to one (obstore: S3, GCS, Azure, or a mounted folder).
+"""An object store by its URL: the only module that speaks to one (obstore: S3, GCS, Azure, or a mounted folder)
+but for what an export writes (export/places.py).
 
 Every call has a deadline, and is tried again a few times where that cannot do harm. Whatever goes wrong is said as
 StoreUnavailable; then the store is left alone for a moment, and calls fail at once meanwhile, so that nobody waits in

@@ -9,7 +9,9 @@ import typer
 from pfn_node.cli import (
     artifacts,
     audit,
+    backup,
     export,
+    fsck,
     get,
     identity,
     lock,
@@ -39,6 +41,9 @@ app.command("get")(get.get)
 app.command("lock")(lock.lock)
 app.command("audit")(audit.audit)
 app.command("export")(export.export)
+app.command("fsck")(fsck.fsck)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(publisher.app, name="publisher")
 app.add_typer(identity.app, name="identity")

@@ -10,15 +10,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pfn_node.artifact_errors import ArtifactError
 from pfn_node.cli.client import AsJson
 from pfn_node.cli.failing import FAILED, WRONG_USAGE, fail
 from pfn_node.cli.tables import moment, show, show_fields
 from pfn_node.data_folder import KEY_FILE, DataFolderError, load_or_make_key
 from pfn_node.export.answers import Answers
-from pfn_node.export.kept_zips import KeptZips
+from pfn_node.export.kept_zips import KeptZips, ZipsUnavailable
 from pfn_node.export.places import PlaceError, place_named
 from pfn_node.export.reading import IndexUnreadable, read_index, wrong_files
 from pfn_node.export.writing import Export, Written
+from pfn_node.object_store import ObjectStore
 from pfn_node.settings import Settings, SettingsError, load_settings
 from pfn_node.store.database import StoreError, reader
 from pfn_protocol.errors import Refusal
@@ -62,7 +64,7 @@ def export(
             _write(to, _settings(data, mesh, config), url, as_json)
         elif check is not None:
             _check(check, signer, as_json)
-    except (PlaceError, IndexUnreadable, StoreError, DataFolderError) as error:
+    except (PlaceError, IndexUnreadable, ZipsUnavailable, ArtifactError, StoreError, DataFolderError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         fail("stopped; the same command goes on where it was")
@@ -87,7 +89,8 @@ def _write(to: str, settings: Settings, url: str | None, as_json: bool) -> None:
         fail(f"there is no {KEY_FILE} in {settings.data}; --data is the data folder of a node")
     pem = settings.private_key.get_secret_value() if settings.private_key else None
     key = load_or_make_key(settings.data, pem)
-    zips = KeptZips(settings.data / "artifacts", settings.cache_bytes_max)
+    zips = KeptZips(settings.data / "artifacts", ObjectStore(settings.artifacts) if settings.artifacts else None)
+    zips.start()
     now = time.time()
     with reader(settings.data / "node.db") as db, place_named(to, make=True) as place, _progress("plugins") as tell:
         answers = Answers(db, zips, settings.mesh, key.public, base, int(now))

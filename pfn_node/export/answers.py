@@ -16,11 +16,12 @@ from pfn_node import package_facts
 from pfn_node.artifacts import Artifacts
 from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, news, packages, registry, wordpress
-from pfn_node.store.changes import is_listable
+from pfn_node.store.changes import is_listable, last_change
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.web.bundling import envelopes_about, make_bundle
 from pfn_node.web.consumers import composer_answers, wordpress_answers
 from pfn_node.web.consumers.composer_versions import normalize
+from pfn_node.web.consumers.export import line_of
 from pfn_node.web.consumers.feed_forms import Feed, atom, json_feed
 from pfn_node.web.consumers.feeds import ENTRIES_MAX
 from pfn_node.web.consumers.wordpress import plugin_information
@@ -100,6 +101,11 @@ class Answers:
         yield from self._composer(name)
         if plugin.release.type == "plugin" and wordpress.meaning_of(self.db, plugin_id).source_id == source_id:
             yield from self._wordpress(plugin_id, there, put)
+
+    def line_of(self, source_id: str, plugin_id: str) -> bytes:
+        """What a mirror of the catalogue is told of a plugin; nothing of one that went since the names were read."""
+        last = last_change(self.db, source_id, plugin_id)
+        return b"" if last is None or last.gone else line_of(self.db, last)
 
     def _may_be_shown(self, release: Release) -> bool:
         """Whether evidence stays for who has the zip, though it is not offered: a yank is in it."""

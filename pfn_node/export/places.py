@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,16 +17,19 @@ from typing import IO, Any, Final, Protocol
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import ObjectStore, from_url
+from obstore.store import ObjectStore
 
-# A store that does not answer for so long is asked again by obstore, ten times in three minutes at most.
-ANSWER_SECONDS_MAX: Final = "60s"
+from pfn_node.artifact_errors import ArtifactError
+from pfn_node.object_store import PART_BYTES, PARTS_AT_ONCE, connect
+from pfn_node.store_urls import check_store_url
+
 # Names of what is being written in a folder: no path of an export begins like that (R172).
 _WRITING: Final = ".writing-"
 # What file systems say that have no second names, or not so many.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV})
 _TYPES: Final = {
     ".json": "application/json",
+    ".ndjson": "application/x-ndjson",
     ".zip": "application/zip",
     ".atom": "application/atom+xml; charset=utf-8",
     ".svg": "image/svg+xml",
@@ -98,7 +102,7 @@ class Folder:
                     os.unlink(entry.path)  # of an export that was stopped
                 else:
                     known = entry.stat(follow_symlinks=False)
-                    yield prefix + entry.name, Found(known.st_size, known.st_mtime_ns)
+                    yield sys.intern(prefix + entry.name), Found(known.st_size, known.st_mtime_ns)
 
     def read(self, path: str) -> bytes | None:
         with _failures(path):
@@ -188,7 +192,7 @@ class Bucket:
     def found(self) -> dict[str, Found]:
         with _failures("the list of what is there"):
             return {
-                one["path"]: Found(one["size"], int(one["last_modified"].timestamp() * 1_000_000) * 1_000)
+                sys.intern(one["path"]): Found(one["size"], int(one["last_modified"].timestamp() * 1_000_000) * 1_000)
                 for page in obstore.list(self._store)
                 for one in page
             }
@@ -216,7 +220,14 @@ class Bucket:
         if not isinstance(content, bytes):
             content.seek(0)
         with _failures(path):
-            obstore.put(self._store, path, content, attributes=attributes)
+            obstore.put(
+                self._store,
+                path,
+                content,
+                attributes=attributes,
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_AT_ONCE,
+            )
 
     def link(self, path: str, to: str) -> bool:
         return False
@@ -244,9 +255,7 @@ def place_named(text: str, *, make: bool) -> Iterator[Place]:
     """
     if "://" in text and not text.startswith("file://"):
         with _failures(text):
-            # These options replace those of the environment, so what it says of http is said again.
-            allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
-            store = from_url(text, client_options={"timeout": ANSWER_SECONDS_MAX, "allow_http": allow_http})
+            store = connect(check_store_url(text))
         yield Bucket(store)
         return
     folder = Path(text.removeprefix("file://"))
@@ -274,6 +283,6 @@ def _failures(what: str) -> Iterator[None]:
     """What the place says of a failure, as a PlaceError."""
     try:
         yield
-    except (BaseError, OSError, ValueError) as error:
+    except (BaseError, ArtifactError, OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PlaceError(f"{what}: {said.splitlines()[0] if said else type(error).__name__}") from error

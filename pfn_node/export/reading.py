@@ -1,6 +1,7 @@
 """Reading an export: its index, its shards, and whether its files are those that the node signed."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -60,7 +61,8 @@ def read_listed(place: Place, signed: SignedIndex) -> Listed:
         rows = _rows(place, shard)
         if isinstance(rows, Wrong):
             raise IndexUnreadable(f"{rows.path} is {rows.what}")
-        files |= rows.files
+        # Each name is in the list of what is there as well, and once more in what is to be there.
+        files |= {sys.intern(path): file for path, file in rows.files.items()}
         gone |= rows.gone
     return Listed(files, gone)
 

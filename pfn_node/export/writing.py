@@ -6,6 +6,7 @@ index; anything else is read again or written again. So a stopped export needs n
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from pfn_protocol.identity import PrivateKey, did_key
 
 # Says whose export a folder holds, from the first file on: nobody else's files are written over or removed.
 OWNER: Final = "pfn-export/node.txt"
-# Plugins that are read in one state of the database: longer ones would keep the node's log of changes from ending.
+# Plugins that are read in one state of the database: a longer look would keep the node's log of changes from ending.
 BATCH_PLUGINS: Final = 50
 _READ_BYTES: Final = 256 * 1024
 
@@ -115,13 +116,24 @@ class Export:
             plugins = list(self._single(packages.named_plugins(db)))
             for file in self._answers.general():
                 self._write(file)
-        for start in range(0, len(plugins), BATCH_PLUGINS):
-            with snapshot(db):
-                for plugin in plugins[start : start + BATCH_PLUGINS]:
-                    self._zips.clear()
-                    for file in self._answers.of_plugin(*plugin, self._put_zip):
-                        self._write(file)
-            yield min(start + BATCH_PLUGINS, len(plugins)), len(plugins)
+        done = 0
+        plugins.sort(key=lambda plugin: shard_of(plugin[0]))
+        for shard, group in groupby(plugins, key=lambda plugin: shard_of(plugin[0])):
+            members, lines = list(group), []
+            for start in range(0, len(members), BATCH_PLUGINS):
+                with snapshot(db):
+                    for plugin in members[start : start + BATCH_PLUGINS]:
+                        lines.append(self._write_plugin(*plugin))
+            self._write(Text(f"export/plugins-{shard:02x}.ndjson", b"".join(lines)))
+            done += len(members)
+            yield done, len(plugins)
+
+    def _write_plugin(self, name: str, source_id: str, plugin_id: str) -> bytes:
+        """Write what is about one plugin; its line of the catalogue."""
+        self._zips.clear()
+        for file in self._answers.of_plugin(name, source_id, plugin_id, self._put_zip):
+            self._write(file)
+        return self._answers.line_of(source_id, plugin_id)
 
     def _single(self, plugins: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
         """Those whose name nobody shares (store/packages.py)."""
@@ -134,7 +146,9 @@ class Export:
 
     def _write(self, file: Text) -> None:
         there = ExportedFile(hashlib.sha256(file.content).digest(), len(file.content))
-        if self._may_be_named(file) and not self._is_there(file.path, there):
+        if not self._may_be_named(file):
+            return
+        if not self._is_there(file.path, there):
             self._note_written(there)
             self._submit(lambda: self._place.write(file.path, file.content))
         self._want(file, there)
@@ -183,8 +197,10 @@ class Export:
         self.done.written_bytes += file.size
 
     def _want(self, file: File, there: ExportedFile) -> None:
-        if file.path not in self._wanted and self._may_be_named(file):
-            self._wanted[file.path] = there
+        if file.path not in self._wanted:
+            before = self._before.files.get(file.path, there)
+            # The same objects as in what was read before: of 300,000 files that is 100 MB.
+            self._wanted[sys.intern(file.path)] = there if there != before else before
             self.done.files += 1
             self.done.size += there.size
 

@@ -1,23 +1,32 @@
 """Exports of a node whose web application runs in the test, to a folder or into memory."""
 
+import hashlib
 import json
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.store import MemoryStore
 
+from pfn_node.composer_names import composer_name
 from pfn_node.export.answers import Answers
 from pfn_node.export.kept_zips import KeptZips
 from pfn_node.export.places import Bucket, Folder, Place
-from pfn_node.export.reading import INDEX, Listed, read_index, read_listed, wrong_files
+from pfn_node.export.reading import Listed, read_index, read_listed, wrong_files
 from pfn_node.export.writing import Export, Written
 from pfn_node.store.database import reader
 from pfn_protocol.identity import PrivateKey
-from tests.node.web_node import NODE, NOW, WebNode
+from tests.node.web_node import BILBO, NODE, NOW, WebNode
 
 BASE = "https://node.test"
 LATER_MS = NOW * 1_000
+NAME = composer_name(BILBO, "hello-signal")
+INFO = "plugins/info/1.0/hello-signal.json"
+P2 = f"composer/p2/{NAME}.json"
+CATALOGUE = f"catalogue/{NAME}.json"
+NOTICE = {"sourceId": BILBO, "plugin": "hello-signal", "version": "1.0.0", "reason": "it eats posts"}
 
 
 def export_to(
@@ -25,7 +34,7 @@ def export_to(
 ) -> Written:
     """One export, beside the node that runs, as `pfn export` does it."""
     settings = node.services.settings
-    zips = KeptZips(settings.data / "artifacts", settings.cache_bytes_max)
+    zips = KeptZips(settings.data / "artifacts", None)
     with reader(settings.data / "node.db") as db:
         answers = Answers(db, zips, settings.mesh, key.public, base, NOW)
         return Export(answers, place, key, made_ms).run(lambda done, total: None)
@@ -84,4 +93,13 @@ class Watched(Bucket):
         return {path for path in self.found() if not path.startswith("pfn-export/")}
 
 
-__all__ = ["INDEX", "Watched", "a_folder", "export_to", "json_of", "listed_in", "wrong_in"]
+def a_zip(version: str = "1.0.0", slug: str = "hello-signal") -> bytes:
+    made = BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        entry = zipfile.ZipInfo(f"{slug}/{slug}.php")  # of 1980: the same bytes at every call
+        archive.writestr(entry, f"<?php\n/*\nPlugin Name: Hello\nVersion: {version}\nAuthor: Bilbo\n*/")
+    return made.getvalue()
+
+
+def mirror_of(version: str, normalized: str, name: str = NAME) -> str:
+    return f"composer/mirror/{name}/{normalized}/{hashlib.sha256(a_zip(version)).hexdigest()}.zip"

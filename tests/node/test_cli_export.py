@@ -9,10 +9,10 @@ from typer.testing import CliRunner, Result
 
 from pfn_node.cli import app
 from pfn_node.data_folder import KEY_FILE, write_secret
+from pfn_node.export.reading import INDEX
 from pfn_node.store.database import Database
 from pfn_protocol.identity import did_key
-from tests.node.exporting import INDEX
-from tests.node.test_export_files import a_zip
+from tests.node.exporting import a_zip
 from tests.node.web_node import NODE, STRANGER, WebNode, web_node
 
 URL = "https://files.test"

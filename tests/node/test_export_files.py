@@ -1,31 +1,34 @@
 """Exports as files: the live node's answers, nothing that it would not serve, only what changed, whole after a stop."""
 
 import hashlib
-import json
-import zipfile
 from collections.abc import AsyncIterator
-from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from pfn_node.composer_names import composer_name
-from pfn_node.export.places import Folder, Place, PlaceError
-from pfn_node.export.reading import INDEX, IndexUnreadable, read_index
 from pfn_protocol.bundle_proof import Measured, TrustRoots, prove
 from pfn_protocol.evidence_bundle import read_bundle
 from pfn_protocol.export_index import check_export_path
-from tests.node.exporting import LATER_MS, Watched, a_folder, export_to, json_of, listed_in, wrong_in
+from tests.node.exporting import (
+    CATALOGUE,
+    INFO,
+    LATER_MS,
+    NAME,
+    NOTICE,
+    P2,
+    Watched,
+    a_zip,
+    export_to,
+    json_of,
+    listed_in,
+    mirror_of,
+    wrong_in,
+)
 from tests.node.test_wordpress_zips import signed_by
-from tests.node.web_node import BILBO, NODE, NOW, PUBLISHER, STRANGER, WebNode, observation, web_node
+from tests.node.web_node import BILBO, NODE, NOW, PUBLISHER, WebNode, observation, web_node
 from tests.node.wordpress_site import FRODO, add_frodos
-
-NAME = composer_name(BILBO, "hello-signal")
-INFO = "plugins/info/1.0/hello-signal.json"
-P2 = f"composer/p2/{NAME}.json"
-CATALOGUE = f"catalogue/{NAME}.json"
-NOTICE = {"sourceId": BILBO, "plugin": "hello-signal", "version": "1.0.0", "reason": "it eats posts"}
 
 
 @pytest.fixture
@@ -41,22 +44,13 @@ def store() -> Watched:
     return Watched()
 
 
-def a_zip(version: str = "1.0.0", slug: str = "hello-signal") -> bytes:
-    made = BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr(f"{slug}/{slug}.php", f"<?php\n/*\nPlugin Name: Hello\nVersion: {version}\nAuthor: Bilbo\n*/")
-    return made.getvalue()
-
-
-def mirror_of(version: str, normalized: str, name: str = NAME) -> str:
-    return f"composer/mirror/{name}/{normalized}/{hashlib.sha256(a_zip(version)).hexdigest()}.zip"
-
-
 async def live(node: WebNode, path: str) -> bytes:
     """What the node answers where the export has this file."""
     asked = f"/{quote(path, safe='/')}"
     if path.startswith("catalogue/"):
         asked = f"/federation/plugins/{quote(BILBO)}/hello-signal"
+    if path.startswith("export/"):  # one plugin, and the line that says how to go on
+        return (await node.get("/export/plugins.ndjson")).body.splitlines(keepends=True)[0]
     if path.startswith("evidence/"):
         version = path.split("/")[3].removesuffix(".0")
         asked = f"/federation/evidence?sourceId={BILBO}&plugin=hello-signal&version={version}"
@@ -79,6 +73,21 @@ async def test_every_file_is_the_live_nodes_answer_byte_for_byte(node: WebNode, 
     assert f"evidence/{mirror_of('1.0.0', '1.0.0.0')[16:-4]}.json" in store.paths
     for path in store.paths - differing:
         assert store.read(path) == await live(node, path), path
+
+
+async def test_the_whole_catalogue_is_there_in_pieces_of_the_lines_that_the_live_node_gives(
+    node: WebNode, store: Watched
+) -> None:
+    for number in range(9):
+        await node.add_release(a_zip(slug=f"one-{number}"), plugin_id=f"one-{number}")
+    await node.add_report(a_zip("2"), plugin_id="only-reported")
+
+    export_to(node, store)
+
+    pieces = [path for path in store.paths if path.startswith("export/")]
+    *live_lines, _ = (await node.get("/export/plugins.ndjson")).body.splitlines()
+    assert len(pieces) > 2 and len(live_lines) == 10
+    assert sorted(live_lines) == sorted(line for path in pieces for line in (store.read(path) or b"").splitlines())
 
 
 async def test_feeds_differ_from_live_ones_in_where_zips_are_and_in_nothing_else(node: WebNode, store: Watched) -> None:
@@ -206,139 +215,6 @@ async def test_a_slug_that_nobody_owns_is_nobodys_file(node: WebNode, store: Wat
     assert {P2, f"composer/p2/{composer_name(FRODO, 'hello-signal')}.json"} <= store.paths
 
 
-async def test_an_export_again_writes_nothing_but_the_index(node: WebNode, store: Watched) -> None:
-    await node.add_release(a_zip())
-    export_to(node, store)
-    store.forget()
-
-    done = export_to(node, store, made_ms=LATER_MS + 60_000)
-
-    assert (store.written, store.removed) == ([INDEX], [])
-    assert (done.written, done.removed, done.files) == (0, 0, len(store.paths))
-    assert read_index(store).index.made_ms == LATER_MS + 60_000
-
-
-async def test_a_new_release_changes_the_files_of_its_plugin_and_the_general_ones(
-    node: WebNode, store: Watched
-) -> None:
-    await node.add_release(a_zip())
-    await node.add_release(a_zip(slug="other-one"), plugin_id="other-one")
-    export_to(node, store)
-    store.forget()
-
-    await node.add_release(a_zip("1.1.0"), version="1.1.0")
-    export_to(node, store)
-
-    changed = {path for path in store.written if not path.startswith("pfn-export/")}
-    assert not [path for path in changed if "other-one" in path]
-    assert {INFO, P2, CATALOGUE, "feeds/releases.atom", mirror_of("1.1.0", "1.1.0.0")} <= changed
-    assert mirror_of("1.0.0", "1.0.0.0") not in changed
-    assert store.written[-1] == INDEX
-    assert wrong_in(store) == {}
-
-
-@pytest.mark.parametrize("breaks_at", [CATALOGUE, P2, "feeds/releases.json", INDEX])
-async def test_a_stopped_export_leaves_the_old_index_and_is_gone_on_with(
-    node: WebNode, store: Watched, breaks_at: str
-) -> None:
-    await node.add_release(a_zip())
-    export_to(node, store)
-    before = store.read(INDEX)
-    store.forget()
-    await node.add_release(a_zip("1.1.0"), version="1.1.0")
-
-    store.breaks_at = breaks_at
-    with pytest.raises(KeyboardInterrupt):
-        export_to(node, store)
-    assert store.read(INDEX) == before
-    wrote = set(store.written)
-    store.forget()
-    store.breaks_at = None
-    export_to(node, store)
-
-    again = {path for path in store.written if path in wrote and not path.startswith("pfn-export/")}
-    assert again == set()
-    assert wrong_in(store) == {}
-    assert store.read(P2) == (await node.get(f"/{P2}")).body
-
-
-async def test_what_a_stopped_export_wrote_is_put_right_though_the_last_index_calls_it_good(
-    node: WebNode, store: Watched
-) -> None:
-    await node.add_release(a_zip())
-    export_to(node, store)
-    good = store.read(INFO)
-    assert good is not None
-    store.meddle(INFO, good[:-1] + b" ")  # of the same size, and later than the index
-
-    export_to(node, store)
-
-    assert store.read(INFO) == good
-
-
-@pytest.mark.parametrize("kind", ["folder", "memory"])
-async def test_every_wrong_file_is_named(node: WebNode, store: Watched, tmp_path: Path, kind: str) -> None:
-    place: Place = store if kind == "memory" else a_folder(tmp_path / "files")
-    await node.add_release(a_zip())
-    export_to(node, place)
-    assert wrong_in(place) == {}
-    good = place.read(CATALOGUE)
-    assert good is not None
-    place.write(CATALOGUE, good.replace(b"A1", b"A3"))
-    place.write("composer/p2/pfn/made-up.json", b"{}")
-    place.remove([P2])
-
-    assert wrong_in(place) == {
-        CATALOGUE: "changed",
-        P2: "missing",
-        "composer/p2/pfn/made-up.json": "not listed",
-    }
-
-
-async def test_a_shard_that_was_changed_is_named_and_believed_by_nobody(node: WebNode, store: Watched) -> None:
-    await node.add_release(a_zip())
-    export_to(node, store)
-    first, second, *_ = read_index(store).index.shards
-    store.meddle(first.path, store.read(first.path) or b"")
-    store.meddle(second.path, b"0" * second.size)
-
-    assert wrong_in(store)[second.path] == "changed"
-    with pytest.raises(IndexUnreadable, match="changed"):
-        listed_in(store)
-    store.remove([second.path])
-    assert wrong_in(store)[second.path] == "missing"
-    export_to(node, store)
-    assert wrong_in(store) == {}
-
-
-async def test_an_index_that_another_wrote_is_seen_and_written_over(node: WebNode, store: Watched) -> None:
-    await node.add_release(a_zip())
-    export_to(node, store)
-    store.meddle(INDEX, json.dumps(json_of(store, INDEX) | {"files": 0}).encode())
-
-    with pytest.raises(IndexUnreadable, match="cannot be believed"):
-        read_index(store)
-    export_to(node, store)
-    assert wrong_in(store) == {}
-
-
-async def test_other_peoples_files_are_neither_written_over_nor_removed(node: WebNode, store: Watched) -> None:
-    store.meddle("thesis.txt", b"years of work")
-
-    with pytest.raises(PlaceError, match="did not export"):
-        export_to(node, store)
-    assert set(store.found()) == {"thesis.txt"}
-
-
-async def test_the_export_of_another_node_is_left_alone(node: WebNode, store: Watched) -> None:
-    export_to(node, store, key=STRANGER)
-    store.forget()
-
-    with pytest.raises(PlaceError, match="another node, did:key:"):
-        export_to(node, store)
-    assert store.written == []
-
-
 async def test_a_damaged_artifact_is_told_of_and_not_exported(node: WebNode, store: Watched) -> None:
     await node.add_release(a_zip())
     digest = hashlib.sha256(a_zip()).hexdigest()
@@ -348,19 +224,6 @@ async def test_a_damaged_artifact_is_told_of_and_not_exported(node: WebNode, sto
 
     assert done.damaged == [digest]
     assert not {INFO, P2, mirror_of("1.0.0", "1.0.0.0")} & store.paths
-
-
-async def test_a_zip_that_the_cache_dropped_stays_exported(node: WebNode, store: Watched) -> None:
-    await node.add_release(a_zip())
-    await node.get(f"/{P2}")
-    export_to(node, store)
-    before = store.paths
-
-    node.services.artifacts.delete(hashlib.sha256(a_zip()).digest())
-    export_to(node, store)
-
-    assert store.paths == before
-    assert wrong_in(store) == {}
 
 
 @pytest.mark.parametrize("slug", ["con", "nul", "lpt1"])
@@ -387,36 +250,20 @@ async def test_of_two_versions_that_differ_in_case_the_newer_is_exported(node: W
         check_export_path(path)
 
 
-async def test_a_folder_holds_a_zip_once_under_both_of_its_names(node: WebNode, tmp_path: Path) -> None:
+async def test_each_name_that_is_left_out_is_told_once(node: WebNode, store: Watched) -> None:
+    await node.add_release(a_zip(slug="con"), plugin_id="con")
+
+    left_out = export_to(node, store).left_out
+
+    assert len(left_out) == len(set(left_out)) > 0
+
+
+async def test_two_plugins_with_one_name_for_composer_are_nobodys(node: WebNode, store: Watched) -> None:
     await node.add_release(a_zip())
-    folder = tmp_path / "files"
+    await node.add_release(a_zip(slug="other-one"), plugin_id="other-one")
+    await node.services.database.write(lambda db: db.execute("UPDATE plugins SET composer_name = ?", (NAME,)))
 
-    export_to(node, a_folder(folder))
+    done = export_to(node, store)
 
-    one, other = folder / mirror_of("1.0.0", "1.0.0.0"), folder / "download/plugin/hello-signal.1.0.0.zip"
-    assert one.read_bytes() == other.read_bytes() == a_zip()
-    assert one.stat().st_ino == other.stat().st_ino
-    kept = hashlib.sha256(a_zip()).hexdigest()
-    assert one.stat().st_ino != (tmp_path / "node" / "artifacts" / kept[:2] / kept[2:]).stat().st_ino
-
-
-async def test_a_folder_is_the_same_as_an_object_store(node: WebNode, store: Watched, tmp_path: Path) -> None:
-    await node.add_release(a_zip())
-    folder = a_folder(tmp_path / "files")
-    (tmp_path / "files" / ".writing-left-over").write_bytes(b"of a stopped export")
-
-    export_to(node, store)
-    export_to(node, folder)
-
-    assert set(folder.found()) == set(store.found())
-    assert all(folder.read(path) == store.read(path) for path in store.found())
-    await node.post("/federation/yank", NOTICE)
-    assert export_to(node, folder) == export_to(node, store)
-    assert set(folder.found()) == set(store.found())
-    assert not (tmp_path / "files" / "download").exists()
-    assert wrong_in(folder) == {}
-
-
-async def test_a_folder_that_holds_anything_else_is_refused(node: WebNode, tmp_path: Path) -> None:
-    with pytest.raises(PlaceError, match="did not export"):
-        export_to(node, Folder(tmp_path))  # the node's own folder is in it
+    assert done.left_out == [NAME]
+    assert not {P2, INFO, CATALOGUE} & store.paths

@@ -10,9 +10,11 @@ import obstore
 import pytest
 from typer.testing import CliRunner
 
+from pfn_node.artifacts import Artifacts
 from pfn_node.cli import app
 from pfn_node.data_folder import KEY_FILE, write_secret
-from tests.node.test_export_files import CATALOGUE, INFO, NOTICE, P2, a_zip, mirror_of
+from pfn_node.object_store import ObjectStore
+from tests.node.exporting import CATALOGUE, INFO, NOTICE, P2, a_zip, mirror_of
 from tests.node.web_node import NODE, WebNode, web_node
 from tests.object_store.server import Bucket
 
@@ -90,3 +92,38 @@ async def test_a_bucket_that_is_not_there_is_said_in_a_sentence(node: WebNode, b
 
     assert done.exit_code == 1
     assert "pfn: " in done.stderr and "Traceback" not in done.output
+
+
+async def test_a_node_whose_zips_lie_in_an_object_store_is_exported_from_there(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, given in bucket.environment.items():
+        monkeypatch.setenv(name, given)
+    data = tmp_path / "node"
+    data.mkdir()
+    words = ["export", "--to", str(tmp_path / "files"), "--data", str(data), "--url", "https://files.test"]
+    async with web_node(data) as node:
+        write_secret(data / KEY_FILE, NODE.to_pem())
+        await node.add_bilbo()
+        store = Artifacts(data / "artifacts", 0, ObjectStore(f"{bucket.url}/zips"))
+        store.start()
+        store.put_bytes(a_zip())
+        await node.add_release(a_zip(), kept=False)
+
+        without = CliRunner().invoke(app, words)
+        monkeypatch.setenv("PFN_ARTIFACTS", f"{bucket.url}/zips")
+        done = CliRunner().invoke(app, words)
+
+        assert (without.exit_code, done.exit_code) == (1, 0), done.output
+        assert "set PFN_ARTIFACTS" in without.stderr
+        assert (tmp_path / "files" / mirror_of("1.0.0", "1.0.0.0")).read_bytes() == a_zip()
+        assert (tmp_path / "files" / P2).exists()
+
+        digest = hashlib.sha256(a_zip()).hexdigest()
+        obstore.put(bucket.store, f"zips/{digest[:2]}/{digest[2:]}", b"x" * len(a_zip()))
+        again = CliRunner().invoke(app, ["export", "--to", str(tmp_path / "other"), *words[3:]])
+        assert again.exit_code == 1 and digest in again.stdout
+        assert not (tmp_path / "other" / P2).exists()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        down = CliRunner().invoke(app, ["export", "--to", str(tmp_path / "third"), *words[3:]])
+        assert down.exit_code == 1 and "cannot be used now" in down.stderr

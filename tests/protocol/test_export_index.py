@@ -171,6 +171,14 @@ def test_a_shard_with_another_line_is_refused(lines: str) -> None:
         read_shard(lines.encode(), 7)
 
 
+def test_a_path_that_climbs_is_refused_though_it_belongs_to_its_shard() -> None:
+    climbing = next(path for number in range(10_000) if shard_of(path := f"../../etc/passwd{number}") == 7)
+
+    for line in (LINE.replace(PATH, climbing), f"gone 9 {climbing}\n"):
+        with pytest.raises(Refusal, match="R172"):
+            read_shard(line.encode(), 7)
+
+
 def test_a_path_stands_in_its_own_shard_and_in_no_other() -> None:
     assert read_shard(LINE.encode(), 7).files == {PATH: ExportedFile(b"\x07" * 32, 7)}
     with pytest.raises(Refusal, match="R173"):
