@@ -123,7 +123,7 @@ class Mending:
             return bool(kept)
 
         self._cached[sha256] = await outlast(lambda: self._database.write(work), "damage")
-        log.error("an artifact is damaged on the disk, and put aside", sha256=sha256.hex())
+        log.error("artifact_damaged", sha256=sha256.hex())
 
     async def _mend(self, sha256: bytes) -> None:
         release, text_of = await outlast(
@@ -163,7 +163,7 @@ class Mending:
             record_activity(db, "federation_event", f"{_named(release, sha256)} was damaged, and is here again", at=at)
 
         await outlast(lambda: self._database.write(work), "mend")
-        log.info("a damaged artifact is here again", sha256=sha256.hex())
+        log.info("artifact_mended", sha256=sha256.hex())
 
     async def _scrub_for_ever(self) -> None:
         while True:
@@ -190,7 +190,7 @@ class Mending:
 
     async def _tell_of_pages(self) -> None:
         sentence, at = self._database.damage or "the database is damaged", int(self._clock())
-        log.error("the database is damaged", sentence=sentence)
+        log.error("database_damaged", sentence=sentence)
         await note(self._database, lambda db: record_activity(db, "federation_event", sentence, at=at))
 
     def _scrub(self, sha256: bytes) -> int:
