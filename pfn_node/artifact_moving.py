@@ -4,7 +4,6 @@ Each is read through on its way, and gone from where it was only once it is whol
 off is gone on with by beginning it again. Signed texts stay in the folder: they are no zips.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -54,8 +53,7 @@ def read_store(artifacts: Artifacts, progress: Progress, *, sleep: Callable[[flo
 
     def read(sha256: bytes) -> int:
         stored = store.open(sha256)
-        with open(os.devnull, "wb") as nowhere:
-            stored.copy_to(nowhere)
+        stored.copy_to(lambda data: None)  # reading is what checks it
         return stored.size
 
     return _do(sorted(store.sizes), read, progress, sleep)

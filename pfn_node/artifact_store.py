@@ -17,11 +17,11 @@ is read through instead of sent again. But who deletes there deletes for all; th
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pfn_node.artifact_errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.durable_files import move_durably
@@ -226,10 +226,10 @@ class StoredArtifact:
         begin = first * BLOCK_BYTES
         return self._place.read(self, begin, min(self.size, begin + count * BLOCK_BYTES))
 
-    def copy_to(self, file: IO[bytes]) -> None:
+    def copy_to(self, write: Callable[[bytes], object]) -> None:
         """The whole of it."""
         for begin in range(0, self.size, CHECKED_AT_ONCE_BYTES):
-            file.write(self._place.read(self, begin, min(self.size, begin + CHECKED_AT_ONCE_BYTES)))
+            write(self._place.read(self, begin, min(self.size, begin + CHECKED_AT_ONCE_BYTES)))
 
     def signed_url(self) -> str | None:
         """As ArtifactStore.signed_url."""

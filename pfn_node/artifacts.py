@@ -128,7 +128,7 @@ class Artifacts:
         if isinstance(opened, OpenArtifact):
             return opened
         with NamedTemporaryFile(dir=self._folder / _INCOMING) as file:
-            opened.copy_to(file)
+            opened.copy_to(file.write)
             file.flush()
             return OpenArtifact(os.open(file.name, os.O_RDONLY | os.O_CLOEXEC), opened.size)
 
@@ -265,21 +265,10 @@ class Artifacts:
         """Moves what is in the object store to the folder; its size. `delete`: there too. As reading raises."""
         assert self.store is not None, "there is one to move it from"
         stored = self.store.open(sha256)
-        with NamedTemporaryFile(dir=self._folder / _INCOMING, delete=False) as file:
-            try:
-                stored.copy_to(file)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-                with self._lock:
-                    self._move(Path(file.name), sha256, cached=False)
-                    self._kept[sha256] = stored.size
-            finally:
-                Path(file.name).unlink(missing_ok=True)
-        if delete:
-            self.store.delete(sha256)
-        else:
-            self.store.forget(sha256)
+        with self.writer(local=True) as writer:
+            stored.copy_to(writer.write)
+            writer.keep(expected=sha256)
+        (self.store.delete if delete else self.store.forget)(sha256)
         return stored.size
 
     def files(self) -> tuple[bytes, ...]:
@@ -341,7 +330,7 @@ class Artifacts:
 
     def _adopt(self, path: Path, sha256: bytes, size: int, *, cache: bool, local: bool) -> None:
         """Takes a flushed file in under its digest; `path` is gone afterwards, unless it was here already."""
-        if self._is_stored(sha256):
+        if self._is_stored(sha256) and not local:
             return
         if self.store is not None and not cache and not local and sha256 not in self._kept:
             self._put_into(self.store, path, sha256, size)

@@ -9,6 +9,7 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ import pytest
 from obstore.store import S3Store
 
 SOURCE = Path(__file__).with_name("swift_server.py")
-PYTHON = Path(__file__).parents[2] / ".venv" / "object-store" / "bin" / "python"
+PYTHON = Path(sys.prefix) / "object-store" / "bin" / "python"
 USER, SECRET = "tests:operator", "a-secret-of-the-tests"
 NO_SERVER = "NO OBJECT STORE: OpenStack Swift is not here, so nothing was tried with it. Run scripts/object-store."
 ANSWER_SECONDS_MAX = 10.0
