@@ -25,7 +25,7 @@ from typing import IO, Final, NamedTuple
 
 from pfn_node.artifact_errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.durable_files import move_durably
-from pfn_node.object_store import ObjectStore
+from pfn_node.object_store import MARK, ObjectStore
 
 BLOCK_BYTES: Final = 256 * 2**10  # what a stalled reader holds in memory
 CHECKED_AT_ONCE_BYTES: Final = 16 * BLOCK_BYTES
@@ -78,7 +78,7 @@ class ArtifactStore:
             left_over.unlink()
         self.sizes = dict(listed(self._folder))
         for doomed in (self._folder / _DOOMED).iterdir():  # a power cut may bring its first name back
-            self._strike(bytes.fromhex(doomed.name))
+            self.forget(bytes.fromhex(doomed.name))
         before = place_of(self._folder)
         if before != self.url:
             if self.sizes:
@@ -132,11 +132,11 @@ class ArtifactStore:
             try:
                 data = self._store.read(_key(stored.sha256), begin, end)
             except ArtifactMissing:
-                self._strike(stored.sha256)
+                self.forget(stored.sha256)
                 raise
             if _agrees(data, end - begin, stored.known.blocks[begin // BLOCK_BYTES :]):
                 return data
-        self._strike(stored.sha256)
+        self.forget(stored.sha256)
         raise ArtifactMismatch(f"The artifact {stored.sha256.hex()} is damaged in {self.url}.")
 
     def signed_url(self, stored: "StoredArtifact") -> str | None:
@@ -147,10 +147,10 @@ class ArtifactStore:
         try:
             there = self._store.facts(_key(stored.sha256))
         except ArtifactMissing:
-            self._strike(stored.sha256)
+            self.forget(stored.sha256)
             raise
         if there != (stored.size, stored.known.etag):
-            self._strike(stored.sha256)
+            self.forget(stored.sha256)
             raise ArtifactMismatch(f"The artifact {stored.sha256.hex()} was replaced in {self.url}.")
         return self._store.signed_url(_key(stored.sha256), SIGNED_URL_SECONDS)
 
@@ -165,9 +165,16 @@ class ArtifactStore:
         with suppress(StoreUnavailable):
             self._delete_there(doomed)
 
+    def forget(self, sha256: bytes) -> None:
+        """It is not listed any more; in the store it stays."""
+        with self._lock:
+            size = self.sizes.pop(sha256, None)
+            if size is not None:
+                self._entry(sha256, size).unlink(missing_ok=True)
+
     def strangers(self) -> Iterator[tuple[str, int]]:
         """(key, size) of what is in the store and not listed here: other nodes', or left behind; asks the store."""
-        known = {_key(sha256) for sha256 in self.sizes}
+        known = {MARK, *map(_key, self.sizes)}
         return ((key, size) for key, size in self._store.everything() if key not in known)
 
     def _already_there(self, sha256: bytes, size: int, blocks: tuple[bytes, ...]) -> str | None:
@@ -190,13 +197,6 @@ class ArtifactStore:
         if sha256 not in self.sizes:
             self._store.delete(_key(sha256))
         doomed.unlink(missing_ok=True)
-
-    def _strike(self, sha256: bytes) -> None:
-        """It is not listed any more."""
-        with self._lock:
-            size = self.sizes.pop(sha256, None)
-            if size is not None:
-                self._entry(sha256, size).unlink(missing_ok=True)
 
     def _write(self, target: Path, data: bytes) -> None:
         with NamedTemporaryFile(dir=self._folder / _INCOMING, delete=False) as file:
@@ -221,10 +221,10 @@ class StoredArtifact:
 
     block_bytes: Final = BLOCK_BYTES
 
-    def block(self, number: int) -> bytes:
-        """One block; the last one is shorter."""
-        begin = number * BLOCK_BYTES
-        return self._place.read(self, begin, min(self.size, begin + BLOCK_BYTES))
+    def blocks(self, first: int, count: int) -> bytes:
+        """So many blocks from one on, or up to the end; the last one is shorter."""
+        begin = first * BLOCK_BYTES
+        return self._place.read(self, begin, min(self.size, begin + count * BLOCK_BYTES))
 
     def copy_to(self, file: IO[bytes]) -> None:
         """The whole of it."""

@@ -3,6 +3,7 @@
     FOLDER/ab/cdef...          kept: mirrored on purpose; nothing but `delete` removes one
     FOLDER/cache/ab/cdef...    fetched for somebody without a key; the least recently used make room for the next
     FOLDER/incoming/...        being written; removed at start
+    FOLDER/damaged/...         put aside, since it is not what its name says any more (artifact_checks.py)
     FOLDER/stored/...          what is known of those that are kept in an object store instead (artifact_store.py)
 
 A file appears under its digest by one rename, after it and then its folder were flushed to the disk: whoever sees it
@@ -17,23 +18,26 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Self
 
+from pfn_node.artifact_checks import Checks
 from pfn_node.artifact_errors import ArtifactError, ArtifactMismatch, ArtifactMissing, CacheTooSmall, StoreUnavailable
 from pfn_node.artifact_store import ArtifactStore, StoredArtifact, listed, place_of
 from pfn_node.durable_files import flush_folder, move_durably
 from pfn_node.object_store import ObjectStore
 
-_CACHE, _INCOMING, _STORED = "cache", "incoming", "stored"
+_CACHE, _INCOMING, STORED = "cache", "incoming", "stored"
 _READ_BYTES = 256 * 1024
 
 
 __all__ = [
+    "STORED",
     "ArtifactError",
     "ArtifactMismatch",
     "ArtifactMissing",
@@ -48,10 +52,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class OpenArtifact:
-    """A descriptor for reading, which the caller closes, and the size in bytes."""
+    """A descriptor for reading, which the caller closes, and the size in bytes.
+
+    `is_sound(number, block)` says whether a block of BLOCK_BYTES still is what it was when the file was checked.
+    """
 
     fd: int
     size: int
+    is_sound: Callable[[int, bytes], bool] = lambda number, block: True
 
 
 class Artifacts:
@@ -62,11 +70,12 @@ class Artifacts:
 
     def __init__(self, folder: Path, cache_bytes_max: int, store: ObjectStore | None = None) -> None:
         self._folder = folder
-        self.store = ArtifactStore(folder / _STORED, store) if store is not None else None
+        self.store = ArtifactStore(folder / STORED, store) if store is not None else None
         self._cache_bytes_max = cache_bytes_max
         self._lock = threading.Lock()  # held for renames and deletions, never while bytes are copied
         self._kept: dict[bytes, int] = {}
         self._cached: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self.checks = Checks(folder)
 
     def start(self) -> None:
         """Makes the folders, removes what a crash left half written, and takes stock.
@@ -78,11 +87,12 @@ class Artifacts:
             (self._folder / name).mkdir(exist_ok=True)
         for folder in (self._folder, self._folder.parent):
             flush_folder(folder)
+        self.checks.start()
         if self.store is not None:
             self.store.start()
-        elif left := len(dict(listed(self._folder / _STORED))):
+        elif left := len(dict(listed(self._folder / STORED))):
             raise ArtifactError(
-                f"{left} artifacts of this node lie in {place_of(self._folder / _STORED)}: set PFN_ARTIFACTS to that, "
+                f"{left} artifacts of this node lie in {place_of(self._folder / STORED)}: set PFN_ARTIFACTS to that, "
                 "or bring them back first: pfn artifacts move --to folder"
             )
         for left_over in (self._folder / _INCOMING).iterdir():
@@ -97,6 +107,11 @@ class Artifacts:
         """Ends what is being sent to an object store; nothing of it is to be seen there."""
         if self.store is not None:
             self.store.close()
+
+    @property
+    def store_problem(self) -> str | None:
+        """What is wrong with the object store now, as a sentence; None also if there is none."""
+        return self.store.problem if self.store is not None else None
 
     def has(self, sha256: bytes) -> bool:
         """Whether it is kept or cached."""
@@ -118,8 +133,46 @@ class Artifacts:
             file.flush()
             return OpenArtifact(os.open(file.name, os.O_RDONLY | os.O_CLOEXEC), opened.size)
 
+    def check(self, sha256: bytes, *, again: bool = False) -> None:
+        """Reads a file of the folder through, unless that was done since the start; `again`: also then (blocking).
+
+        Raises ArtifactMissing, and ArtifactMismatch once what is damaged has been put aside.
+        """
+        if self._is_stored(sha256) or (not again and self.checks.known(sha256) is not None):
+            return
+        path = self._path(sha256, cached=sha256 not in self._kept)
+        try:
+            if self.checks.read_through(sha256, path) is not None:
+                return
+            with self._lock:
+                self.checks.put_aside(sha256, path)
+                self._kept.pop(sha256, None)
+                self._cached.pop(sha256, None)
+        except FileNotFoundError as error:  # it was moved meanwhile, or somebody tidied up by hand
+            if not again:
+                self.check(sha256, again=True)
+                return
+            with self._lock:
+                self._miss(sha256)
+            raise ArtifactMissing(f"The file of artifact {sha256.hex()} has gone.") from error
+        raise ArtifactMismatch(f"The artifact {sha256.hex()} is damaged on the disk; it is put aside.")
+
+    def is_checked(self, sha256: bytes) -> bool:
+        """Whether it can be served without reading it through first."""
+        return self._is_stored(sha256) or self.checks.known(sha256) is not None
+
+    def size(self, sha256: bytes) -> int:
+        """How long a file of the folder is; 0 if it is not there."""
+        return self._kept.get(sha256) or self._cached.get(sha256, 0)
+
+    def wanted(self) -> tuple[bytes, ...]:
+        """What was damaged and is not here again."""
+        return tuple(sorted(one for one in self.checks.damaged if not self.has(one)))
+
     def _open_here(self, sha256: bytes) -> OpenArtifact:
-        """A file of the folder; a cached one counts as used."""
+        """A file of the folder that was checked; a cached one counts as used."""
+        if sha256 in self._kept or sha256 in self._cached:
+            self.check(sha256)
         with self._lock:
             cached = sha256 not in self._kept
             if cached and sha256 not in self._cached:
@@ -127,13 +180,21 @@ class Artifacts:
             try:
                 fd = os.open(self._path(sha256, cached=cached), os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:  # somebody tidied up by hand
-                self._kept.pop(sha256, None)
-                self._cached.pop(sha256, None)
+                self._miss(sha256)
                 raise ArtifactMissing(f"The file of artifact {sha256.hex()} has gone.") from error
             if cached:
                 self._cached.move_to_end(sha256)
                 os.utime(fd)  # so that the order survives a restart
-        return OpenArtifact(fd, os.fstat(fd).st_size)
+        sums = self.checks.known(sha256)
+
+        def is_sound(number: int, block: bytes) -> bool:
+            if sums is None or sums.agree(number, block):
+                return True
+            with suppress(ArtifactError):  # out of service at once, if it is the disk
+                self.check(sha256, again=True)
+            return False
+
+        return OpenArtifact(fd, os.fstat(fd).st_size, is_sound)
 
     def read_text(self, sha256: bytes, bytes_max: int) -> bytes:
         """A small artifact as a whole, checked against its digest. Raises ArtifactMissing, ArtifactMismatch."""
@@ -178,14 +239,57 @@ class Artifacts:
             self.store.delete(sha256)
         with self._lock:
             self._drop_files(sha256)
+            self.checks.give_up(sha256)
 
     def digests(self) -> tuple[bytes, ...]:
         """What is kept (not what is cached), in the order of the digests."""
         with self._lock:
             return tuple(sorted({*self._kept, *self._stored()}))
 
+    def in_folder(self) -> tuple[bytes, ...]:
+        """What is kept in the folder itself, in the order of the digests."""
+        with self._lock:
+            return tuple(sorted(self._kept))
+
+    def path(self, sha256: bytes) -> Path:
+        """Where the file is of what is kept in the folder."""
+        return self._path(sha256, cached=False)
+
+    def to_store(self, sha256: bytes) -> int:
+        """Moves what is kept in the folder to the object store; its size. As ArtifactStore.put raises."""
+        assert self.store is not None, "there is one to move it to"
+        size = self._kept[sha256]
+        self._put_into(self.store, self.path(sha256), sha256, size)
+        return size
+
+    def to_folder(self, sha256: bytes, *, delete: bool) -> int:
+        """Moves what is in the object store to the folder; its size. `delete`: there too. As reading raises."""
+        assert self.store is not None, "there is one to move it from"
+        stored = self.store.open(sha256)
+        with NamedTemporaryFile(dir=self._folder / _INCOMING, delete=False) as file:
+            try:
+                stored.copy_to(file)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+                with self._lock:
+                    self._move(Path(file.name), sha256, cached=False)
+                    self._kept[sha256] = stored.size
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+        if delete:
+            self.store.delete(sha256)
+        else:
+            self.store.forget(sha256)
+        return stored.size
+
+    def files(self) -> tuple[bytes, ...]:
+        """What lies in the folder, kept or cached, in the order of the digests."""
+        with self._lock:
+            return tuple(sorted({*self._kept, *self._cached}))
+
     def usage(self) -> dict[str, int]:
-        """Counts and bytes: kept, kept_bytes, cached, cached_bytes, cache_bytes_max.
+        """Counts and bytes: kept, kept_bytes, cached, cached_bytes, cache_bytes_max, damaged (and not here again).
 
         With an object store also what of it is there, stored and stored_bytes; and store_up (0 or 1), store_failures.
         """
@@ -197,6 +301,7 @@ class Artifacts:
                 "cached": len(self._cached),
                 "cached_bytes": sum(self._cached.values()),
                 "cache_bytes_max": self._cache_bytes_max,
+                "damaged": sum(not self.has(one) for one in self.checks.damaged),
             }
 
     def _stored(self) -> dict[bytes, int]:
@@ -223,6 +328,12 @@ class Artifacts:
             raise ArtifactMissing(f"The artifact {sha256.hex()} is not here.") from error
         with self._lock:
             self._drop_files(sha256)
+
+    def _miss(self, sha256: bytes) -> None:
+        """A file has gone that nobody deleted; what was kept is wanted again."""
+        self._cached.pop(sha256, None)
+        if self._kept.pop(sha256, None) is not None:
+            self.checks.note_missing(sha256)
 
     def _drop_files(self, sha256: bytes) -> None:
         for stock, cached in ((self._kept, False), (self._cached, True)):

@@ -28,6 +28,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         ProcessCollector(registry=self.registry)  # memory, descriptors, processor time, start
         self._serving()
         self._keeping()
@@ -104,8 +105,13 @@ class Metrics:
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """Note an answered request."""
-        self.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
-        self.durations.labels(route).observe(seconds)
+        key = (route, method if method in METHODS else "other", status)
+        series = self._series.get(key)
+        if series is None:  # finding them by their labels takes longer than counting
+            requests = self.requests.labels(route, key[1], str(status))
+            series = self._series[key] = (requests, self.durations.labels(route))
+        series[0].inc()
+        series[1].observe(seconds)
 
     def set_downloads(self, in_all: int, most: Sequence[tuple[str, str, int]]) -> None:
         """Note how often zips were had: all, and of the plugins that were had most."""

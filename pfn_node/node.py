@@ -13,6 +13,8 @@ import trio
 from pfn_node.artifact_store import ArtifactStore
 from pfn_node.artifacts import Artifacts, StoreUnavailable
 from pfn_node.data_folder import DataFolder, open_data_folder
+from pfn_node.maintenance.mending import Mending
+from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
 from pfn_node.metrics import Metrics
@@ -24,6 +26,7 @@ from pfn_node.settings import Settings
 from pfn_node.sources.operations import Sources
 from pfn_node.store import successions
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import outlast
 from pfn_node.web.app import create_app
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
@@ -87,6 +90,16 @@ async def _run_rooms(
             metrics=metrics,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
+        mending = Mending(
+            database,
+            artifacts,
+            engine.fetch_artifact,
+            sources.fetch_release,
+            scrub_bytes_per_second=settings.scrub_bytes_per_second,
+            clock=time.time,
+            rng=rng,
+            in_thread=worker_threads(1),
+        )
         webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
         upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
         services = Services(
@@ -111,6 +124,7 @@ async def _run_rooms(
         if artifacts.store is not None:
             nursery.start_soon(_watch, artifacts.store)
         nursery.start_soon(metrics.watch_loop)
+        nursery.start_soon(mending.run)
         app = create_app(services)
         limits = ServerLimits(
             settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
@@ -148,7 +162,7 @@ async def _watch(store: ArtifactStore) -> None:
 
 async def _say(engine: Engine, statement: KeyStatement) -> None:
     with suppress(Stopped):
-        await engine.announce(statement)
+        await outlast(lambda: engine.announce(statement), "key statement")
 
 
 def public_url(settings: Settings, listener: Listener) -> str | None:

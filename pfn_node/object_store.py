@@ -118,7 +118,7 @@ class ObjectStore:
                 self._backend,
                 key,
                 b"".join(parts) if size <= PART_BYTES else parts,
-                attributes=_ATTRIBUTES,
+                attributes=None if isinstance(self._backend, LocalStore) else _ATTRIBUTES,  # a folder has none
                 chunk_size=PART_BYTES,
                 max_concurrency=PARTS_AT_ONCE,
             )
@@ -206,7 +206,7 @@ class ObjectStore:
         except StoreUnavailable as error:
             self._note(str(error))
             raise
-        except (BaseError, OSError, ValueError) as error:
+        except (BaseError, OSError, ValueError, NotImplementedError) as error:
             problem = f"{self.url} {_why(error)}"
             self._note(problem)
             raise StoreUnavailable(problem, PAUSE_SECONDS) from None

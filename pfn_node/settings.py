@@ -137,6 +137,9 @@ class Settings(BaseSettings):
         description="How zips leave that store: through this node, which checks every byte, or from the store itself, "
         "by a presigned URL to which public downloads are redirected.",
     )
+    scrub_bytes_per_second: int = Field(
+        4 * 2**20, ge=0, description="How fast what is on the disk is read again to find damage; 0: never."
+    )
     source_plugins_max: int = Field(500, gt=0, description="Plugins taken from one author-data answer.")
 
     body_bytes_max: int = Field(1 * 2**20, gt=0, description="Largest request body of the JSON API.")

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -78,6 +79,8 @@ def serve(
         trio.run(run_until_stopped, run, settings.stop_seconds + SHUTDOWN_SECONDS_MAX)
     except* (ArtifactError, DataFolderError, ServerError, StoreError) as failures:
         fail(sentences(failures))
+    except* (sqlite3.Error, OSError) as failures:
+        fail(f"the data folder {settings.data} cannot be read or written: {sentences(failures)}; check the disk")
 
 
 def allow_many_files() -> None:

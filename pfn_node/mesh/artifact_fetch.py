@@ -22,6 +22,7 @@ from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.peer_client import PeerClient, PeerFailure, TooMuch
 from pfn_node.mesh.views import shown
+from pfn_node.store.database import StoreTrouble
 from pfn_node.store.rows import Peer
 
 log = structlog.get_logger()
@@ -155,7 +156,7 @@ class ArtifactFetch:
             except ArtifactMissing:  # the cache made room for another one meanwhile
                 return False
             except (ArtifactError, OSError) as error:
-                log.error("an artifact could not be kept", sha256=sha256.hex(), error=str(error))
+                log.error("artifact_not_kept", sha256=sha256.hex(), error=str(error))
                 return False
         await self._report_kept(sha256, cache)
         return True
@@ -168,6 +169,8 @@ class ArtifactFetch:
                     flight.found = await self._race(flight, holders)
             if flight.found:
                 await self._report_kept(flight.wanted.sha256, flight.cache)
+        except StoreTrouble as error:  # who holds it cannot be read now
+            log.error("store_failed", doing="fetch", sha256=flight.wanted.sha256.hex(), reason=str(error))
         finally:
             del self._flights[flight.wanted.sha256]
             flight.done.set()
@@ -226,9 +229,9 @@ class ArtifactFetch:
             brought = await self._transfer(race, flight, holder)
             race.won = race.won or brought
         except PeerFailure as failure:
-            log.info("a mirror did not bring an artifact", peer=shown(holder.node_id), reason=failure.reason)
+            log.info("mirror_failed", peer=shown(holder.node_id), reason=failure.reason)
         except (ArtifactError, OSError) as error:  # a full disk is the operator's business, not the end of the mesh
-            log.error("an artifact could not be written", sha256=flight.wanted.sha256.hex(), error=str(error))
+            log.error("artifact_not_written", sha256=flight.wanted.sha256.hex(), error=str(error))
         finally:
             if not brought and not race.won:
                 self._availability.disbelieve(holder.node_id)
@@ -268,7 +271,7 @@ class ArtifactFetch:
                 return False
             if wanted.size is not None and writer.size != wanted.size:
                 # The digest is right, so the announced size is wrong; nobody can bring these bytes at that size.
-                log.warning("an artifact's announced size is wrong", sha256=wanted.sha256.hex(), size=writer.size)
+                log.warning("artifact_size_wrong", sha256=wanted.sha256.hex(), size=writer.size)
                 return False
             with trio.CancelScope(shield=True):  # a thread that renames a file is not to be left alone with it
                 await self._in_thread(lambda: writer.keep(cache=flight.cache, expected=wanted.sha256))

@@ -46,6 +46,7 @@ from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
 from pfn_node.store import peers as peer_store
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import note
 from pfn_node.store.rows import Peer
 from pfn_protocol.announcements import Kind, OwnStatement, VersionStatement
 from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement
@@ -226,6 +227,7 @@ class Engine:
                 doers = Doers(
                     ask=partial(self._outgoing.start, nursery),
                     answer=self._incoming.deliver,
+                    put_off=self._incoming.put_off,
                     follow_up=self._follow_up,
                     sketch=partial(self._sketches.start, nursery),
                 )
@@ -236,7 +238,7 @@ class Engine:
                 nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
                 task_status.started()
         except Exception as error:
-            log.critical("the mesh cannot go on; the node ends", error=repr(error))
+            log.critical("mesh_cannot_go_on", error=repr(error))
             raise
         finally:
             self._end()
@@ -245,18 +247,8 @@ class Engine:
         await self._opinions.read()
         shared = self._settings.allow_private_networks  # a mesh of one machine, or of one house
         options = MeshOptions(url=self._url or "", software=SOFTWARE, hosts_shared=shared)
-        mesh, texts_missing = await restore_mesh(
-            self._key,
-            self._settings,
-            options,
-            self._database,
-            self._artifacts,
-            self._rng,
-            self._now_ms(),
-            self._verifying.accept,
-        )
-        self._backfill.heard(texts_missing)
-        return mesh
+        key, settings, accept = self._key, self._settings, self._verifying.accept
+        return await restore_mesh(key, settings, options, self._database, self._rng, self._now_ms(), accept)
 
     async def shutdown(self) -> None:
         """Give the waiting answers, then stop; under a second."""
@@ -398,18 +390,17 @@ class Engine:
 
     async def _alert(self, sentence: str) -> None:
         """Show the operator what concerns the node's safety."""
-        at = int(self._clock())
         log.warning("security", sentence=sentence)
-        await self._database.write(lambda db: activity.record_activity(db, "security", sentence, at=at))
+        await self._record(sentence, "security")
 
-    async def _record(self, sentence: str) -> None:
-        """Show in the activity what is nobody's fault."""
+    async def _record(self, sentence: str, type: str = "federation_event") -> None:
+        """Show in the activity, if the disk lets us, what is nobody's fault."""
         at = int(self._clock())
-        await self._database.write(lambda db: activity.record_activity(db, "federation_event", sentence, at=at))
+        await note(self._database, lambda db: activity.record_activity(db, type, sentence, at=at))
 
     async def _record_mirrored(self, sha256: bytes, cache: bool) -> None:
         at = int(self._clock())
-        await self._database.write(lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
+        await note(self._database, lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
 
     async def _holders(self, source_id: str, sha256: bytes) -> Sequence[Peer]:
         holders = await self._database.read(lambda db: announcements.holders(db, source_id, sha256))

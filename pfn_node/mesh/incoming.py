@@ -144,6 +144,10 @@ class Incoming:
     def close(self) -> None:
         """The machine answers nobody any more: those who wait are told so now."""
         self._closed = True
+        self.put_off()
+
+    def put_off(self) -> None:
+        """The machine answers nobody for now: those who wait are to ask again later."""
         for waiting in self._waiting.values():
             waiting.answered.set()
 
@@ -151,7 +155,7 @@ class Incoming:
         try:
             return seal_answer(self._key, mesh=self._mesh, nonce=nonce, message=answer)
         except Refusal as refusal:  # our own answer breaks a rule: a mistake of ours that must not end the node
-            log.error("an answer could not be written", answer=type(answer).__name__, reason=str(refusal))
+            log.error("answer_not_written", answer=type(answer).__name__, reason=str(refusal))
             return self._refusal("R78", "This node could not write its answer.", nonce)
 
     def _refusal(self, rule: str, sentence: str, nonce: bytes | None) -> bytes:

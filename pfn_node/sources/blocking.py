@@ -8,7 +8,7 @@ import trio
 T = TypeVar("T")
 
 THREADS_MAX: Final = 2  # inspecting zips is work for the processor, which the event loop needs too
-KEEPING_MAX: Final = 8  # sending zips to an object store is waiting; one sync sends one at a time
+KEEPING_MAX: Final = 8  # keeping is waiting: for the disk, which syncs several as soon as one, or for an object store
 
 
 class RunBlocking(Protocol):

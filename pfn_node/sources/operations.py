@@ -18,7 +18,7 @@ from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
-from pfn_node.sources.blocking import RunBlocking, in_threads
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.mirroring import FetchArtifact, Mirroring
 from pfn_node.sources.notices import Notices
@@ -89,6 +89,7 @@ class Sources:
         metrics: Metrics | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
+        write_blocking = run_blocking or in_threads(KEEPING_MAX)
         run_blocking = run_blocking or in_threads()
         self._database = database
         self._artifacts = artifacts
@@ -110,6 +111,7 @@ class Sources:
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,
+            write_blocking=write_blocking,
             fetch_artifact=fetch_artifact,
         )
         self._asked_lately = AskedLately(self._mirroring.author_data)

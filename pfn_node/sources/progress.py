@@ -86,7 +86,7 @@ class SyncSteps:
     wanted: int | None = None
     here: int = 0  # of the wanted ones, those whose bytes are here now
     skipped: int = 0
-    current: str | None = None  # the plugin that is being brought
+    current: str | None = None  # the plugin that was begun last; a few others may be on their way
     ended: float | None = None
     problem: str | None = None  # why it was given up
     source_status: str | None = None  # as it began; None: there was nothing to sync

@@ -23,11 +23,12 @@ from pfn_node.store.queries import Row, change, select, select_one, to_json, val
 from pfn_node.store.rows import Peer
 from pfn_node.store.standpoint import pinned_by_pinned
 from pfn_protocol.acceptance import KIND_OF_DOMAIN
-from pfn_protocol.announcement_fields import decode
+from pfn_protocol.announcement_fields import decode, marks_of_version
 from pfn_protocol.announcements import AcceptedAnnouncement, Conviction, Kind
-from pfn_protocol.encoding import unpack
+from pfn_protocol.encoding import accepted_body, unpack
 from pfn_protocol.equivocation import convict
 from pfn_protocol.limits import announcement_bytes_max
+from pfn_protocol.slots import Entry, entry_of
 
 IN_SET: Final = "set"
 PARKED: Final = "parked"
@@ -39,8 +40,8 @@ HOLDERS_MAX: Final = 32
 _SLOT_MIN: Final = 2
 # Releases that a sentence about many names.
 NAMED_MAX: Final = 5
-# Rows that `restore` reads at a time, so that a million announcements never lie in memory at once.
-_RESTORE_PAGE: Final = 500
+# Integers that are shared, as Python shares none over 256.
+_SIZES: Final = tuple(range(announcement_bytes_max + 1))
 _OWN_LAST: Final = "own_last"
 
 
@@ -116,26 +117,27 @@ def bodies(db: sqlite_utils.Database, ids: Iterable[bytes]) -> dict[bytes, bytes
     return found
 
 
-def restore(db: sqlite_utils.Database) -> Iterator[tuple[AcceptedAnnouncement, bool]]:
-    """Yield every announcement that was kept, and whether it is in the set; for the machine, at the start.
+def restore(db: sqlite_utils.Database) -> Iterator[tuple[Entry, bool]]:
+    """Yield of every announcement that was kept what the machine remembers of it, and whether it is in the set.
 
-    Read in pages, so use it up inside the `read` that it was made in.
+    Read row by row, so use it up inside the `read` that it was made in.
     """
-    after = -1
-    while True:
-        rows = select(
-            db,
-            """
-            SELECT rowid, id, raw, author, kind, place FROM announcements
-            WHERE rowid > ? AND place <> 'evidence' ORDER BY rowid LIMIT ?
-            """,
-            (after, _RESTORE_PAGE),
-        )
-        if not rows:
-            return
-        for row in rows:
-            yield announcement_from(db, row), row["place"] == IN_SET
-        after = rows[-1]["rowid"]
+    # One object for all that is the same in thousands of rows.
+    authors: dict[bytes, bytes] = {}
+    for announcement_id, raw, author, kind, subject, epoch, seq, place in db.execute(_KEPT):
+        if kind == Kind.VERSION:
+            author = authors.setdefault(author, author)
+            marks = marks_of_version(accepted_body(raw))
+            entry = Entry(announcement_id, author, Kind.VERSION, subject, epoch, seq, _SIZES[len(raw)], None, *marks)
+        else:
+            entry = entry_of(announcement_from(db, {"id": announcement_id, "raw": raw, "author": author, "kind": kind}))
+        yield entry, place == IN_SET
+
+
+_KEPT: Final = """
+    SELECT id, raw, author, kind, subject, epoch, seq, place FROM announcements WHERE place <> 'evidence'
+    ORDER BY rowid
+"""
 
 
 def own_last(db: sqlite_utils.Database, author: bytes) -> tuple[int, int]:

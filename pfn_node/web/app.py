@@ -42,6 +42,7 @@ from pfn_node.web.consumers import (
     wordpress_zips,
 )
 from pfn_node.web.errors import ApiError
+from pfn_node.web.front import Front
 from pfn_node.web.pages import mesh_live, site
 from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.services import Services
@@ -107,7 +108,7 @@ def create_app(services: Services) -> SafeQuart:
         RateLimit(services.settings.verifications_per_minute),
     )
     pages = site.Site(services, checks)
-    gate.install(app, services, pages.show_error)
+    passed = gate.install(app, services, pages.show_error)
     for subject in (*SUBJECTS, probes):
         for operation in subject.operations:
             routes.install(app, services, checks, operation)
@@ -116,6 +117,7 @@ def create_app(services: Services) -> SafeQuart:
     made = document.make_document(app, services.settings)
     pages.install(app, made)
     _serve_document(app, json.dumps(made, separators=(",", ":")))
+    app.front = Front(services, passed, app.url_map.bind(""), app.view_functions, trio.current_time)
     return app
 
 

@@ -5,6 +5,7 @@ what was found and what to do; details are for programs; the request id finds th
 to a 500: what a client can cause is named here. A real 500 is our own mistake, and says nothing of our insides.
 """
 
+import errno
 import json
 import re
 import sqlite3
@@ -98,10 +99,19 @@ def as_api_error(error: Exception) -> ApiError:
             return too_many("The node is stopping.", RETRY_SECONDS_DEFAULT, 503)
         case sqlite3.OperationalError() | StoreError() | ArtifactError() | OSError():
             log.error("store_failed", exc_info=error)
+            if is_full(error):
+                return too_many("The node's disk is full.", RETRY_SECONDS_DEFAULT, 503)
             return too_many("The node cannot read or write its files now; try again later.", RETRY_SECONDS_DEFAULT, 503)
         case _:
             log.error("request_failed", exc_info=error)
             return ApiError(500, "The node made a mistake. Its log has the details under this request id.")
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it says that the disk, or what this node may have of it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 _CALL = r"\b(?:GET|POST|DELETE) /[^\s.;)]+"

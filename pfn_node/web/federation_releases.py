@@ -24,7 +24,7 @@ from pfn_node.store.rows import ApiKey, Observation, Release, Source
 from pfn_node.web.bundling import Envelopes, envelopes_about, make_bundle
 from pfn_node.web.download_counting import begins_download
 from pfn_node.web.errors import ApiError, too_many
-from pfn_node.web.evidence import judge_release, measure, measure_artifact, text_lookup
+from pfn_node.web.evidence import is_sound_here, judge_release, measure, measure_artifact, text_lookup
 from pfn_node.web.federation_plugins import unknown_plugin
 from pfn_node.web.release_answers import Assurance, ReleaseAccepted, ReleaseChecked
 from pfn_node.web.routes import KEPT_BY_DIGEST, KEPT_BY_NAME, Bytes, Routes, file_response, stream_body
@@ -72,7 +72,7 @@ async def serve_release(
     _refuse_unsafe(release, named=named)
     if release.held_back is not None:
         raise _held_back(release)
-    if release.backed and release.sha256 and services.artifacts.has(release.sha256):
+    if release.backed and release.sha256 and await is_sound_here(services.artifacts, release.sha256):
         served = release
     else:
         served = await _brought(services, release, anonymous=anonymous, named=named, exactly=exactly)

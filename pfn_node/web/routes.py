@@ -34,6 +34,7 @@ from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
 from pfn_node.web.errors import ApiError, too_many
 from pfn_node.web.rate_limits import RateLimit, client_address
+from pfn_node.web.ready_answers import Making
 from pfn_node.web.services import Services
 from pfn_node.web.session_tokens import CSRF_HEADER, is_same_origin, token_in
 
@@ -79,6 +80,7 @@ class Operation:
     takes_key: bool = False  # anybody may call; a key changes the answer
     takes_session: bool = True  # in the place of the key
     verifies: bool = False  # anybody may call, and it costs signature checks or reading a file: fewer a minute
+    ready: bool = False  # made of the store and the time alone: kept as bytes until either changes (ready_answers.py)
     errors: tuple[int, ...] = ()
     in_document: bool = True
 
@@ -130,6 +132,7 @@ class Checks:
 
 def install(app: Quart, services: Services, checks: Checks, operation: Operation) -> None:
     """Make the app serve an operation."""
+    assert not (operation.ready and (operation.protected or operation.takes_key)), "ready answers are everybody's"
 
     async def answer_to(parts: Mapping[str, Any], facts: Facts) -> Response:
         given: dict[str, Any] = dict(parts)
@@ -144,6 +147,8 @@ def install(app: Quart, services: Services, checks: Checks, operation: Operation
         return answer if isinstance(answer, Response) else json_response(answer)
 
     async def view(**parts: Any) -> Response:
+        if operation.ready:
+            g.making = Making(services.ready.version(), services.now())
         if operation.verifies:
             _take_verification(checks.verifications)
         facts = Facts(f"{operation.method} {operation.path}", g.address)

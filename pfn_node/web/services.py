@@ -24,6 +24,7 @@ from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.download_counting import Downloads
+from pfn_node.web.ready_answers import ReadyAnswers
 from pfn_node.web.stopping import Stopping
 from pfn_protocol.announcements import NoticeStatement
 
@@ -173,6 +174,8 @@ class Services:
     answered: Answered = field(default_factory=Answered)
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
     downloads: Downloads = field(init=False)
+    ready: ReadyAnswers = field(init=False)
 
     def __post_init__(self) -> None:
         self.downloads = Downloads(self.database)
+        self.ready = ReadyAnswers(self.database)

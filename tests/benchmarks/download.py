@@ -24,7 +24,7 @@ from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, local_mesh
 from tests.end_to_end.conftest import download, eventually, follow, offers
 from tests.end_to_end.plugins import write_plugin
-from tests.proxies.programs import nginx
+from tests.proxies.programs import file_server
 
 Figures = dict[str, float | int | str]
 
@@ -64,7 +64,7 @@ async def _measure(folder: Path) -> Figures:
         process, url = mesh.nodes[0].process, urlsplit(mesh.nodes[0].url)
         assert process is not None and url.hostname is not None and url.port is not None
         figures: Figures = {"connections": CONNECTIONS}
-        with nginx(folder, f"root {folder};", "sendfile on; tcp_nopush on;") as port:
+        with file_server(folder / "nginx", folder) as port:
             for name in SIZES:
                 status, content = await download(node, source, name)
                 assert status == 200, status
@@ -99,9 +99,9 @@ def _compare(name: str, ours: Served, theirs: Served) -> Figures:
         _megabytes_per_second(served)  # the page cache is filled, the pool of threads is there
     turns = [(_megabytes_per_second(ours), _megabytes_per_second(theirs)) for _ in range(TURNS)]
     return {
-        f"node_{name}_mb_per_second": round(median(node for node, _ in turns)),
-        f"nginx_{name}_mb_per_second": round(median(nginx for _, nginx in turns)),
-        f"ratio_{name}_to_nginx": round(median(node for node, _ in turns) / median(nginx for _, nginx in turns), 3),
+        f"node_{name}_mb_per_second": round(median(ours for ours, _ in turns)),
+        f"nginx_{name}_mb_per_second": round(median(theirs for _, theirs in turns)),
+        f"ratio_{name}_to_nginx": round(median(ours for ours, _ in turns) / median(theirs for _, theirs in turns), 3),
         f"goal_{name}_ratio": GOALS[name],
     }
 

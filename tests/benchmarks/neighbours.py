@@ -27,6 +27,7 @@ from pfn_protocol.mesh import Mesh, MeshOptions, Restored
 from pfn_protocol.message_fields import open_request, seal_answer
 from pfn_protocol.messages import FetchAnswer, HaveAnswer, HaveRequest, SnapshotAnswer
 from pfn_protocol.sketch import build_cells
+from pfn_protocol.slots import entry_of
 
 MESH = "main"
 # As real ones: with a publisher's signature and a few words they have half a kilobyte, of which this is most.
@@ -64,7 +65,7 @@ class Neighbour:
         self.key, self.url = PrivateKey(sha256(name.encode()).digest()), url
         self._bodies = {one.id: one.raw for one in told}
         pins = tuple(sorted({one.author for one in told}))
-        restored = Restored(announcements=((one, True) for one in told), pins=pins)
+        restored = Restored(announcements=((entry_of(one), True) for one in told), pins=pins)
         self._mesh = Mesh(self.key, MESH, MeshOptions(url, "bench"), random.Random(name), restored, now_ms)
         self._token = 0
         self.said: AcceptedAnnouncement | None = None  # of itself, and whom it pins

@@ -1,5 +1,6 @@
 """What an operator's monitoring is given: /metrics, a dashboard for Grafana, and alert rules for Prometheus."""
 
+import ast
 import json
 import os
 import re
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import sqlite_utils
+import structlog
+import structlog.testing
 import trio
 import trio.lowlevel
 import trio.testing
@@ -18,11 +21,13 @@ from trio.testing import MockClock
 
 from pfn_node.metrics import Metrics
 from pfn_node.sources.progress import Progress, SyncSteps
+from pfn_node.store import catalogue
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters
 from pfn_node.store.sources import insert_source, update_source
 from pfn_node.store.subscriptions import set_subscription
 from pfn_protocol.identity import PrivateKey, public_key_pem
+from tests.node.test_web_gate import from_address
 from tests.node.web_node import NOW, WebNode, web_node
 
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
@@ -339,3 +344,58 @@ def test_no_label_is_a_word_of_strangers_but_for_a_bounded_list() -> None:
     assert {name.removesuffix("_total") for name in shown if not name.endswith(SUFFIXES[:3])} == {
         "pfn_plugin_downloads"
     }
+
+
+def events() -> set[str]:
+    """The name of every event that is logged."""
+    levels = {"debug", "info", "warning", "error", "exception", "critical"}
+    found = set()
+    for file in (DEPLOY.parents[1] / "pfn_node").rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in levels:
+                logger = ast.unparse(call.func.value)
+                if logger == "log" or "get_logger" in logger:
+                    assert isinstance(call.args[0], ast.Constant), f"{file}: an event has a name of its own"
+                    found.add(str(call.args[0].value))
+    return found
+
+
+def test_every_event_of_the_log_has_a_name_and_is_described() -> None:
+    rows = [line.split("|")[1] for line in (DEPLOY / "README.md").read_text().splitlines() if line.startswith("| `")]
+    described = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+    assert events() <= described
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in events())
+    assert {name for name in described if "." not in name} - events() == {"Containerfile"}
+
+
+async def test_the_id_of_a_request_is_in_its_answer_and_in_all_that_is_logged_on_its_way(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_in_a_thread(db: sqlite_utils.Database) -> None:
+        structlog.get_logger().warning("security", sentence="on the way")
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(catalogue, "counts", fail_in_a_thread)
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        answer = await node.get("/readyz")
+        await node.get("/federation/sources")
+
+    assert answer.status == 500 and [line["event"] for line in lines] == ["security", "request_failed"]
+    assert {line["request_id"] for line in lines} == {answer.headers["X-Request-ID"]} == {answer.json["request_id"]}
+
+
+@pytest.mark.parametrize(
+    ("trusted", "given", "kept"),
+    [
+        ("198.51.100.0/24", "5b2f9c1e-7d41-4bb0-9a53-3f0c1f7a2d10", True),
+        ("203.0.113.0/24", "5b2f9c1e-7d41-4bb0-9a53-3f0c1f7a2d10", False),
+        ("198.51.100.0/24", "a b", False),
+        ("198.51.100.0/24", "x" * 65, False),
+    ],
+)
+async def test_a_proxy_that_is_trusted_may_name_a_request(tmp_path: Path, trusted: str, given: str, kept: bool) -> None:
+    async with web_node(tmp_path, trusted_proxy=(trusted,)) as node:
+        answer = await node.get("/healthz", headers={"X-Request-ID": given}, **from_address("198.51.100.7"))
+
+    assert (answer.headers["X-Request-ID"] == given) is kept

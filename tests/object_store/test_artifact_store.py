@@ -86,7 +86,7 @@ def test_a_restarted_node_knows_what_is_there_without_asking_the_store(open_arti
         bucket.server.start()
 
     assert known == (True, 1)
-    assert stored(again, sha256).block(28) == LARGE[28 * BLOCK_BYTES :]
+    assert stored(again, sha256).blocks(28, 9) == LARGE[28 * BLOCK_BYTES :]
 
 
 def test_an_object_is_sent_once_whoever_has_it(open_artifacts: Open, bucket: Bucket) -> None:
@@ -120,7 +120,7 @@ def test_no_byte_of_a_damaged_block_is_read_and_the_artifact_is_not_listed_any_m
     opened = stored(artifacts, sha256)
 
     with pytest.raises(ArtifactMismatch):
-        opened.block(at // BLOCK_BYTES)
+        opened.blocks(at // BLOCK_BYTES, 1)
 
     assert not artifacts.has(sha256)
     assert not open_artifacts().has(sha256)

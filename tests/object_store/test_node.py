@@ -238,4 +238,5 @@ async def _subscribe_in_vain(mirror: Mirror) -> None:
 
 async def _is_sending(incoming: Path) -> bool:
     """Whether the zip is there as a whole, and so is on its way to the store."""
-    return any(entry.stat().st_size > LARGE_BYTES for entry in os.scandir(incoming))
+    with os.scandir(incoming) as entries:
+        return any(entry.stat().st_size > LARGE_BYTES for entry in entries)
