@@ -86,8 +86,10 @@ class Folder:
 
     writers = 1
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tidies: bool = False) -> None:
+        """`tidies`: take away what a stopped export left half written; for the only one that writes here."""
         self._folder = folder
+        self._tidies = tidies
 
     def found(self) -> dict[str, Found]:
         with _failures(str(self._folder)):
@@ -99,7 +101,8 @@ class Folder:
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
                 elif entry.name.startswith(_WRITING):
-                    os.unlink(entry.path)  # of an export that was stopped
+                    if self._tidies:
+                        os.unlink(entry.path)
                 else:
                     known = entry.stat(follow_symlinks=False)
                     yield sys.intern(prefix + entry.name), Found(known.st_size, known.st_mtime_ns)
@@ -266,7 +269,7 @@ def place_named(text: str, *, make: bool) -> Iterator[Place]:
     try:
         if make:
             _lock(descriptor, folder)
-        yield Folder(folder)
+        yield Folder(folder, tidies=make)
     finally:
         os.close(descriptor)
 

@@ -11,7 +11,10 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.export_index import ExportedFile, ExportIndex, Shard, ShardRows, open_index, read_shard
 
 INDEX: Final = "pfn-export/index.json"
-_OWN_FOLDER: Final = "pfn-export/"
+# What else stands in a place (a page, a server's settings) is its owner's, and no part of the export.
+FOLDERS: Final = frozenset(
+    {"catalogue", "composer", "download", "evidence", "export", "feeds", "plugins", "static", "wordpress"}
+)
 
 
 class IndexUnreadable(Exception):
@@ -101,9 +104,13 @@ def wrong_files(place: Place, signed: SignedIndex, tell: Callable[[int, int], ob
             done += 1
             tell(done, signed.index.files)
     for path in found:
-        # Of an export that is under way, or was stopped: shards to come, and whose it is.
-        if path not in known and not path.startswith(_OWN_FOLDER):
+        if path not in known and belongs(path):
             yield Wrong(path, "not listed")
+
+
+def belongs(path: str) -> bool:
+    """Whether a file is where files of exports are."""
+    return path.partition("/")[0] in FOLDERS
 
 
 def _digest(place: Place, path: str) -> bytes:

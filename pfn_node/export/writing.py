@@ -18,7 +18,7 @@ from typing import IO, Final, TypeVar
 from pfn_node.artifacts import ArtifactMissing
 from pfn_node.export.answers import Answers, File, Text, Zip
 from pfn_node.export.places import Found, Place, PlaceError
-from pfn_node.export.reading import INDEX, IndexUnreadable, Listed, read_index, read_listed
+from pfn_node.export.reading import INDEX, IndexUnreadable, Listed, belongs, read_index, read_listed
 from pfn_node.store import packages
 from pfn_node.store.changes import newest_change
 from pfn_node.store.database import snapshot
@@ -92,15 +92,14 @@ class Export:
         """What is there, and whether it is ours. Raises PlaceError for somebody else's."""
         self._found = self._place.found()
         me = f"{did_key(self._key.public)}\n".encode("ascii")
-        owner = self._place.read(OWNER) if self._found else me
-        if owner != me:
-            raise PlaceError(
-                "there are files here that this node did not export; name an empty place, or one below it"
-                if owner is None
-                else f"this is the export of another node, {owner.decode('ascii', 'replace').strip()[:80]}"
-            )
-        if OWNER not in self._found:
+        owner = self._place.read(OWNER)
+        if owner is None:
+            if others := sorted(filter(belongs, self._found)):
+                raise PlaceError(f"{others[0]} is here, which this node did not export; name another place")
             self._place.write(OWNER, me)
+        elif owner != me:
+            node = owner.decode("ascii", "replace").strip()[:80]
+            raise PlaceError(f"this is the export of another node, {node}; name another place")
         try:
             index = read_index(self._place)
             if index.node_id == self._key.public:
@@ -262,8 +261,8 @@ class Export:
             raise failures[0]
 
     def _remove(self) -> None:
-        """What is there and is not to be, but for shards: those that the old index names are still asked for."""
-        gone = [path for path in self._found if path not in self._wanted and not path.startswith("pfn-export/")]
+        """What is there and is not to be. Shards come later: those that the old index names are still asked for."""
+        gone = [path for path in self._found if path not in self._wanted and belongs(path)]
         self._place.remove(gone)
         self.done.removed = len(gone)
 

@@ -42,7 +42,7 @@ def export_to(
 
 def a_folder(path: Path) -> Folder:
     path.mkdir(exist_ok=True)
-    return Folder(path)
+    return Folder(path, tidies=True)
 
 
 def listed_in(place: Place) -> Listed:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from pfn_node.composer_names import composer_name
+from pfn_node.export.reading import FOLDERS
 from pfn_protocol.bundle_proof import Measured, TrustRoots, prove
 from pfn_protocol.evidence_bundle import read_bundle
 from pfn_protocol.export_index import check_export_path
@@ -71,6 +72,7 @@ async def test_every_file_is_the_live_nodes_answer_byte_for_byte(node: WebNode, 
     differing = {"composer/packages.json", "feeds/releases.atom", "feeds/releases.json"}
     assert {P2, INFO, CATALOGUE, mirror_of("1.1.0", "1.1.0.0"), "static/icon.svg", *differing} <= store.paths
     assert f"evidence/{mirror_of('1.0.0', '1.0.0.0')[16:-4]}.json" in store.paths
+    assert {path.partition("/")[0] for path in store.paths} == FOLDERS
     for path in store.paths - differing:
         assert store.read(path) == await live(node, path), path
 
