@@ -2,6 +2,11 @@
 
 import hashlib
 import re
+from functools import lru_cache
+from typing import Final
+
+# Names of sources come again and again, some hundred bytes each.
+REMEMBERED_MAX: Final = 1_024
 
 _NOT_IN_COMPOSER_NAMES = re.compile(r"[^a-z0-9]+")
 _COMPOSER_NAME = re.compile(r"[a-z0-9](([_.]|-{1,2})?[a-z0-9]+)*")
@@ -17,6 +22,7 @@ def composer_name(source_id: str, plugin_id: str) -> str:
     return f"pfn/{_reduced(source_id.lower(), source_id)}--{slug}"
 
 
+@lru_cache(REMEMBERED_MAX)
 def _reduced(text: str, exact: str) -> str:
     digest = hashlib.sha256(exact.encode("utf-8", "replace")).hexdigest()[:8]
     readable = _NOT_IN_COMPOSER_NAMES.sub("-", text)[:64].strip("-")

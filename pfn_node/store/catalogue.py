@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from pfn_node.store.downloads import downloads_of
 from pfn_node.store.facts import own_id
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.listing import ASSURANCE_RANKS
@@ -72,7 +71,9 @@ def search_plugins(
         page.append(_CONTINUE[sort])
     page.append(_ORDER[sort])
     rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
-    plugins = [_plugin_from(db, row, now) for row in rows[:limit]]
+    at = int(time.time()) if now is None else now
+    sources = {source: _of_source(db, source, at) for source in {row["source_id"] for row in rows[:limit]}}
+    plugins = [_plugin_from(row, sources[row["source_id"]]) for row in rows[:limit]]
     following = _write_cursor(sort, rows[limit - 1]) if len(rows) > limit else None
     return plugins, total, following
 
@@ -107,13 +108,18 @@ def get_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, now
     row = select_one(
         db,
         """
-        SELECT p.reported_version, p.versions, r.* FROM plugins AS p JOIN releases AS r
+        SELECT p.reported_version, p.versions, (
+            SELECT total(count) FROM download_counts AS d
+            WHERE d.source_id = p.source_id AND d.plugin_id = p.plugin_id) AS downloads, r.*
+        FROM plugins AS p JOIN releases AS r
           ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
         WHERE p.source_id = ? AND p.plugin_id = ?
         """,
         (source_id, plugin_id),
     )
-    return None if row is None else _plugin_from(db, row, now)
+    if row is None:
+        return None
+    return _plugin_from(row, _of_source(db, source_id, int(time.time()) if now is None else now))
 
 
 def releases_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> list[Release]:
@@ -274,7 +280,9 @@ def release_from(row: Row) -> Release:
 
 
 _PAGE: Final = """
-    SELECT chosen.id, chosen.relevance, p.name_key, p.updated_at, p.reported_version, p.versions, r.*
+    SELECT chosen.id, chosen.relevance, p.name_key, p.updated_at, p.reported_version, p.versions, (
+        SELECT total(count) FROM download_counts AS d
+        WHERE d.source_id = p.source_id AND d.plugin_id = p.plugin_id) AS downloads, r.*
     FROM chosen JOIN plugins AS p ON p.id = chosen.id
     JOIN releases AS r ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
 """
@@ -362,15 +370,26 @@ def _is_integer(number: object) -> bool:
     return type(number) is int and -(2**63) <= number < 2**63
 
 
-def _plugin_from(db: sqlite_utils.Database, row: Row, now: int | None) -> Plugin:
-    now = int(time.time()) if now is None else now
+@dataclass(frozen=True, slots=True)
+class _OfSource:
+    """What all plugins of a source have in common."""
+
+    mirrors: int
+    stale: bool
+
+
+def _of_source(db: sqlite_utils.Database, source_id: str, now: int) -> _OfSource:
+    return _OfSource(_mirrors(db, source_id, now), is_stale(db, source_id, now))
+
+
+def _plugin_from(row: Row, source: _OfSource) -> Plugin:
     return Plugin(
         release=release_from(row),
         reported_version=row["reported_version"],
-        mirrors=_mirrors(db, row["source_id"], now),
+        mirrors=source.mirrors,
         versions=row["versions"],
-        stale=is_stale(db, row["source_id"], now),
-        downloads=sum(downloads_of(db, row["source_id"], row["plugin_id"]).values()),
+        stale=source.stale,
+        downloads=int(row["downloads"]),
     )
 
 

@@ -15,6 +15,7 @@ and security among them, are those with which the usual way gave the answer.
 
 import re
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from werkzeug.routing import MapAdapter
 
 from pfn_node.http1 import date_field
 from pfn_node.safe_quart import MakeAnswer
+from pfn_node.store.database import StoreError
 from pfn_node.web.consumers.conditional import tag_of
 from pfn_node.web.gate import Gate
 from pfn_node.web.ready_answers import Making, ReadyAnswer, is_known
@@ -117,7 +119,10 @@ class Front:
         if plain is None or not self._is_allowed(plain.host):
             return None
         bucket = self._bucket_of(peer, plain.forwarded)
-        ready = self._services.ready.find(plain.target, self._services.now())
+        try:
+            ready = self._services.ready.find(plain.target, self._services.now())
+        except (StoreError, sqlite3.Error):
+            return None  # the usual way says what is wrong with the store
         if ready is None:
             may_be_made = plain.target.startswith(_MADE_BELOW) and self._gate.rates.would_admit(bucket)
             return partial(self._make, plain, bucket, started) if may_be_made else None

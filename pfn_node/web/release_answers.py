@@ -1,6 +1,7 @@
 """What clients are told about plugins and releases: the catalogue's rows, their evidence, and what it is worth."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from pydantic import Field
@@ -55,11 +56,17 @@ class ReleaseFields(Answer):
 
     @staticmethod
     def fields_of(release: Release) -> Mapping[str, Any]:
-        made = ("sha256", "cooldown", "advisories")
-        fields = {name: getattr(release, name) for name in ReleaseFields.model_fields if name not in made}
-        fields |= {name: list(fields[name]) for name in ("tags", "disputed_by", "reported_by")}
-        fields |= {"cooldown": release.cooldown_until, "advisories": advisory_views(release)}
-        return fields | {"sha256": release.sha256.hex() if release.sha256 else None}
+        fields = dict(zip(_AS_THEY_ARE, _as_they_are(release), strict=True))
+        fields["tags"], fields["disputed_by"] = list(release.tags), list(release.disputed_by)
+        fields["reported_by"] = list(release.reported_by)
+        fields["cooldown"], fields["advisories"] = release.cooldown_until, advisory_views(release)
+        fields["sha256"] = release.sha256.hex() if release.sha256 else None
+        return fields
+
+
+_OTHERWISE = ("sha256", "cooldown", "advisories", "tags", "disputed_by", "reported_by")
+_AS_THEY_ARE = tuple(name for name in ReleaseFields.model_fields if name not in _OTHERWISE)
+_as_they_are = attrgetter(*_AS_THEY_ARE)
 
 
 class PluginRow(ReleaseFields):

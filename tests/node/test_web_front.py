@@ -256,3 +256,12 @@ async def test_what_the_front_made_is_answered_on_the_wire(tmp_path: Path) -> No
             await stream.send_all(head(asked))
             answer, _ = await read_answer(stream)
             assert answer.startswith(b"HTTP/1.1 400" if asked.endswith("x") else b"HTTP/1.1 200")
+
+
+async def test_a_store_that_fails_is_the_matter_of_the_usual_way(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node:
+        await node.get(SOURCES)
+        node.services.database.close()
+
+        assert front(node, head(SOURCES)) is None
+        assert (await node.get(SOURCES)).status >= 500
