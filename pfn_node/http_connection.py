@@ -153,14 +153,24 @@ class Connection:
                         return
                     continue
                 if self._is_idle and not self._is_head_begun:
-                    if self._front is not None and self._http.is_at_rest and (ready := self._front(data, peer)):
-                        await self._write_ready(ready)
+                    if (answer := await self._ask_front(data, peer)) is not None:
+                        await self._write_ready(answer)
                         if self._context.terminated.is_set():
                             return
                         continue
                     self._is_head_begun = True
                     self._reading.deadline = trio.current_time() + self._limits.head_seconds
                 await self._http.handle(RawData(data))
+
+    async def _ask_front(self, data: bytes, peer: str) -> bytes | None:
+        found = self._front(data, peer) if self._front is not None and self._http.is_at_rest else None
+        if found is None or isinstance(found, bytes):
+            return found
+        self._is_idle, self._reading.deadline = False, math.inf  # shutting down waits for it
+        try:
+            return await found()
+        finally:
+            self._is_idle = True
 
     async def _write_ready(self, answer: bytes) -> None:
         """Writes an answer of the front. The HTTP machine never hears of the request, only that there was one."""

@@ -17,34 +17,40 @@ import structlog
 import trio
 
 from pfn_node.artifacts import Artifacts
+from pfn_node.mesh import verifying
 from pfn_node.mesh.admission import Admission
 from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
 from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.backfill import Backfill
 from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.concluding import Concluding
 from pfn_node.mesh.filling_report import FillingReport
 from pfn_node.mesh.incoming import Incoming
 from pfn_node.mesh.joining import Joining
 from pfn_node.mesh.mirror_sets import MirrorSets
+from pfn_node.mesh.opinions import Opinions
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
-from pfn_node.mesh.restoring import blocked, pinned, restore_mesh
+from pfn_node.mesh.restoring import restore_mesh
 from pfn_node.mesh.signed_texts import SignedTexts
 from pfn_node.mesh.sketch_work import SketchWork
 from pfn_node.mesh.succession import follow_pins, moves_pins
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
+from pfn_node.mesh.verifying import Verifying
 from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
+from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
 from pfn_node.store import peers as peer_store
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import note
 from pfn_node.store.rows import Peer
 from pfn_protocol.announcements import Kind, OwnStatement, VersionStatement
 from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement
-from pfn_protocol.events import PeerFound, PolicyChanged, ShutdownRequested, StatementMade
+from pfn_protocol.events import PeerFound, ShutdownRequested, StatementMade
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.limits import read_back_ms_max
 from pfn_protocol.mesh import Mesh, MeshOptions
@@ -58,8 +64,6 @@ SHUTDOWN_SECONDS_MAX = 0.5
 FETCH_SECONDS_MIN = 60.0
 # A restarted node first asks its neighbours what it said before: until a first link, and from there on again.
 SILENCE_SECONDS_MAX = 2 * read_back_ms_max / 1000 + 1
-# Links come and go slowly; looking at all of them for every request would cost more than most requests.
-LINKS_LOOK_SECONDS = 1.0
 
 
 class Engine:
@@ -79,6 +83,7 @@ class Engine:
         rng: random.Random,
         clock: Callable[[], float] = time.time,
         in_thread: InThread | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._key = key
         self._settings = settings
@@ -88,18 +93,17 @@ class Engine:
         self._rng = rng
         self._clock = clock
         self._in_thread = in_thread or worker_threads()
-        sketch_in_thread = in_thread or worker_threads(1, abandon=True)
         self._mesh: Mesh | None = None
         self._nursery: trio.Nursery | None = None
-        self._opinions: dict[bytes, Peer] = {}  # of the operator: nodes joined, pinned or blocked
-        self._linked: frozenset[bytes] = frozenset()
-        self._linked_until = -math.inf  # when to look at the links again, in trio's time
+        self._opinions = Opinions(database, lambda: self._mesh.neighbours() if self._mesh is not None else ())
         self._saying: dict[tuple[Kind, str], trio.Event] = {}  # own slots whose next announcement is waited for
         self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
-        self._traffic = Traffic()
+        self._traffic = Traffic(metrics)
         self._bodies = Bodies(database)
-        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms)
-        self._turns = Turns(database=database, bodies=self._bodies, clock=clock)
+        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics)
+        self._verifying = Verifying(settings.mesh, in_thread or worker_threads(verifying.THREADS_MAX))
+        self._concluding = Concluding(database=database, clock=clock, concluded=self._on_concluded)
+        self._turns = self._new_turns(metrics)
         self._availability = Availability(self._client)
         self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
@@ -107,10 +111,19 @@ class Engine:
         self._backfill = self._new_backfill()
         self._joining = self._new_joining()
         self._outgoing = self._new_outgoing()
-        self._sketches = SketchWork(in_thread=sketch_in_thread, report=self._turns.report)
+        self._sketches = SketchWork(in_thread=in_thread or worker_threads(1, abandon=True), report=self._turns.report)
         self._incoming = self._new_incoming()
 
-    # ---- The parts, and what each is told of the others.
+    def _new_turns(self, metrics: Metrics | None) -> Turns:
+        return Turns(
+            me=self._key.public,
+            database=self._database,
+            bodies=self._bodies,
+            clock=self._clock,
+            verifying=self._verifying,
+            concluding=self._concluding,
+            metrics=metrics,
+        )
 
     def _new_fetches(self) -> ArtifactFetch:
         return ArtifactFetch(
@@ -129,7 +142,7 @@ class Engine:
             database=self._database,
             availability=self._availability,
             secrets=lambda: self._mesh.secrets if self._mesh is not None else None,
-            is_pinned=self._is_pinned,
+            is_pinned=self._opinions.is_pinned,
             in_thread=self._in_thread,
             now_ms=self._now_ms,
         )
@@ -176,7 +189,7 @@ class Engine:
             clock=self._clock,
             report=self._turns.report,
             report_impostor=self._on_impostor,
-            is_trusted=self._is_trusted,
+            is_trusted=self._opinions.is_trusted,
         )
 
     def _new_incoming(self) -> Incoming:
@@ -187,13 +200,13 @@ class Engine:
                 me=self._key.public,
                 mesh=self._settings.mesh,
                 now_ms=self._now_ms,
-                is_known=self._is_known,
-                is_blocked=self._is_blocked,
-                is_trusted=self._is_trusted,
+                is_known=self._opinions.is_known,
+                is_blocked=self._opinions.is_blocked,
+                is_trusted=self._opinions.is_trusted,
                 pushed_per_second=self._settings.peer_verifications_per_second,
                 strangers_pushed_per_second=self._settings.node_verifications_per_second,
             ),
-            pages=PageLimits(is_pinned=self._is_pinned, now_ms=self._now_ms),
+            pages=PageLimits(is_pinned=self._opinions.is_pinned, now_ms=self._now_ms),
             bodies=self._bodies,
             artifacts=self._artifacts,
             mirror_cells=self._mirror_sets.answer,
@@ -214,29 +227,28 @@ class Engine:
                 doers = Doers(
                     ask=partial(self._outgoing.start, nursery),
                     answer=self._incoming.deliver,
+                    put_off=self._incoming.put_off,
                     follow_up=self._follow_up,
                     sketch=partial(self._sketches.start, nursery),
                 )
                 nursery.start_soon(self._turns.run, mesh, doers)
                 await nursery.start(self._joining.run, self._settings.join)
                 nursery.start_soon(self._backfill.run)
+                nursery.start_soon(self._concluding.run)
                 nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
                 task_status.started()
         except Exception as error:
-            log.critical("the mesh cannot go on; the node ends", error=repr(error))
+            log.critical("mesh_cannot_go_on", error=repr(error))
             raise
         finally:
             self._end()
 
     async def _restore(self) -> Mesh:
-        await self._read_opinions()
+        await self._opinions.read()
         shared = self._settings.allow_private_networks  # a mesh of one machine, or of one house
         options = MeshOptions(url=self._url or "", software=SOFTWARE, hosts_shared=shared)
-        mesh, texts_missing = await restore_mesh(
-            self._key, self._settings, options, self._database, self._artifacts, self._rng, self._now_ms()
-        )
-        self._backfill.heard(texts_missing)
-        return mesh
+        key, settings, accept = self._key, self._settings, self._verifying.accept
+        return await restore_mesh(key, settings, options, self._database, self._rng, self._now_ms(), accept)
 
     async def shutdown(self) -> None:
         """Give the waiting answers, then stop; under a second."""
@@ -332,8 +344,10 @@ class Engine:
     # ---- What the parts of the mesh report.
 
     def _follow_up(self, kept: Kept) -> None:
-        if self._nursery is not None and moves_pins(kept, self._is_pinned):
-            self._nursery.start_soon(follow_pins, lambda: self._opinions, self._apply_opinions, self._turns.report)
+        if self._nursery is not None and moves_pins(kept, self._opinions.is_pinned):
+            self._nursery.start_soon(
+                follow_pins, lambda: self._opinions.known, self._apply_opinions, self._turns.report
+            )
         if isinstance(kept, KeepAnnouncement):
             if kept.announcement.author == self._key.public:
                 said = self._saying.pop((kept.announcement.kind, kept.announcement.subject), None)
@@ -344,6 +358,9 @@ class Engine:
         elif isinstance(kept, ChangeAdmission):
             self._backfill.heard(kept.admitted)
 
+    def _on_concluded(self) -> None:
+        self._backfill.sweep_soon()  # whatever of it is wanted here
+
     async def _on_joined(self, node_id: bytes, url: str) -> None:
         at = int(self._clock())
 
@@ -352,7 +369,7 @@ class Engine:
             peer_store.set_peer_policy(db, node_id, joined=True)
 
         await self._database.write(work)
-        await self._read_opinions()
+        await self._opinions.read()
         await self._turns.report(PeerFound(node_id, url))
 
     async def _pin_on_join(self, node_id: bytes, provisional: bool) -> None:
@@ -362,34 +379,28 @@ class Engine:
         await self._apply_opinions()
 
     async def _apply_opinions(self) -> None:
-        await self._read_opinions()
-        known = list(self._opinions.values())
-        await self._turns.tell(PolicyChanged(pins=pinned(known), blocked=blocked(known)))
+        await self._opinions.read()
+        await self._turns.tell(self._opinions.policy())
         self._backfill.sweep_soon()
 
-    async def _read_opinions(self) -> None:
-        known = await self._database.read(peer_store.peers)
-        self._opinions = {peer.node_id: peer for peer in known if peer.pinned or peer.blocked or peer.joined}
-
     async def _on_impostor(self, failure: AnotherKey) -> None:
-        opinion = self._opinions.get(failure.expected)
+        opinion = self._opinions.known.get(failure.expected)
         if opinion is not None and opinion.pinned:
             await self._joining.alert_of_impostor(failure)
 
     async def _alert(self, sentence: str) -> None:
         """Show the operator what concerns the node's safety."""
-        at = int(self._clock())
         log.warning("security", sentence=sentence)
-        await self._database.write(lambda db: activity.record_activity(db, "security", sentence, at=at))
+        await self._record(sentence, "security")
 
-    async def _record(self, sentence: str) -> None:
-        """Show in the activity what is nobody's fault."""
+    async def _record(self, sentence: str, type: str = "federation_event") -> None:
+        """Show in the activity, if the disk lets us, what is nobody's fault."""
         at = int(self._clock())
-        await self._database.write(lambda db: activity.record_activity(db, "federation_event", sentence, at=at))
+        await note(self._database, lambda db: activity.record_activity(db, type, sentence, at=at))
 
     async def _record_mirrored(self, sha256: bytes, cache: bool) -> None:
         at = int(self._clock())
-        await self._database.write(lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
+        await note(self._database, lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
 
     async def _holders(self, source_id: str, sha256: bytes) -> Sequence[Peer]:
         holders = await self._database.read(lambda db: announcements.holders(db, source_id, sha256))
@@ -404,26 +415,6 @@ class Engine:
         if self._nursery is not None:
             holders = partial(self._holders, statement.source_id, statement.sha256)
             await self._texts.bring(self._nursery, author, statement, holders)
-
-    def _is_known(self, node_id: bytes) -> bool:
-        """Whether a sender has an allowance of its own."""
-        if trio.current_time() >= self._linked_until and self._mesh is not None:
-            self._linked_until = trio.current_time() + LINKS_LOOK_SECONDS
-            self._linked = frozenset(self._mesh.neighbours())
-        return node_id in self._opinions or node_id in self._linked
-
-    def _is_trusted(self, node_id: bytes) -> bool:
-        """Whether the operator joined or pinned it."""
-        opinion = self._opinions.get(node_id)
-        return opinion is not None and not opinion.blocked
-
-    def _is_pinned(self, node_id: bytes) -> bool:
-        opinion = self._opinions.get(node_id)
-        return opinion is not None and opinion.pinned
-
-    def _is_blocked(self, node_id: bytes) -> bool:
-        opinion = self._opinions.get(node_id)
-        return opinion is not None and opinion.blocked
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

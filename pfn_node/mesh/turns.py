@@ -16,7 +16,7 @@ leaves `run` as an exception and ends the node, rather than leaving one that loo
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -26,10 +26,15 @@ import structlog
 import trio
 
 from pfn_node.mesh.bodies import Bodies
+from pfn_node.mesh.concluding import Concluding
 from pfn_node.mesh.incoming import Busy
-from pfn_node.store import activity, announcements
+from pfn_node.mesh.verifying import Verifying
+from pfn_node.metrics import Metrics
+from pfn_node.store import activity, announcements, concluding
 from pfn_node.store import peers as peer_store
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, DatabaseClosed, StoreError, StoreTrouble
+from pfn_node.store.outlasting import AGAIN_SECONDS
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind
 from pfn_protocol.effects import (
     BuildPrefix,
     ChangeAdmission,
@@ -55,10 +60,29 @@ REQUESTS_WAITING_MAX = 1024
 EVENTS_WAITING_MAX = 2048
 # Events whose effects are kept in one transaction: long enough to share a sync of the disk, short to wait for.
 BATCH_MAX = 64
+# With so many announcements in one turn, what follows from versions is concluded later: nobody waits for one of them.
+BULK_MIN = 64
 # The clock may be set back or ahead while we sleep until a moment of it; so it is looked at least this often.
 CLOCK_CHECK_SECONDS = 10.0
 
 Kept = KeepAnnouncement | KeepConviction | DropAnnouncements | ChangeAdmission | RememberPeer | ForgetPeer | RaiseAlert
+
+_CHANGES: Mapping[type[Kept], str] = {
+    KeepAnnouncement: "announcement",
+    KeepConviction: "conviction",
+    DropAnnouncements: "drop",
+    ChangeAdmission: "admission",
+    RememberPeer: "peer",
+    ForgetPeer: "forgotten_peer",
+    RaiseAlert: "alert",
+}
+
+
+class NotKept(StoreError):
+    """The disk does not take what the mesh has to remember; it is kept as soon as it does."""
+
+    def __init__(self) -> None:
+        super().__init__("the node cannot write to its disk now; what the mesh has to remember waits for that")
 
 
 class Stopped(Exception):
@@ -85,24 +109,43 @@ class Doers:
     answer: Callable[[SendAnswer], None]  # hands an answer to who waits for it
     follow_up: Callable[[Kept], None]  # is told of what was kept
     sketch: Callable[[BuildPrefix | DecodeCells], None]  # has a sketch made or decoded in a thread
+    put_off: Callable[[], None]  # tells those who wait for an answer that there is none for now
 
 
 class Turns:
     """Owns the machine while it runs."""
 
-    def __init__(self, *, database: Database, bodies: Bodies, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        me: bytes,
+        database: Database,
+        bodies: Bodies,
+        clock: Callable[[], float],
+        verifying: Verifying,
+        concluding: Concluding,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._me = me
+        self._metrics = metrics or Metrics()
         self._database = database
         self._bodies = bodies
         self._clock = clock
+        self._verifying = verifying
+        self._concluding = concluding
         self._send, self._receive = trio.open_memory_channel[_Queued](EVENTS_WAITING_MAX)
+        self._metrics.events_waiting.set_function(lambda: self._receive.statistics().current_buffer_used)
         self._own: deque[Event] = deque()  # what a turn itself has for the next one
         self._told: set[_Queued] = set()
         self._over = False
+        self._stuck = False  # on what cannot be kept
 
     # ---- In.
 
     def submit(self, request: RequestReceived) -> None:
         """Queue a request of another node; raises Busy when too many wait."""
+        if self._stuck:
+            raise Busy("This node cannot write to its disk now; try again later.")
         if self._receive.statistics().current_buffer_used >= REQUESTS_WAITING_MAX:
             raise Busy("This node has too many requests to answer; try again later.")
         try:
@@ -111,20 +154,31 @@ class Turns:
             raise Busy("This node cannot answer now; try again later.") from error
 
     async def report(self, event: Event) -> None:
-        """Queue what happened to something that the machine asked for, waiting for room. Raises Stopped."""
+        """Queue what happened to something that the machine asked for, waiting for room. Raises Stopped.
+
+        What it brings is verified before: whoever asks for more waits for that, so no more comes in than is taken in.
+        """
+        await self._verifying.ahead(event)
         await self._put(_Queued(event))
 
     async def tell(self, event: Event) -> None:
-        """Queue an event, and return once what it changed is kept. Raises Stopped if the mesh ends before that."""
+        """Queue an event, and return once what it changed is kept. Raises Stopped if the mesh ends before that.
+
+        Raises NotKept while the disk takes nothing; it is kept later then, if the node lives so long.
+        """
         queued = _Queued(event)
         await self._put(queued)
         if self._over:
             raise Stopped
+        if self._stuck:
+            raise NotKept
         self._told.add(queued)
         try:
             await queued.ended.wait()
         finally:
             self._told.discard(queued)
+        if not queued.kept and self._stuck:
+            raise NotKept
         if not queued.kept:
             await trio.lowlevel.checkpoint()  # whoever is cancelled by the node's end shall not see it as an error
             raise Stopped
@@ -181,31 +235,50 @@ class Turns:
             effects += mesh.handle(TimePassed(), now_ms)
         others = SendRequest | SendAnswer | BuildPrefix | DecodeCells
         kept: list[Kept] = [effect for effect in effects if not isinstance(effect, others)]
-        if kept:
-            await self._keep(kept)
+        later = await self._outlast_trouble(kept, doers) if kept else {}
         for effect in kept:
-            doers.follow_up(effect)
+            if id(effect) not in later:  # those are found when they are concluded
+                doers.follow_up(effect)
         for queued in batch:
             queued.kept = True
             queued.ended.set()
         for told in effects:
             self._tell_others(doers, told)
 
-    async def _keep(self, effects: Sequence[Kept]) -> None:
+    async def _outlast_trouble(self, effects: Sequence[Kept], doers: Doers) -> Mapping[int, KeepAnnouncement]:
+        """Keep them, whenever the disk lets us: the machine goes by them already, and nothing is told before."""
+        while True:
+            try:
+                later = await self._keep(effects)
+                break
+            except DatabaseClosed:
+                raise
+            except StoreTrouble as error:
+                log.error("store_failed", doing="keep", effects=len(effects), reason=str(error))
+                self._stuck = True
+                for queued in self._told:
+                    queued.ended.set()
+                doers.put_off()
+            await trio.sleep(AGAIN_SECONDS)
+        self._stuck = False
+        return later
+
+    async def _keep(self, effects: Sequence[Kept]) -> Mapping[int, KeepAnnouncement]:
+        """Returns those of which the consequences wait, by `id` of the effect."""
         for effect in effects:
             if isinstance(effect, KeepAnnouncement):
                 self._bodies.remember(effect.announcement.id, effect.announcement.raw)
             elif isinstance(effect, DropAnnouncements):
                 self._bodies.forget(effect.ids)
             elif isinstance(effect, RaiseAlert):
-                log.warning("the mesh raised an alert", kind=effect.kind, sentence=effect.sentence)
-        at = int(self._clock())
-
-        def work(db: sqlite_utils.Database) -> None:
-            for effect in effects:
-                _keep_one(db, effect, at)
-
-        await self._database.write(work)
+                log.warning("mesh_alert", kind=effect.kind, sentence=effect.sentence)
+        at, later = int(self._clock()), _concluded_later(effects, self._me)
+        await self._database.write(lambda db: _keep_all(db, effects, later, at))
+        for effect in effects:
+            self._metrics.kept.labels(_CHANGES[type(effect)]).inc()
+        if later:
+            self._concluding.kept()
+        return later
 
     def _tell_others(self, doers: Doers, effect: Effect) -> None:
         if isinstance(effect, SendAnswer):
@@ -216,6 +289,31 @@ class Turns:
             refused = doers.ask(effect)
             if refused is not None:
                 self._own.append(refused)
+
+
+def _concluded_later(effects: Sequence[Kept], me: bytes) -> dict[int, KeepAnnouncement]:
+    """Of many announcements of others the versions, by `id` of the effect."""
+    kept = [effect for effect in effects if isinstance(effect, KeepAnnouncement)]
+    if len(kept) < BULK_MIN:
+        return {}
+    others = [effect for effect in kept if effect.announcement.author != me]
+    return {id(effect): effect for effect in others if effect.announcement.kind is Kind.VERSION}
+
+
+def _keep_all(
+    db: sqlite_utils.Database, effects: Sequence[Kept], later: Mapping[int, KeepAnnouncement], at: int
+) -> None:
+    """In their order: what is kept may be dropped by a later effect."""
+    versions: list[tuple[AcceptedAnnouncement, bool]] = []
+    for effect in effects:
+        version = later.get(id(effect))
+        if version is not None:
+            versions.append((version.announcement, version.admitted))
+            continue
+        concluding.keep_versions(db, versions, at)
+        versions.clear()
+        _keep_one(db, effect, at)
+    concluding.keep_versions(db, versions, at)
 
 
 def _keep_one(db: sqlite_utils.Database, effect: Kept, at: int) -> None:

@@ -51,6 +51,7 @@ from pfn_protocol.mesh import LinkView, Mesh, MeshOptions, Restored
 from pfn_protocol.message_fields import ReceivedRequest, open_request
 from pfn_protocol.messages import PeerAddress, Request
 from pfn_protocol.sketch import build_cells
+from pfn_protocol.slots import entry_of
 
 if TYPE_CHECKING:
     from pfn_node.simulation.network import Network
@@ -123,7 +124,8 @@ class Node:
         self.next_turn = 0
         self._heard.clear()
         peers = tuple(PeerAddress(node_id, url) for node_id, url in self.peers.items())
-        kept, introduced = tuple(self.kept.values()), frozenset(self.introduced)
+        kept = [(entry_of(one), admitted) for one, admitted in self.kept.values()]
+        introduced = frozenset(self.introduced)
         restored = Restored(kept, peers, self.pins, self.blocked, self.last, introduced)
         network = self.network
         options = MeshOptions(self.url, self.software, self.features, status_every_ms=network.status_every_ms)

@@ -223,7 +223,7 @@ class Watch:
         if len(registry.caps) > limits.admitted_authors_max:
             raise self.broken(f"{node.name} admits too many authors")
         for author, share in registry._shares.items():
-            if len(share._ranked) > registry.cap(author):
+            if share._ranked_count > registry.cap(author):
                 raise self.broken(f"an author fills more slots at {node.name} than it may")
         waiting = [one.author for one in intake._future.values()]
         if any(waiting.count(author) > limits.future_per_author_max for author in set(waiting)):

@@ -23,11 +23,12 @@ from pfn_node.store.queries import Row, change, select, select_one, to_json, val
 from pfn_node.store.rows import Peer
 from pfn_node.store.standpoint import pinned_by_pinned
 from pfn_protocol.acceptance import KIND_OF_DOMAIN
-from pfn_protocol.announcement_fields import decode
+from pfn_protocol.announcement_fields import decode, marks_of_version
 from pfn_protocol.announcements import AcceptedAnnouncement, Conviction, Kind
-from pfn_protocol.encoding import unpack
+from pfn_protocol.encoding import accepted_body, unpack
 from pfn_protocol.equivocation import convict
 from pfn_protocol.limits import announcement_bytes_max
+from pfn_protocol.slots import Entry, entry_of
 
 IN_SET: Final = "set"
 PARKED: Final = "parked"
@@ -39,8 +40,8 @@ HOLDERS_MAX: Final = 32
 _SLOT_MIN: Final = 2
 # Releases that a sentence about many names.
 NAMED_MAX: Final = 5
-# Rows that `restore` reads at a time, so that a million announcements never lie in memory at once.
-_RESTORE_PAGE: Final = 500
+# Integers that are shared, as Python shares none over 256.
+_SIZES: Final = tuple(range(announcement_bytes_max + 1))
 _OWN_LAST: Final = "own_last"
 
 
@@ -54,7 +55,7 @@ def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted
         db,
         """
         INSERT INTO announcements (id, raw, author, kind, subject, epoch, seq, place, received_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET place = excluded.place
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET place = excluded.place, concluded = 1
         """,
         (
             announcement.id,
@@ -79,7 +80,7 @@ def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted
 def keep_conviction(db: sqlite_utils.Database, one: bytes, other: bytes, at: int) -> None:
     """Keep the conviction that two announcements make which are kept; nothing else of their author is, from now on."""
     rows = select(db, "SELECT id, raw, author, kind FROM announcements WHERE id IN (?, ?)", (one, other))
-    keep(db, convict(*(_announcement_from(db, row) for row in rows)), True, at)
+    keep(db, convict(*(announcement_from(db, row) for row in rows)), True, at)
 
 
 def drop(db: sqlite_utils.Database, ids: Iterable[bytes]) -> None:
@@ -116,26 +117,27 @@ def bodies(db: sqlite_utils.Database, ids: Iterable[bytes]) -> dict[bytes, bytes
     return found
 
 
-def restore(db: sqlite_utils.Database) -> Iterator[tuple[AcceptedAnnouncement, bool]]:
-    """Yield every announcement that was kept, and whether it is in the set; for the machine, at the start.
+def restore(db: sqlite_utils.Database) -> Iterator[tuple[Entry, bool]]:
+    """Yield of every announcement that was kept what the machine remembers of it, and whether it is in the set.
 
-    Read in pages, so use it up inside the `read` that it was made in.
+    Read row by row, so use it up inside the `read` that it was made in.
     """
-    after = -1
-    while True:
-        rows = select(
-            db,
-            """
-            SELECT rowid, id, raw, author, kind, place FROM announcements
-            WHERE rowid > ? AND place <> 'evidence' ORDER BY rowid LIMIT ?
-            """,
-            (after, _RESTORE_PAGE),
-        )
-        if not rows:
-            return
-        for row in rows:
-            yield _announcement_from(db, row), row["place"] == IN_SET
-        after = rows[-1]["rowid"]
+    # One object for all that is the same in thousands of rows.
+    authors: dict[bytes, bytes] = {}
+    for announcement_id, raw, author, kind, subject, epoch, seq, place in db.execute(_KEPT):
+        if kind == Kind.VERSION:
+            author = authors.setdefault(author, author)
+            marks = marks_of_version(accepted_body(raw))
+            entry = Entry(announcement_id, author, Kind.VERSION, subject, epoch, seq, _SIZES[len(raw)], None, *marks)
+        else:
+            entry = entry_of(announcement_from(db, {"id": announcement_id, "raw": raw, "author": author, "kind": kind}))
+        yield entry, place == IN_SET
+
+
+_KEPT: Final = """
+    SELECT id, raw, author, kind, subject, epoch, seq, place FROM announcements WHERE place <> 'evidence'
+    ORDER BY rowid
+"""
 
 
 def own_last(db: sqlite_utils.Database, author: bytes) -> tuple[int, int]:
@@ -199,7 +201,18 @@ def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: in
 
 
 def _head(db: sqlite_utils.Database, announcement_id: bytes) -> Row | None:
-    return select_one(db, "SELECT author, kind, subject, place FROM announcements WHERE id = ?", (announcement_id,))
+    """What is known of an announcement that is about to move; concluded first, if it still waited for that."""
+    row = select_one(
+        db,
+        """
+        SELECT id, raw, author, kind, subject, place, received_at, concluded FROM announcements WHERE id = ?
+        """,
+        (announcement_id,),
+    )
+    if row is not None and not row["concluded"]:
+        claims.add(db, announcement_from(db, row), row["place"] == IN_SET, row["received_at"])
+        change(db, "UPDATE announcements SET concluded = 1 WHERE id = ?", (announcement_id,))
+    return row
 
 
 def _same_bytes(
@@ -216,7 +229,7 @@ def _same_bytes(
     )
     if len(slot) < _SLOT_MIN:
         return []
-    told = [(_announcement_from(db, one), one["place"], one["received_at"]) for one in slot]
+    told = [(announcement_from(db, one), one["place"], one["received_at"]) for one in slot]
     content = next((one.content for one, _, _ in told if one.id == announcement_id), b"")
     return [each for each in told if each[0].id != announcement_id and each[0].content == content]
 
@@ -313,8 +326,8 @@ def _disbelieve(db: sqlite_utils.Database, author: bytes, at: int) -> None:
         record_activity(db, "security", sentence, at=at)
 
 
-def _announcement_from(db: sqlite_utils.Database, row: Row) -> AcceptedAnnouncement:
-    """Read an announcement that was accepted before it was stored: nothing is checked again."""
+def announcement_from(db: sqlite_utils.Database, row: Row) -> AcceptedAnnouncement:
+    """Return the announcement of a row. It was accepted before it was stored: nothing is checked again."""
     if row["kind"] == Kind.CONVICTION:
         proof = select_one(db, "SELECT told, first, second FROM convictions WHERE node_id = ?", (row["author"],))
         assert proof is not None, "what an announcement says is kept with it"

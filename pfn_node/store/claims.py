@@ -216,6 +216,15 @@ _ANNOUNCED_BEFORE: Final = """
 def _keep_version(
     db: sqlite_utils.Database, announcement: AcceptedAnnouncement, statement: VersionStatement, admitted: bool, at: int
 ) -> None:
+    if store_version(db, announcement, statement, admitted, at) and admitted:
+        releases.refresh_version(db, statement.source_id, statement.plugin_id, statement.version, now=at)
+        releases.take_heads(db, statement.source_id, statement.evidence, at)
+
+
+def store_version(
+    db: sqlite_utils.Database, announcement: AcceptedAnnouncement, statement: VersionStatement, admitted: bool, at: int
+) -> bool:
+    """Store what a node saw, and conclude nothing; return False if it is this node's own, which stands already."""
     observation = Observation(
         source_id=statement.source_id,
         plugin_id=statement.plugin_id,
@@ -232,7 +241,7 @@ def _keep_version(
         observed_at=statement.observed_at,
     )
     if announcement.author == own_id(db) and note_announced(db, observation, announcement.epoch, announcement.seq):
-        return
+        return False
     before = value(db, _ANNOUNCED_BEFORE, (*announcement.subject.rsplit("/", 2), announcement.author, statement.sha256))
     store_observation(
         db, observation, epoch=announcement.epoch, seq=announcement.seq, admitted=admitted, received_at=at
@@ -240,9 +249,7 @@ def _keep_version(
     if before not in (None, announcement.id):
         # Kept as evidence, it has been replaced by this one.
         change(db, "DELETE FROM announcements WHERE id = ? AND place = 'evidence'", (before,))
-    if admitted:
-        releases.refresh_version(db, statement.source_id, statement.plugin_id, statement.version, now=at)
-        releases.take_heads(db, statement.source_id, statement.evidence, at)
+    return True
 
 
 def _keep_mirror(

@@ -8,6 +8,7 @@ A version is write-once here too. The publisher may put other bytes under a vers
 digest stays, the second is kept as evidence of the conflict, and the operator is told.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Final
@@ -136,12 +137,7 @@ def refresh(
         """,
         {"source": source_id, "plugin": plugin_id},
     )
-    about = advisories_by_version(
-        advisories_in_force(db, source_id, plugin_id) if rows else [], [row["version"] for row in rows]
-    )
-    for row in rows:
-        _refresh_version(db, point, source_id, plugin_id, row["version"], about[row["version"]])
-    list_plugin(db, source_id, plugin_id, point.now)
+    refresh_versions(db, point, source_id, plugin_id, [row["version"] for row in rows])
 
 
 def refresh_version(
@@ -150,6 +146,16 @@ def refresh_version(
     """Judge one version again, and what is listed of its plugin; `now` in seconds."""
     point = standpoint(db, now=now)
     _refresh_version(db, point, source_id, plugin_id, version)
+    list_plugin(db, source_id, plugin_id, point.now)
+
+
+def refresh_versions(
+    db: sqlite_utils.Database, point: Standpoint, source_id: str, plugin_id: str, versions: Collection[str]
+) -> None:
+    """Judge these versions of a plugin again, and list it once for all of them."""
+    about = advisories_by_version(advisories_in_force(db, source_id, plugin_id) if versions else [], versions)
+    for version in versions:
+        _refresh_version(db, point, source_id, plugin_id, version, about[version])
     list_plugin(db, source_id, plugin_id, point.now)
 
 
@@ -230,11 +236,17 @@ def refresh_all(db: sqlite_utils.Database) -> None:
 
 
 def mark_mirrored(
-    db: sqlite_utils.Database, sha256: bytes, here: bool, *, cached: bool = False, at: int | None = None
+    db: sqlite_utils.Database,
+    sha256: bytes,
+    here: bool,
+    *,
+    cached: bool = False,
+    at: int | None = None,
+    damaged: bool = False,
 ) -> None:
     """Say that an artifact is here now, or no longer; `cached`: only for anonymous demand, so it may go at any time.
 
-    With the bytes goes the evidence that was kept only because of them.
+    With the bytes goes the evidence that was kept only because of them, unless they are `damaged` and come again.
     """
     point = standpoint(db, now=at)
     touched = select(
@@ -249,7 +261,8 @@ def mark_mirrored(
         _store_artifact(db, sha256, point.now, cached=cached)
     else:
         change(db, "DELETE FROM artifacts WHERE sha256 = ?", (sha256,))
-        drop_retained(db, sha256, point.own)
+        if not damaged:
+            drop_retained(db, sha256, point.own)
     for row in touched:
         _refresh_version(db, point, row["source_id"], row["plugin_id"], row["version"])
         list_plugin(db, row["source_id"], row["plugin_id"], point.now)

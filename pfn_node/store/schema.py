@@ -9,6 +9,7 @@ concludes from it (`releases`, `plugins`), so that a conclusion can always be dr
 (releases.py).
 """
 
+import sqlite3
 from typing import Final
 
 import sqlite_utils
@@ -18,6 +19,7 @@ from pfn_node.store.schema_access import AUDIT_AND_SESSIONS
 from pfn_node.store.schema_assurance import ASSURANCE, CONVICTIONS, ORACLE_OF_ATTESTATIONS, SUCCESSIONS
 from pfn_node.store.schema_catalogue import CATALOGUE_PAGES
 from pfn_node.store.schema_composer import add_composer
+from pfn_node.store.schema_concluding import CONCLUDING
 from pfn_node.store.schema_fair import FAIR
 from pfn_node.store.schema_feeds import add_feeds
 from pfn_node.store.schema_first import ANNOUNCEMENT_TABLES, CATALOGUE_TABLES, NODE_TABLES, ORIGINAL_TABLES
@@ -134,3 +136,19 @@ def m016_fair(db: sqlite_utils.Database) -> None:
     """Which DID a zip names, for FAIR's view; zips are read once more, since that was not looked at before."""
     for statement in FAIR:
         db.execute(statement)
+
+
+@migrations()
+def m017_concluding(db: sqlite_utils.Database) -> None:
+    """Which announcements were kept in bulk, and have not been concluded yet."""
+    for statement in CONCLUDING:
+        db.execute(statement)
+
+
+def unknown_migrations(connection: sqlite3.Connection) -> list[str]:
+    """The names of migrations that a database has had and this version does not know: a newer one wrote it."""
+    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
+    known = {migration.name for migration in migrations.pending(empty)}
+    empty.close()
+    db = sqlite_utils.Database(connection, execute_plugins=False)
+    return sorted({migration.name for migration in migrations.applied(db)} - known)

@@ -67,9 +67,9 @@ async def show_plugin(services: Services, source_id: str, plugin_id: str) -> Plu
 
     def view(db: sqlite_utils.Database) -> PluginView | None:
         plugin = catalogue.get_plugin(db, source_id, plugin_id, now=now)
-        return None if plugin is None else _view(db, plugin, now)
+        return None if plugin is None else plugin_view(db, plugin, now)
 
-    found = await services.database.read(view)
+    found = services.database.read_now(view)  # by keys and indexes, and bounded
     if found is None:
         raise unknown_plugin(source_id, plugin_id)
     return found
@@ -85,7 +85,8 @@ def unknown_plugin(source_id: str, plugin_id: str, version: str | None = None) -
     )
 
 
-def _view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginView:
+def plugin_view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginView:
+    """A plugin with its versions, as it is answered."""
     release = plugin.release
     source = registry.get_source(db, release.source_id)
     holders = announcements.holders(db, release.source_id, release.sha256, now=now) if release.sha256 else []

@@ -91,7 +91,7 @@ async def source_status(services: Services, query: SourceQuery) -> SourceStatus:
         source = registry.get_source(db, query.source_id)
         return SourceStatus(exists=False) if source is None else _status_of(services, db, source, now)
 
-    return await services.database.read(status)
+    return services.database.read_now(status)  # by keys and indexes, and bounded
 
 
 def _status_of(services: Services, db: sqlite_utils.Database, source: Source, now: int) -> SourceStatus:

@@ -18,13 +18,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+import structlog
 import trio
 from quart import Quart, Response, g, request
 
 from pfn_node.settings import Settings
 from pfn_node.web.errors import ApiError, as_api_error, error_response, too_many
-from pfn_node.web.metrics import Metrics
-from pfn_node.web.rate_limits import Address, RateLimit, bucket_name, client_address
+from pfn_node.web.rate_limits import Address, RateLimit, bucket_name, client_address, is_trusted_proxy
 from pfn_node.web.ready_answers import settle
 from pfn_node.web.services import Services
 
@@ -49,6 +49,7 @@ _HEADERS = {
 }
 # Read whole: a reader of URLs takes `[::1].evil.example` and `evil.example@localhost` for names of this node.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:@/\\?#]*)(?::[0-9]*)?")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")  # what proxies make: hex digits, or a UUID
 _CORS_EXPOSED = "ETag, Content-Range, Content-Disposition, PFN-Assurance, Repr-Digest, Retry-After, X-Request-ID"
 _CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Range"
 
@@ -85,6 +86,10 @@ class Rates:
         self._of_nodes = RateLimit(settings.requests_per_minute * NODE_RATE_FACTOR)
         self._forged = RateLimit(settings.verifications_per_minute)
 
+    def would_admit(self, bucket: str | None) -> bool:
+        """Whether a request that no node makes would be none too many; it is not counted."""
+        return bucket is None or not self._all.wait(bucket, self._clock())
+
     def admit(self, bucket: str | None) -> bool:
         """Count a request that no node makes; whether it is none too many."""
         return bucket is None or not self._all.take(bucket, self._clock())
@@ -108,6 +113,14 @@ class Rates:
             self._forged.take(bucket, self._clock())
 
 
+def _request_id(settings: Settings) -> str:
+    """The one that a trusted proxy gave, so that its log and ours tell of the same request; else a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    if _REQUEST_ID.fullmatch(given) and is_trusted_proxy(request.remote_addr, settings.trusted_proxy):
+        return given
+    return secrets.token_hex(8)
+
+
 ShowError = Callable[[ApiError, str], Awaitable[Response]]
 
 
@@ -117,13 +130,13 @@ async def show_data(error: ApiError, request_id: str) -> Response:
 
 
 class Gate:
-    """What a request has to pass, and the figures that it leaves."""
+    """What a request has to pass, and where it is counted."""
 
-    def __init__(self, services: Services, figures: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(self, services: Services, clock: Callable[[], float]) -> None:
         self._trusted = services.settings.trusted_proxy
         self._hosts = allowed_hosts(services)
         self.rates = Rates(services.settings, clock)
-        self.figures = figures
+        self.metrics = services.metrics
 
     def allows(self, host: str) -> bool:
         """Whether a Host header names this node."""
@@ -141,16 +154,17 @@ class Gate:
 def install(
     app: Quart,
     services: Services,
-    metrics: Metrics,
     show_error: ShowError = show_data,
     clock: Callable[[], float] = trio.current_time,
 ) -> Gate:
     """Put the gate before, and the finish behind, every route of the app. `show_error` makes an answer of an error and
     the id of its request."""
-    gate = Gate(services, metrics, clock)
+    gate = Gate(services, clock)
 
     async def enter() -> None:
-        g.request_id = secrets.token_hex(8)
+        g.request_id = _request_id(services.settings)
+        # Whatever is logged on the way, also in threads and in work that goes on afterwards, carries it.
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
         g.started = clock()
         address = gate.address_of(request.remote_addr, request.headers.getlist("X-Forwarded-For"))
         g.address = None if address is None else str(address)
@@ -168,7 +182,7 @@ def install(
         route = request.url_rule.rule if request.url_rule else "none"
         response = await settle(response, services.ready, route)
         gate.rates.note(request.path, g.bucket, response.status_code)
-        metrics.count(route, request.method, response.status_code, clock() - g.started)
+        services.metrics.count(route, request.method, response.status_code, clock() - g.started)
         return response
 
     async def fail(error: Exception) -> Response:

@@ -31,25 +31,32 @@ _ENTRY_BYTES: Final = 1_000  # what Python needs around one
 
 CACHE_CONTROL: Final = f"public, max-age=0, s-maxage={SHARED_SECONDS}, stale-while-revalidate={SHARED_STALE_SECONDS}"
 # They differ from one answer to the next; `front.py` writes them anew.
-_OF_ONE_REQUEST: Final = ("x-request-id", "content-length")
+_OF_ONE_REQUEST: Final = ("x-request-id", "content-length", "etag")
 _NOT_OF_304: Final = ("content-type",)
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """What all answers of a route begin with: without what differs each time, and without their ends."""
+
+    whole: bytes
+    known: bytes  # of the 304
+
+
+@dataclass(frozen=True, slots=True)
 class ReadyAnswer:
-    """One answer as it is written: heads without what differs each time, and without their ends."""
+    """One answer as it is written."""
 
     route: str  # as the figures name it
     etag: str
-    head: bytes
-    known_head: bytes  # of the 304
+    heads: Heads
     body: bytes
     made_at: float  # seconds since 1970
 
     @property
     def size(self) -> int:
         """About the memory that it takes, in bytes."""
-        return len(self.head) + len(self.known_head) + len(self.body) + _ENTRY_BYTES
+        return len(self.body) + _ENTRY_BYTES
 
 
 class ReadyAnswers:
@@ -60,6 +67,7 @@ class ReadyAnswers:
         self._version = -1
         self._kept: OrderedDict[str, ReadyAnswer] = OrderedDict()
         self._bytes = 0
+        self.heads: dict[str, Heads] = {}  # of each route that was answered in the usual way
 
     @property
     def size(self) -> int:
@@ -129,7 +137,8 @@ async def settle(response: Response, answers: ReadyAnswers, route: str) -> Respo
     etag = tag_of(body)
     response.headers["ETag"] = etag
     response.headers["Cache-Control"] = CACHE_CONTROL
-    answer = ReadyAnswer(route, etag, _head(200, response), _head(304, response, _NOT_OF_304), body, making.made_at)
+    heads = answers.heads[route] = Heads(_head(200, response), _head(304, response, _NOT_OF_304))
+    answer = ReadyAnswer(route, etag, heads, body, making.made_at)
     answers.keep(target_of_request(), answer, making.version)
     if is_known(request.headers.get("If-None-Match"), etag):
         response.status_code = 304

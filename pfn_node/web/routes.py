@@ -27,8 +27,9 @@ from quart_schema.validation import (
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from pfn_node.artifact_response import artifact_response
-from pfn_node.artifacts import OpenArtifact
+from pfn_node.artifacts import OpenArtifact, StoredArtifact
 from pfn_node.safe_quart import SafeBody
+from pfn_node.stored_body import StoredBody
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
 from pfn_node.web.errors import ApiError, too_many
@@ -298,8 +299,18 @@ async def stream_body(sink: Callable[[bytes], object], bytes_max: int, seconds_m
     return size
 
 
-async def file_response(opened: OpenArtifact, *, etag: str, filename: str, headers: Mapping[str, str]) -> Response:
-    """An artifact with ranges and conditions; a range outside of it is our own kind of error. Closes the descriptor."""
+async def file_response(
+    opened: OpenArtifact | StoredArtifact,
+    *,
+    etag: str,
+    filename: str,
+    headers: Mapping[str, str],
+    redirect: bool = False,
+) -> Response:
+    """An artifact with ranges and conditions; a range outside of it is our own kind of error. Closes the descriptor.
+
+    `redirect`: what lies in an object store is fetched there, if it can be. Raises ArtifactError of what lies there.
+    """
     response = await artifact_response(opened, etag=etag, filename=filename, headers=headers)
     if response.status_code == 416:
         raise ApiError(
@@ -307,6 +318,13 @@ async def file_response(opened: OpenArtifact, *, etag: str, filename: str, heade
             f"The range lies outside of the file, which has {opened.size} bytes.",
             headers={"Content-Range": response.headers["Content-Range"]},
         )
+    body = response.response
+    if isinstance(body, StoredBody) and request.method == "GET":
+        url = await body.signed_url() if redirect else None
+        if url is not None:
+            # Who is sent there and does not check what he gets has headers here that say what it has to be.
+            return Response("", 302, {**headers, "Location": url, "ETag": f'"{etag}"', "Cache-Control": "no-store"})
+        await body.prepare()
     return response
 
 

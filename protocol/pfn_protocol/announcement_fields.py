@@ -81,6 +81,9 @@ KEY_CHANGES: Final = ("rotate", "revoke")
 _SIGNATURE_FORMS: Final = frozenset({EvidenceForm.METADATA, EvidenceForm.PLUGIN_DATA, EvidenceForm.SHA384})
 # (epoch, seq) come first in every announcement.
 _ORDER_FIELDS: Final = 2
+# Where a version's body has its sha256, and what it replaces.
+_SHA256_PLACE: Final = 9
+_REPLACES_PLACE: Final = 13
 # What an envelope adds around a body: version, domain, key, signature and the headers of each (120 bytes, rounded up).
 _ENVELOPE_BYTES: Final = 160
 # What (epoch, seq) take at most.
@@ -249,6 +252,17 @@ def _decode_source(value: Value) -> tuple[int, int, SourceStatement]:
         raise reader.refusal("oracle", "none, utf8, raw or empty")
     check_public_key(statement.public_key)
     return epoch, seq, statement
+
+
+def marks_of_version(value: Value) -> tuple[bytes, bytes]:
+    """Return (sha256, replaces) of a version's body that `decode` has accepted before.
+
+    Nothing is checked again: a node that starts reads a million of them.
+    """
+    assert isinstance(value, tuple), "it was accepted"
+    sha256, replaces = value[_SHA256_PLACE], value[_REPLACES_PLACE]
+    assert isinstance(sha256, bytes) and isinstance(replaces, bytes), "it was accepted"
+    return sha256, replaces
 
 
 def _decode_version(value: Value) -> tuple[int, int, VersionStatement]:

@@ -6,12 +6,16 @@ author the share is its conviction, and nothing else, whatever the cap.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from pfn_protocol.announcements import Kind
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import Entry, Slot, slot_rank
 
 SlotKey = tuple[Kind, str]
+_NODE_SLOT: Final[SlotKey] = (Kind.NODE, "")
+_NOTHING: Final[Mapping[str, Entry | Slot]] = {}
 # Caps other than its own at which a neighbour may ask for an author: there are two in all, so this is generous.
 _capped_max = 4
 
@@ -24,17 +28,20 @@ class AuthorShare:
         self.cap = cap
         self.sum = SetDigest()
         self.conviction: Entry | None = None
-        self._slots: dict[SlotKey, Slot] = {}
-        self._ranked: list[tuple[bytes, SlotKey]] = []  # every slot but the node's, smallest rank first
+        # A slot with one announcement, as nearly all are, is that announcement: there may be a million of them.
+        self._slots: dict[Kind, dict[str, Entry | Slot]] = {}
+        self._ranked_count = 0  # of the slots but the node's
+        self._ranked: list[tuple[bytes, SlotKey]] | None = None  # those, smallest rank first; made when it is needed
         self._summaries: dict[int, tuple[int, bytes]] = {}  # by cap; forgotten at every change
 
     def slot(self, kind: Kind, subject: str) -> Slot | None:
-        """The slot, if anything stands in it."""
-        return self._slots.get((kind, subject))
+        """The slot as it is now, if anything stands in it."""
+        found = self._slots.get(kind, _NOTHING).get(subject)
+        return Slot(found, found) if isinstance(found, Entry) else found
 
     def contradicted_by(self, entry: Entry) -> Entry | None:
         """What stands here that together with this one proves the author guilty."""
-        slot = self._slots.get((entry.kind, entry.subject))
+        slot = self.slot(entry.kind, entry.subject)
         return slot.contradicted_by(entry) if slot else None
 
     def offer(self, entry: Entry) -> tuple[bool, list[Entry]]:
@@ -43,19 +50,16 @@ class AuthorShare:
             return False, []
         if entry.kind is Kind.CONVICTION:
             return True, self._convict(entry)
-        key = (entry.kind, entry.subject)
-        slot = self._slots.get(key)
+        slot = self.slot(entry.kind, entry.subject)
         if slot is None:
-            rank = slot_rank(entry.author, entry.kind, entry.subject)
-            if entry.kind is not Kind.NODE:
-                if len(self._ranked) >= self.cap and rank > self._ranked[-1][0]:
-                    return False, []
-                insort(self._ranked, (rank, key))
-            self._slots[key] = Slot(entry, entry, rank)
+            if entry.kind is not Kind.NODE and not self._rank(entry):
+                return False, []
+            self._slots.setdefault(entry.kind, {})[entry.subject] = entry
             self._count(entry, 1)
             return True, self.trim()
         before = slot.entries
         stands = slot.offer(entry)
+        self._slots[entry.kind][entry.subject] = slot.winner if slot.first is slot.winner else slot
         gone = [one for one in before if one not in slot.entries]
         for one in gone:
             self._count(one, -1)
@@ -66,10 +70,9 @@ class AuthorShare:
     def trim(self) -> list[Entry]:
         """Put out the slots over the cap; returns what stood in them."""
         gone: list[Entry] = []
-        while len(self._ranked) > self.cap:
-            _, key = self._ranked[-1]
-            gone += self._slots[key].entries
-            self._remove_slot(key)
+        while self._ranked_count > self.cap:
+            _, key = self._ranking()[-1]
+            gone += self._remove_slot(key)
         return gone
 
     def expire(self, entry: Entry) -> None:
@@ -78,28 +81,30 @@ class AuthorShare:
 
     def withdraw_after(self, seq_max: int) -> list[Entry]:
         """Take out the slots with anything later than `seq_max`, but for the node's; returns what stood there."""
-        early = [key for _, key in self._ranked if any(entry.seq > seq_max for entry in self._slots[key].entries)]
-        gone = [entry for key in early for entry in self._slots[key].entries]
-        for key in early:
-            self._remove_slot(key)
-        return gone
+        early = [key for _, key in self._ranking() if any(entry.seq > seq_max for entry in self._entries_of(key))]
+        return [entry for key in early for entry in self._remove_slot(key)]
 
     def entries(self, cap: int | None = None) -> list[Entry]:
         """What is in the set at a cap (its own by default): the node announcement, then by the rank of the slots."""
         if self.conviction is not None:
             return [self.conviction]
-        own = self._slots.get((Kind.NODE, ""))
-        keys = [key for _, key in self._ranked[: self.cap if cap is None else cap]]
-        found = [] if own is None else list(own.entries)
-        for key in keys:
-            found += self._slots[key].entries
+        found = list(self._entries_of(_NODE_SLOT))
+        for _, key in self._ranking()[: self.cap if cap is None else cap]:
+            found += self._entries_of(key)
         return found
+
+    def any_order(self, cap: int) -> Iterable[Entry]:
+        """What `entries` returns, in no order that means anything: without ranking it, if nothing is over the cap."""
+        if self.conviction is not None or cap < self._ranked_count:
+            return self.entries(cap)
+        slots = [slot for of_kind in self._slots.values() for slot in of_kind.values()]
+        return [entry for slot in slots for entry in ((slot,) if isinstance(slot, Entry) else slot.entries)]
 
     def summary(self, cap: int) -> tuple[int, bytes]:
         """How many announcements at this cap, and their digest."""
-        effective = min(cap, len(self._ranked))
+        effective = min(cap, self._ranked_count)
         if effective not in self._summaries:
-            whole = effective == len(self._ranked)
+            whole = effective == self._ranked_count
             total = self.sum if whole else SetDigest(entry.id for entry in self.entries(effective))
             if len(self._summaries) >= _capped_max:
                 self._summaries.clear()
@@ -108,23 +113,52 @@ class AuthorShare:
 
     def sum_at(self, cap: int) -> SetDigest:
         """The sum of what is in the set at this cap; not to be changed by the caller."""
-        return self.sum if cap >= len(self._ranked) else SetDigest(entry.id for entry in self.entries(cap))
+        return self.sum if cap >= self._ranked_count else SetDigest(entry.id for entry in self.entries(cap))
 
     def _convict(self, conviction: Entry) -> list[Entry]:
         gone = self.entries()
         self._slots.clear()
-        self._ranked.clear()
+        self._ranked, self._ranked_count = None, 0
         self.sum = SetDigest()
         self.conviction = conviction
         self._count(conviction, 1)
         return gone
 
-    def _remove_slot(self, key: SlotKey) -> None:
-        slot = self._slots.pop(key)
-        for entry in slot.entries:
+    def _rank(self, entry: Entry) -> bool:
+        """Whether a new slot has a place; then it is counted, and ranked if the others are."""
+        is_full = self._ranked_count >= self.cap
+        if is_full or self._ranked is not None:
+            ranking = self._ranking()
+            rank = slot_rank(entry.author, entry.kind, entry.subject)
+            if is_full and rank > ranking[-1][0]:
+                return False
+            insort(ranking, (rank, (entry.kind, entry.subject)))
+        self._ranked_count += 1
+        return True
+
+    def _ranking(self) -> list[tuple[bytes, SlotKey]]:
+        if self._ranked is None:
+            keys = [
+                (kind, subject) for kind, slots in self._slots.items() if kind is not Kind.NODE for subject in slots
+            ]
+            self._ranked = sorted((slot_rank(self.author, *key), key) for key in keys)
+        return self._ranked
+
+    def _entries_of(self, key: SlotKey) -> tuple[Entry, ...]:
+        slot = self.slot(*key)
+        return slot.entries if slot else ()
+
+    def _remove_slot(self, key: SlotKey) -> tuple[Entry, ...]:
+        """Take a slot out; returns what stood in it."""
+        entries = self._entries_of(key)
+        for entry in entries:
             self._count(entry, -1)
-        if key[0] is not Kind.NODE:
-            del self._ranked[bisect_left(self._ranked, (slot.rank, key))]
+        if key != _NODE_SLOT:
+            if self._ranked is not None:
+                del self._ranked[bisect_left(self._ranked, (slot_rank(self.author, *key), key))]
+            self._ranked_count -= 1
+        del self._slots[key[0]][key[1]]
+        return entries
 
     def _count(self, entry: Entry, change: int) -> None:
         if change > 0:

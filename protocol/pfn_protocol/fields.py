@@ -1,7 +1,9 @@
 """Reading one field of a decoded list: its kind and its bounds, or a refusal that names field and rule."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Final
 
 from pfn_protocol.encoding import Value
 from pfn_protocol.errors import Refusal
@@ -105,7 +107,11 @@ class FieldReader:
         return value
 
 
+# NUL, C0, DEL, C1; with and without tab and line breaks.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
 def has_control(value: str, *, lines: bool) -> bool:
     """Whether the text holds a control character (NUL, C0, DEL, C1); tabs and line breaks pass where `lines` is set."""
-    allowed = "\t\n\r" if lines else ""
-    return any((character < " " or "\x7f" <= character < "\xa0") and character not in allowed for character in value)
+    return (_CONTROL_BUT_LINES if lines else _CONTROL).search(value) is not None

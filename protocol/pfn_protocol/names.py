@@ -7,6 +7,7 @@ says so.
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -24,6 +25,8 @@ from pfn_protocol.limits import (
 )
 
 _SLUG: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{slug_chars_max - 1}}}")
+# White space as `str.isspace` knows it, control characters, halves of surrogate pairs.
+_NOT_IN_USERNAME: Final = re.compile(r"[/@\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _VERSION: Final = re.compile(rf"[0-9A-Za-z][0-9A-Za-z.+_-]{{0,{version_chars_max - 1}}}")
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 _AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
@@ -35,6 +38,8 @@ _PATH_SAFE: Final = "/:@!$&'()*+,;=~%"
 _SCHEME_TEXT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=@/-]+")
 # A word is whole if no letter, digit or underscore touches it.
 _SCHEME_WORD: Final = re.compile(r"(?<![A-Za-z0-9_])(?:author|slug|version)(?![A-Za-z0-9_])")
+# Ids that were found sound; each is announced again with every release of its source.
+_SOURCE_IDS_MAX: Final = 4_096
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PORT_MAX: Final = 65_535
 
@@ -43,7 +48,7 @@ def check_username(text: str) -> None:
     """Raise `Refusal` (R59) unless this can be a publisher's user name."""
     if not 1 <= len(text) <= username_chars_max:
         raise Refusal("R59", f"a username has 1 to {username_chars_max} characters")
-    if any(character in "/@" or character.isspace() or not _is_visible(character) for character in text):
+    if _NOT_IN_USERNAME.search(text) is not None:
         raise Refusal("R59", "a username has no white space, control character, '/' or '@'")
 
 
@@ -97,6 +102,7 @@ def source_id_of(instance_url: str, username: str) -> str:
     return f"{username}@{host_of(parse_instance_url(instance_url, allow_http=True))}"
 
 
+@lru_cache(maxsize=_SOURCE_IDS_MAX)
 def check_source_id(text: str) -> None:
     """Raise `Refusal` (R57) unless this is a source id in its one spelling.
 

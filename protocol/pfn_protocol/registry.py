@@ -25,7 +25,6 @@ from pfn_protocol.limits import (
     admitted_authors_max,
     conviction_overhead_bytes,
     future_ms_max,
-    sketch_id_bytes,
     slots_sponsored_max,
 )
 from pfn_protocol.messages import AuthorSummary
@@ -84,7 +83,6 @@ class Registry:
         self._by_id: dict[bytes, Entry] = {}
         # The announcement with an id, if it is in the set; asked for each id of each message.
         self.find: Callable[[bytes], Entry | None] = self._by_id.get
-        self._by_short_id: dict[bytes, bytes] = {}
         self._sorted_ids = SortedIds()
         self._total = SetDigest()
         self._expiries: list[tuple[int, bytes]] = []
@@ -107,7 +105,8 @@ class Registry:
 
     def find_short(self, short_id: bytes) -> bytes | None:
         """The id in the set that begins like this."""
-        return self._by_short_id.get(short_id)
+        self._sorted_ids.update(self._by_id, self.changes)
+        return self._sorted_ids.begins_with(short_id)
 
     def slot(self, author: bytes, kind: Kind, subject: str) -> Slot | None:
         """What stands in a slot of an admitted author."""
@@ -152,7 +151,7 @@ class Registry:
     def latest(self, author: bytes) -> tuple[int, int]:
         """The greatest place of what the author has in the set."""
         share = self._shares.get(author)
-        return max((entry.place for entry in share.entries()), default=(0, 0)) if share else (0, 0)
+        return max((entry.place for entry in share.any_order(share.cap)), default=(0, 0)) if share else (0, 0)
 
     def beside_node(self, author: bytes) -> tuple[int, bytes]:
         """How many announcements of the author are in the set beside its node announcement, and their digest."""
@@ -174,7 +173,7 @@ class Registry:
     def ids(self, author: bytes, cap: int) -> list[bytes]:
         """The author's ids in the set at this cap, sorted."""
         share = self._shares.get(author)
-        return sorted(entry.id for entry in share.entries(cap)) if share else []
+        return sorted(entry.id for entry in share.any_order(cap)) if share else []
 
     def unsorted_ids(self) -> tuple[bytes, ...]:
         """Every id of the set, in no order that means anything."""
@@ -321,7 +320,6 @@ class Registry:
         stands, gone = share.offer(entry)
         if stands:
             self._by_id[entry.id] = entry
-            self._by_short_id[entry.id[:sketch_id_bytes]] = entry.id
             self._total.add(entry.id)
             self.changes.note(entry.id, entry.author, came=True)
             self._await_expiry(entry)
@@ -332,7 +330,6 @@ class Registry:
         gone = [(entry.id, entry.author) for entry in entries]
         for announcement_id, author in gone:
             del self._by_id[announcement_id]
-            self._by_short_id.pop(announcement_id[:sketch_id_bytes], None)
             self._total.remove(announcement_id)
             self.changes.note(announcement_id, author, came=False)
         return [announcement_id for announcement_id, _ in gone]

@@ -8,19 +8,19 @@ change.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
+from pfn_protocol.announcements import Kind, NodeStatement
 from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepConviction
 from pfn_protocol.messages import PeerAddress
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
-from pfn_protocol.slots import Entry, entry_of
+from pfn_protocol.slots import Entry
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What was kept over a restart."""
 
-    announcements: Iterable[tuple[AcceptedAnnouncement, bool]] = ()  # each with whether it was admitted
+    announcements: Iterable[tuple[Entry, bool]] = ()  # each with whether it was admitted
     peers: tuple[PeerAddress, ...] = ()  # reached before, in that order
     pins: tuple[bytes, ...] = ()
     blocked: tuple[bytes, ...] = ()
@@ -29,23 +29,24 @@ class Restored:
 
 
 def restore(
-    registry: Registry, outgoing: Outgoing, kept: Iterable[tuple[AcceptedAnnouncement, bool]], now_ms: int
+    registry: Registry, outgoing: Outgoing, kept: Iterable[tuple[Entry, bool]], now_ms: int
 ) -> NodeStatement | None:
     """Fill an empty registry. Returns this node's own last node announcement, which names whom it sponsored."""
-    entries: dict[bytes, Entry] = {}
-    was_admitted: dict[bytes, bool] = {}
-    for announcement, admitted in kept:
-        entries[announcement.id] = entry_of(announcement)
-        was_admitted[announcement.id] = admitted
-    living = {one: entry for one, entry in entries.items() if entry.expires_ms is None or entry.expires_ms > now_ms}
+    entries: list[Entry] = []
+    aside: set[bytes] = set()
+    for entry, admitted in kept:
+        entries.append(entry)
+        if not admitted:
+            aside.add(entry.id)
+    living = [entry for entry in entries if entry.expires_ms is None or entry.expires_ms > now_ms]
     own = _own_node(registry, living)
     registry.set_policy(registry.pins, own.sponsored if own else ())
     for entry in _nodes_from_the_pins_outwards(registry, living):
         _offer(registry, outgoing, entry)
-    for entry in sorted(living.values(), key=lambda entry: registry.cap(entry.author) == 0):
+    for entry in sorted(living, key=lambda entry: registry.cap(entry.author) == 0):
         _offer(registry, outgoing, entry)
     registry.withdraw_early(now_ms)  # the clock may have been ahead before (R135); reported with what else is gone
-    _report(registry, outgoing, was_admitted)
+    _report(registry, outgoing, entries, aside)
     return own
 
 
@@ -56,14 +57,14 @@ def _offer(registry: Registry, outgoing: Outgoing, entry: Entry) -> None:
         outgoing.add(KeepConviction(contradicted, entry.id))
 
 
-def _own_node(registry: Registry, entries: dict[bytes, Entry]) -> NodeStatement | None:
-    own = [entry for entry in entries.values() if entry.author == registry.me and entry.kind is Kind.NODE]
+def _own_node(registry: Registry, entries: list[Entry]) -> NodeStatement | None:
+    own = [entry for entry in entries if entry.author == registry.me and entry.kind is Kind.NODE]
     return max(own, key=lambda entry: entry.place).node if own else None
 
 
-def _nodes_from_the_pins_outwards(registry: Registry, entries: dict[bytes, Entry]) -> Iterable[Entry]:
+def _nodes_from_the_pins_outwards(registry: Registry, entries: list[Entry]) -> Iterable[Entry]:
     """Node announcements of admitted authors; each layer that was offered may admit the next one."""
-    waiting = [entry for entry in entries.values() if entry.kind is Kind.NODE]
+    waiting = [entry for entry in entries if entry.kind is Kind.NODE]
     while True:
         layer = [entry for entry in waiting if registry.cap(entry.author)]
         if not layer:
@@ -73,10 +74,11 @@ def _nodes_from_the_pins_outwards(registry: Registry, entries: dict[bytes, Entry
         registry.readmit()
 
 
-def _report(registry: Registry, outgoing: Outgoing, was_admitted: dict[bytes, bool]) -> None:
-    admitted = tuple(one for one, before in was_admitted.items() if one in registry and not before)
-    parked = tuple(one for one, before in was_admitted.items() if one in registry.parking and before)
-    dropped = tuple(one for one in was_admitted if not registry.knows(one))
+def _report(registry: Registry, outgoing: Outgoing, entries: list[Entry], aside: set[bytes]) -> None:
+    """`aside`: those of them that were not in the set before."""
+    admitted = tuple(entry.id for entry in entries if entry.id in aside and entry.id in registry)
+    parked = tuple(entry.id for entry in entries if entry.id not in aside and entry.id in registry.parking)
+    dropped = tuple(entry.id for entry in entries if not registry.knows(entry.id))
     if admitted or parked:
         outgoing.add(ChangeAdmission(admitted, parked))
     if dropped:

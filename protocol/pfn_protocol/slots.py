@@ -7,7 +7,7 @@ decides, so the outcome is the same in every order of arrival, whatever the auth
 change that it is one (`replaces`) decides only whether the two prove it guilty (equivocation.py).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -70,7 +70,6 @@ class Slot:
 
     winner: Entry
     first: Entry
-    rank: bytes = field(default=b"")
 
     @property
     def entries(self) -> tuple[Entry, ...]:

@@ -4,6 +4,7 @@ A million ids sorted at once would stop everything else for half a second; a buc
 is kept before somebody asks for the first time. From then on the log of changes says which buckets to look at again.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 
 from pfn_protocol.changes import ChangeLog
@@ -37,10 +38,20 @@ class SortedIds:
                     bucket.remove(change.id)
         self._position = changes.position
 
+    def begins_with(self, start: bytes) -> bytes | None:
+        """The first id that begins like this."""
+        bucket = self._sorted(start[0])
+        place = bisect_left(bucket, start)
+        return bucket[place] if place < len(bucket) and bucket[place].startswith(start) else None
+
     def between(self, after: bytes, until: bytes) -> Iterator[bytes]:
         """Those after one id and up to another one, itself included; empty: from the start, to the end."""
         for number in range(after[0] if after else 0, until[0] + 1 if until else _BUCKETS):
-            if number not in self._in_order:
-                self._buckets[number].sort()
-                self._in_order.add(number)
-            yield from (one for one in self._buckets[number] if after < one and (not until or one <= until))
+            bucket = self._sorted(number)
+            yield from (one for one in bucket if after < one and (not until or one <= until))
+
+    def _sorted(self, number: int) -> list[bytes]:
+        if number not in self._in_order:
+            self._buckets[number].sort()
+            self._in_order.add(number)
+        return self._buckets[number]

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.benchmarks import (
     download,
@@ -12,12 +13,15 @@ from tests.benchmarks import (
     hostile,
     ingest,
     mesh,
-    mirror,
     origin,
     pages,
     proxy,
     reconcile,
+    search,
     serve,
+    soak,
+    start,
+    sync,
     wordpress,
 )
 
@@ -30,12 +34,15 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "hostile": hostile.run,
     "ingest": ingest.run,
     "mesh": mesh.run,
-    "mirror": mirror.run,
     "origin": origin.run,
     "pages": pages.run,
     "proxy": proxy.run,
     "reconcile": reconcile.run,
+    "search": search.run,
     "serve": serve.run,
+    "soak": soak.run,
+    "start": start.run,
+    "sync": sync.run,
     "wordpress": wordpress.run,
 }
 
@@ -47,16 +54,21 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
     parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), mesh ({mesh.NODES}), origin")
     parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
-    parser.add_argument("--announcements", type=int, default=mesh.ANNOUNCEMENTS, help="of mesh: releases, four or more")
+    parser.add_argument("--announcements", type=int, help="of mesh: releases, four or more; of start")
     parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
     parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
+    parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
+    parser.add_argument("--rate", type=int, default=soak.REQUESTS_PER_SECOND, help="of soak: requests per second")
+    parser.add_argument("--svg", type=Path, default=soak.PICTURE, help="of soak: where its picture goes")
     arguments = parser.parse_args()
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
         "gossip": (arguments.nodes or gossip.NODES, arguments.seeds),
-        "mesh": (arguments.nodes or mesh.NODES, arguments.announcements),
+        "mesh": (arguments.nodes or mesh.NODES, arguments.announcements or mesh.ANNOUNCEMENTS),
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
+        "soak": (arguments.minutes, arguments.rate, arguments.svg),
+        "start": (arguments.announcements or start.ANNOUNCEMENTS,),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))
     if arguments.json:

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import sqlite_utils
 import trio
 from trio.testing import MockClock
 
 from pfn_node.store import activity, announcements
+from pfn_node.store.queries import select
 from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, VersionStatement
 from pfn_protocol.equivocation import conviction_id
@@ -20,7 +22,11 @@ MESH = "main"
 
 
 def held(node: Node) -> list[AcceptedAnnouncement]:
-    return node.database.read_now(lambda db: [one for one, admitted in announcements.restore(db) if admitted])
+    def read(db: sqlite_utils.Database) -> list[AcceptedAnnouncement]:
+        rows = select(db, "SELECT id, raw, author, kind FROM announcements WHERE place = 'set' ORDER BY rowid")
+        return [announcements.announcement_from(db, row) for row in rows]
+
+    return node.database.read_now(read)
 
 
 def another_story(liar: Node, hearer: Node) -> AcceptedAnnouncement:

@@ -10,8 +10,18 @@ def head(path: str, *fields: str, method: str = "GET", host: str = "node.test") 
 
 
 def front(node: WebNode, data: bytes, peer: str = PEER) -> bytes | None:
+    """What is ready for it; None: nothing is."""
     assert node.app.front is not None
-    return node.app.front(data, peer)
+    found = node.app.front(data, peer)
+    return found if isinstance(found, bytes) else None
+
+
+async def made(node: WebNode, data: bytes, peer: str = PEER) -> bytes | None:
+    """What the front makes of a request for which nothing is ready; None: it takes the usual way."""
+    assert node.app.front is not None
+    found = node.app.front(data, peer)
+    assert not isinstance(found, bytes)
+    return None if found is None else await found()
 
 
 def parts(answer: bytes | None) -> tuple[int, dict[str, str], bytes]:

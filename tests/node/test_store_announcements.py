@@ -1,8 +1,7 @@
 """Announcements as they are kept, moved, dropped and restored, and the nodes that may have an artifact."""
 
-import pytest
-
 from pfn_node.store import announcements, catalogue, peers, releases, sources
+from pfn_protocol.slots import entry_of
 from tests.node.store_world import (
     NOW,
     Publisher,
@@ -47,8 +46,7 @@ def test_bodies_come_back_byte_for_byte_in_the_order_asked() -> None:
     assert list(found.items()) == [(kept[1].id, kept[1].raw), (kept[0].id, kept[0].raw)]
 
 
-def test_everything_is_restored_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcements, "_RESTORE_PAGE", 2)
+def test_everything_is_restored_with_its_place() -> None:
     world = World()
     kept = [
         world.signed("alice", statement)
@@ -64,7 +62,7 @@ def test_everything_is_restored_with_its_place(monkeypatch: pytest.MonkeyPatch) 
 
     restored = list(announcements.restore(world.db))
 
-    assert restored == [(kept[0], True), (kept[1], False), (kept[2], True), (kept[3], False)]
+    assert restored == [(entry_of(one), place % 2 == 0) for place, one in enumerate(kept)]
 
 
 def test_what_is_parked_is_shown_to_nobody_until_it_is_admitted() -> None:
@@ -100,7 +98,7 @@ def test_an_announcement_kept_again_in_another_place_moves_there() -> None:
     assert announcements.keep(world.db, announcement, True, NOW)
 
     assert known_release(world) == "reported"
-    assert list(announcements.restore(world.db)) == [(announcement, True)]
+    assert list(announcements.restore(world.db)) == [(entry_of(announcement), True)]
 
 
 def test_what_is_dropped_is_gone_with_what_it_said() -> None:

@@ -3,12 +3,14 @@
 import pytest
 
 from pfn_node.store import activity, announcements, catalogue, facts, peers, releases
+from pfn_node.store.queries import select_one
 from pfn_node.store.rows import Release
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import AcceptedAnnouncement, Conviction
 from pfn_protocol.encoding import pack
 from pfn_protocol.equivocation import convict, conviction_id
 from pfn_protocol.identity import did_key
+from pfn_protocol.slots import entry_of
 from tests.node.store_world import (
     MESH,
     NOW,
@@ -192,7 +194,7 @@ def test_a_conviction_counts_once_its_author_is_admitted_and_is_restored_with_it
 
     assert isinstance(conviction.statement, Conviction)
     assert announcements.convictions(world.db) == {key("alice").public: conviction.statement.announcements}
-    assert list(announcements.restore(world.db)) == [(conviction, True)]
+    assert list(announcements.restore(world.db)) == [(entry_of(conviction), True)]
     assert announcements.own_last(world.db, key("alice").public) == (0, 0)
     announcements.drop(world.db, [conviction.id])
     assert announcements.convictions(world.db) == {}
@@ -207,7 +209,10 @@ def test_the_proof_is_made_of_what_is_kept_and_nothing_else_of_its_author_is() -
     announcements.keep_conviction(world.db, one, other, NOW)
     announcements.drop(world.db, [one, other])
 
-    ((conviction, _),) = announcements.restore(world.db)
+    ((entry, _),) = announcements.restore(world.db)
+    row = select_one(world.db, "SELECT id, raw, author, kind FROM announcements WHERE id = ?", (entry.id,))
+    assert row is not None
+    conviction = announcements.announcement_from(world.db, row)
     assert conviction.id == conviction_id(key("alice").public)
     assert conviction.raw == pack((raws[min(one, other)], raws[max(one, other)]))
     assert not security_messages(world)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from pfn_node.web.app import SUBJECTS
 from pfn_node.web.front import FIELDS_MAX, HEAD_BYTES_MAX, read_plain
-from pfn_node.web.ready_answers import ReadyAnswer
-from tests.node.plain_requests import front, head, parts
+from pfn_node.web.ready_answers import Heads, ReadyAnswer, ReadyAnswers
+from tests.node.plain_requests import front, head, made, parts
 from tests.node.serving import read_answer, read_to_end, serving
-from tests.node.web_node import NOW, WebNode, web_node
+from tests.node.web_node import BILBO, NOW, WebNode, web_node
 
 SOURCES = "/federation/sources"
 
@@ -170,7 +171,7 @@ async def test_an_idle_connection_ends_after_a_ready_answer_too(tmp_path: Path) 
 
 async def test_a_reader_of_a_ready_answer_who_stalls_is_cut(tmp_path: Path) -> None:
     async with web_node(tmp_path) as node, serving(node.app, write_stall_seconds=0.3) as server:
-        large = ReadyAnswer("/", '"x"', b"HTTP/1.1 200 \r\n", b"", b"x" * 1_000_000, float(NOW))
+        large = ReadyAnswer("/", '"x"', Heads(b"HTTP/1.1 200 \r\n", b""), b"x" * 1_000_000, float(NOW))
         node.services.ready.keep("/large", large, node.services.ready.version())
         async with await server.connect(receive_buffer=4_096) as stream:
             with pytest.raises(trio.BrokenResourceError):
@@ -181,10 +182,77 @@ async def test_a_reader_of_a_ready_answer_who_stalls_is_cut(tmp_path: Path) -> N
 
 async def test_shutting_down_waits_for_a_ready_answer(tmp_path: Path) -> None:
     async with web_node(tmp_path) as node, serving(node.app, write_stall_seconds=5) as server:
-        large = ReadyAnswer("/", '"x"', b"HTTP/1.1 200 \r\n", b"", b"x" * 1_000_000, float(NOW))
+        large = ReadyAnswer("/", '"x"', Heads(b"HTTP/1.1 200 \r\n", b""), b"x" * 1_000_000, float(NOW))
         node.services.ready.keep("/large", large, node.services.ready.version())
         async with await server.connect(receive_buffer=4_096) as stream:
             await stream.send_all(head("/large"))
             received = await stream.receive_some(100)
             server.shutdown.set()
             assert len(received + await read_to_end(stream)) > 1_000_000
+
+
+async def test_what_is_not_ready_is_made_as_the_usual_way_makes_it(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node:
+        await node.add_bilbo()
+        await node.add_release(b"a zip")
+        for first, other in MADE:
+            assert await made(node, head(other)) is None, "nobody has seen yet how such an answer begins"
+            await node.get(first)
+            by_front = parts(await made(node, head(other)))
+            node.services.ready = ReadyAnswers(node.services.database)
+            usual = await node.get(other)
+
+            assert (by_front[0], by_front[2]) == (200, usual.body)
+            assert by_front[1]["etag"] == usual.headers["ETag"]
+            await node.get(first)
+
+
+MADE = [
+    (SOURCES, f"{SOURCES}?limit=1"),
+    ("/federation/plugins", "/federation/plugins?type=plugin&sort=name"),
+    (f"/federation/plugins/{BILBO}/hello-signal", f"/federation/plugins/{BILBO.replace('@', '%40')}/hello-signal"),
+    (f"/federation/source-status?source_id={BILBO}", "/federation/source-status?source_id=nobody"),
+    ("/federation/slugs", "/federation/slugs?slug=x"),
+]
+
+
+def test_every_ready_operation_is_made_in_both_ways() -> None:
+    ready = {operation.path for subject in SUBJECTS for operation in subject.operations if operation.ready}
+
+    assert len(ready) == len(MADE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/federation/sources?limit=x",
+        "/federation/plugins/a/b",
+        "/federation/plugins/%ff/b",
+        "/federation/nothing",
+        "/federation/subscriptions",
+        "/federation/search",
+        "/federation/plugins/a/b/c",
+        "/",
+    ],
+)
+async def test_what_cannot_be_made_is_left_to_the_usual_way(node: WebNode, path: str) -> None:
+    await node.get(SOURCES)
+
+    assert await made(node, head(path)) is None
+
+
+async def test_nothing_is_made_for_who_is_over_the_limit(node: WebNode) -> None:
+    await node.get(SOURCES)
+    stranger = "192.0.2.7"
+    answered = [await made(node, head(f"{SOURCES}?limit={number}"), stranger) is not None for number in range(1, 8)]
+
+    assert answered == [True] * 5 + [False] * 2
+
+
+async def test_what_the_front_made_is_answered_on_the_wire(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node, serving(node.app) as server, await server.connect() as stream:
+        await node.get(SOURCES)
+        for asked in (f"{SOURCES}?limit=1", f"{SOURCES}?limit=x", f"{SOURCES}?limit=1"):
+            await stream.send_all(head(asked))
+            answer, _ = await read_answer(stream)
+            assert answer.startswith(b"HTTP/1.1 400" if asked.endswith("x") else b"HTTP/1.1 200")

@@ -16,7 +16,7 @@ from pfn_node.store.rows import Filters, HealthCheck
 from pfn_node.web import routes
 from pfn_node.web.answers import Alive
 from pfn_node.web.app import SUBJECTS
-from pfn_node.web.ready_answers import ANSWER_BYTES_MAX, KEPT_BYTES_MAX, KEPT_SECONDS, ReadyAnswer, ReadyAnswers
+from pfn_node.web.ready_answers import ANSWER_BYTES_MAX, KEPT_BYTES_MAX, KEPT_SECONDS, Heads, ReadyAnswer, ReadyAnswers
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import AcceptedAnnouncement, MirrorStatement
 from pfn_protocol.identity import PrivateKey, public_key_pem
@@ -212,7 +212,7 @@ async def test_what_time_alone_changes_is_seen_soon(node: WebNode, seconds: int)
 
 
 def _answer(body: bytes = b"") -> ReadyAnswer:
-    return ReadyAnswer("/", '"x"', b"", b"", body, float(NOW))
+    return ReadyAnswer("/", '"x"', Heads(b"", b""), body, float(NOW))
 
 
 async def test_kept_answers_stay_within_their_memory(node: WebNode) -> None:

@@ -272,10 +272,12 @@ async def test_damaged_or_missing_bytes_are_never_called_valid(node: WebNode, tm
     stored.write_bytes(ZIP[:-1] + b"!")
 
     damaged = (await node.get("/federation/verify", query_string=DOWNLOAD)).json
+    is_wanted_again = node.services.artifacts.wanted() == (bytes.fromhex(SHA256),)
     node.services.artifacts.delete(bytes.fromhex(SHA256))
     missing = (await node.get("/federation/verify", query_string=DOWNLOAD)).json
 
-    assert damaged["valid"] is False and any("damaged" in caveat for caveat in damaged["assurance"]["caveats"])
+    assert damaged["valid"] is False and any("not here" in caveat for caveat in damaged["assurance"]["caveats"])
+    assert is_wanted_again
     assert missing["valid"] is False and any("not here" in caveat for caveat in missing["assurance"]["caveats"])
 
 

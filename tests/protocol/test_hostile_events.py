@@ -80,6 +80,7 @@ from pfn_protocol.messages import (
 )
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.sketch import build_cells
+from pfn_protocol.slots import entry_of
 
 ME = key_of("me")
 OTHERS = [key_of(f"other {number}") for number in range(12)]
@@ -406,7 +407,13 @@ class Attack:
 
     def restart(self) -> None:
         """Start another machine with what was kept: it must come up."""
-        restored = Restored(tuple(self.kept.values()), (), self.pins, self.blocked, self.mesh.status().last)
+        restored = Restored(
+            [(entry_of(one), admitted) for one, admitted in self.kept.values()],
+            (),
+            self.pins,
+            self.blocked,
+            self.mesh.status().last,
+        )
         Mesh(ME, MESH, self.options, Random(self.seed), restored, self.now_ms)
 
 

@@ -52,6 +52,7 @@ from pfn_protocol.peer import LinkState
 from pfn_protocol.peers import Peers
 from pfn_protocol.reconciliation import Reconciliation
 from pfn_protocol.registry import Registry
+from pfn_protocol.slots import entry_of
 from tests.protocol.sets import ALICE, BOB, entry
 
 MALLORY, CAROL = key_of("mallory"), key_of("carol")
@@ -242,7 +243,8 @@ def test_a_link_that_a_relay_cut_is_made_anew_where_the_node_says_it_is() -> Non
 def test_after_a_restart_a_nodes_own_word_still_outranks_what_was_remembered() -> None:
     statement = NodeStatement("http://carol.test", "test/1", (), (), (), 0, bytes(32))
     farewell = NodeStatement("http://bob.test", "test/1", (), (), (), 0, bytes(32), left=True)
-    kept = [(announce(CAROL, MESH, statement, 0, START_MS), True), (announce(BOB, MESH, farewell, 0, START_MS), True)]
+    said = announce(CAROL, MESH, statement, 0, START_MS), announce(BOB, MESH, farewell, 0, START_MS)
+    kept = [(entry_of(one), True) for one in said]
     peers = (PeerAddress(CAROL.public, "http://evil.test/relay"), PeerAddress(BOB.public, "http://bob-was-here.test"))
     restored = Restored(kept, peers, (CAROL.public, BOB.public))
 

@@ -18,6 +18,7 @@ from pfn_protocol.messages import GossipRequest
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
 from pfn_protocol.restoring import restore
+from pfn_protocol.slots import entry_of
 from pfn_protocol.sponsoring import Sponsoring
 
 ALICE, BOB, CAROL = key_of("alice"), key_of("bob"), key_of("carol")
@@ -226,7 +227,7 @@ def test_what_was_kept_is_restored_from_the_pins_outwards_and_changes_are_report
     registry, outgoing = Registry(ALICE.public, [BOB.public]), Outgoing()
     kept = [(of_carol, False), (of_dave, True), (expired, True), (older, True), (of_bob, True)]
 
-    own = restore(registry, outgoing, kept, START_MS)
+    own = restore(registry, outgoing, [(entry_of(one), admitted) for one, admitted in kept], START_MS)
 
     assert own is None
     assert sorted(registry.unsorted_ids()) == sorted((of_bob.id, of_carol.id))
@@ -239,7 +240,8 @@ def test_the_own_node_announcement_gives_back_whom_the_node_sponsored() -> None:
     own = replace(node_statement(), sponsored=(BOB.public,))
     registry, outgoing = Registry(ALICE.public), Outgoing()
 
-    restored = restore(registry, outgoing, [(said(ALICE, own), True), (said(), True)], START_MS)
+    kept = [(entry_of(said(ALICE, own)), True), (entry_of(said()), True)]
+    restored = restore(registry, outgoing, kept, START_MS)
 
     assert restored == own
     assert registry.cap(BOB.public) == 256

@@ -1,0 +1,57 @@
+"""What the operator thinks of other nodes: whom it joined, pinned or blocked; kept at hand, for every request asks."""
+
+from collections.abc import Callable
+
+import trio
+
+from pfn_node.mesh.restoring import blocked, pinned
+from pfn_node.store import peers as peer_store
+from pfn_node.store.database import Database
+from pfn_node.store.rows import Peer
+from pfn_protocol.events import PolicyChanged
+
+# Links come and go slowly; looking at all of them for every request would cost more than most requests.
+LINKS_LOOK_SECONDS = 1.0
+
+
+class Opinions:
+    """The operator's opinions. `neighbours` names the nodes that there is a link with."""
+
+    def __init__(self, database: Database, neighbours: Callable[[], tuple[bytes, ...]]) -> None:
+        self._database = database
+        self._neighbours = neighbours
+        self.known: dict[bytes, Peer] = {}  # nodes joined, pinned or blocked
+        self._linked: frozenset[bytes] = frozenset()
+        self._linked_until = -float("inf")  # when to look at the links again, in trio's time
+
+    async def read(self) -> None:
+        """Read them again: one may have changed."""
+        known = await self._database.read(peer_store.peers)
+        self.known = {peer.node_id: peer for peer in known if peer.pinned or peer.blocked or peer.joined}
+
+    def policy(self) -> PolicyChanged:
+        """The opinions as the machine is told of them."""
+        known = list(self.known.values())
+        return PolicyChanged(pins=pinned(known), blocked=blocked(known))
+
+    def is_known(self, node_id: bytes) -> bool:
+        """Whether a sender has an allowance of its own."""
+        if trio.current_time() >= self._linked_until:
+            self._linked_until = trio.current_time() + LINKS_LOOK_SECONDS
+            self._linked = frozenset(self._neighbours())
+        return node_id in self.known or node_id in self._linked
+
+    def is_trusted(self, node_id: bytes) -> bool:
+        """Whether the operator joined or pinned it."""
+        opinion = self.known.get(node_id)
+        return opinion is not None and not opinion.blocked
+
+    def is_pinned(self, node_id: bytes) -> bool:
+        """Whether the operator pins it."""
+        opinion = self.known.get(node_id)
+        return opinion is not None and opinion.pinned
+
+    def is_blocked(self, node_id: bytes) -> bool:
+        """Whether the operator blocks it."""
+        opinion = self.known.get(node_id)
+        return opinion is not None and opinion.blocked
