@@ -210,7 +210,7 @@ async def test_what_the_kernel_has_is_read_at_once_and_what_the_disk_has_in_a_th
         _, _, whole = await ask(server)
 
     assert whole == shelf.content
-    assert from_disk == [(in_memory, False), (in_memory + PIECE_BYTES, False)]
+    assert from_disk == [(begin, False) for begin in (PIECE_BYTES, 2 * PIECE_BYTES, 3 * PIECE_BYTES)]
 
 
 async def test_an_empty_artifact_is_sent_too(tmp_path: Path) -> None:
