@@ -13,18 +13,19 @@ note that the artifact is wanted again.
 import hashlib
 import os
 import threading
-import zlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
+from isal import isal_zlib
+
 from pfn_node.durable_files import move_durably
 
 # As downloads are sent. Against bit rot 32 bits a block are enough: no burst of up to 32 bits escapes a CRC, and of
-# anything else one in four billion; who writes to the disk on purpose could change a better checksum as well. It costs
-# a third of what SHA-256 costs where the processor computes that itself, and far less elsewhere.
+# anything else one in four billion; who writes to the disk on purpose could change a better checksum as well. isal
+# computes it with the processor's own instructions, in 3 us a block: zlib takes 45, a third of what sending one costs.
 BLOCK_BYTES: Final = 256 * 2**10
 # Artifacts of which the checksums are remembered: some bytes for each 256 KiB, so a few megabytes in all.
 REMEMBERED_MAX: Final = 100_000
@@ -39,14 +40,14 @@ class BlockSums:
         digest, sums, self.size = hashlib.sha256(), array("I"), 0
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
-            sums.append(zlib.crc32(block))
+            sums.append(isal_zlib.crc32(block))
             self.size += len(block)
         self.sha256 = digest.digest()
         self._sums = sums
 
     def agree(self, number: int, block: bytes | memoryview) -> bool:
         """Whether this is still the block with this number."""
-        return number < len(self._sums) and zlib.crc32(block) == self._sums[number]
+        return number < len(self._sums) and isal_zlib.crc32(block) == self._sums[number]
 
 
 class Checks:

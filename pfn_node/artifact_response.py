@@ -118,13 +118,13 @@ class ArtifactBody(ResponseBody):
 
 
 def _in_memory(fd: int, wanted: int, position: int) -> bytes | None:
-    """As much of it as can be read without waiting for a disk; None if that is nothing."""
+    """All of it, if that can be read without waiting for a disk. Half a block is none: its checksum would not agree."""
     piece = bytearray(wanted)
     try:
         read = os.preadv(fd, [piece], position, os.RWF_NOWAIT)
     except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: this file system cannot say; else reading it says it again
         return None
-    return bytes(memoryview(piece)[:read])
+    return bytes(piece) if read == wanted else None
 
 
 async def artifact_response(
