@@ -5,19 +5,23 @@ does not fit its length. So conditions and ranges are judged here, from RFC 9110
 together with If-Range. One satisfiable range gives 206, one past the end 416; several ranges, a malformed one or one of
 another unit give the whole file, as the RFC allows.
 
-The bytes are read with `os.pread` in pieces of 256 KiB: in a thread, since a disk may be slow, but at once when the
-file is no larger than one piece, since a thread costs more than that. The descriptor was opened by the store, so the
-file may be replaced or deleted while it is being sent.
+The bytes are read in pieces of 256 KiB, the next one when the client has taken the last: what the kernel holds in
+memory at once, since a thread costs more than copying that; what has to come from the disk in a thread, since a disk
+may be slow. The descriptor was opened by the store, so the file may be replaced or deleted while it is being sent.
+Each piece is compared with what it was when the file was checked (artifact_checks.py), and is not sent if it is another
+one.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, Self
 
 import trio
 from quart import Response, current_app, request
 from quart.wrappers.response import ResponseBody
+
+from pfn_node.stored_body import StoredBody, StoredFile
 
 PIECE_BYTES: Final = 256 * 2**10
 READS_MAX: Final = 8  # threads that read artifacts at once; the others wait, and leave threads to the database
@@ -28,8 +32,12 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _reads: Final = trio.CapacityLimiter(READS_MAX)
 
 
+# Whether the block of PIECE_BYTES with this number is what it has to be.
+IsSound = Callable[[int, bytes], bool]
+
+
 class OpenFile(Protocol):
-    """A descriptor for reading, and the size of the file in bytes."""
+    """A descriptor for reading, and the size of the file in bytes; of an artifact also whether blocks are sound."""
 
     @property
     def fd(self) -> int:
@@ -41,23 +49,33 @@ class OpenFile(Protocol):
         """The size in bytes."""
         ...
 
+    @property
+    def is_sound(self) -> IsSound:
+        """Says of a block whether it may be sent."""
+        ...
+
 
 class ArtifactTruncated(Exception):
     """A file has fewer bytes than it had when it was opened."""
 
 
+class ArtifactDamaged(Exception):
+    """A block of a file is not what it was when the file was checked."""
+
+
 class ArtifactBody(ResponseBody):
     """The bytes of a descriptor, which it owns and closes."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, is_sound: IsSound = lambda number, block: True) -> None:
         self._fd: int | None = fd
+        self._size = size
+        self._is_sound = is_sound
         self.narrow(0, size)
 
     def narrow(self, begin: int, end: int) -> None:
         """Sends only the bytes from `begin` up to, not including, `end`."""
         self._position = begin
         self._end = end
-        self._is_small = end - begin <= PIECE_BYTES
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,17 +87,22 @@ class ArtifactBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        wanted = min(PIECE_BYTES, self._end - self._position)
-        if wanted <= 0:
+        if self._position >= self._end:
             raise StopAsyncIteration
         assert self._fd is not None, "a body is read once"
-        if self._is_small:
-            piece = os.pread(self._fd, wanted, self._position)
-        else:
-            piece = await trio.to_thread.run_sync(os.pread, self._fd, wanted, self._position, limiter=_reads)
-        if not piece:
+        # Always a whole block, also of a range that begins or ends within it: nothing else can be checked.
+        number, skipped = divmod(self._position, PIECE_BYTES)
+        begin = number * PIECE_BYTES
+        wanted = min(PIECE_BYTES, self._size - begin)
+        block = _in_memory(self._fd, wanted, begin)
+        if block is None:
+            block = await trio.to_thread.run_sync(os.pread, self._fd, wanted, begin, limiter=_reads)
+        if len(block) <= skipped:
             # Ending here would look like a complete answer to some clients; failing cuts the connection.
             raise ArtifactTruncated("The file of an artifact became shorter while it was sent.")
+        if not self._is_sound(number, block):
+            raise ArtifactDamaged("The file of an artifact was damaged since it was checked; nothing of that is sent.")
+        piece = block[skipped : self._end - begin]
         self._position += len(piece)
         return piece
 
@@ -94,8 +117,18 @@ class ArtifactBody(ResponseBody):
         self.close()
 
 
+def _in_memory(fd: int, wanted: int, position: int) -> bytes | None:
+    """As much of it as can be read without waiting for a disk; None if that is nothing."""
+    piece = bytearray(wanted)
+    try:
+        read = os.preadv(fd, [piece], position, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not in memory; EOPNOTSUPP: this file system cannot say; else reading it says it again
+        return None
+    return bytes(memoryview(piece)[:read])
+
+
 async def artifact_response(
-    open_artifact: OpenFile,
+    open_artifact: OpenFile | StoredFile,
     *,
     etag: str,
     filename: str,
@@ -107,7 +140,11 @@ async def artifact_response(
     `etag` is the sha256 in hex. `filename` is proposed to browsers, cleaned. `headers` are added to every status.
     """
     size = open_artifact.size
-    body = ArtifactBody(open_artifact.fd, size)
+    body = (
+        StoredBody(open_artifact)
+        if isinstance(open_artifact, StoredFile)
+        else ArtifactBody(open_artifact.fd, size, open_artifact.is_sound)
+    )
     tag = f'"{etag}"'
     response: Response = current_app.response_class(body, mimetype=mimetype)
     response.timeout = None

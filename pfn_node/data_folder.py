@@ -54,6 +54,24 @@ class DataFolder:
 
 
 @contextmanager
+def hold_lock(path: Path) -> Iterator[bool]:
+    """Hold the lock of a data folder, if no node does: whether it is held now. Raises DataFolderError."""
+    try:
+        lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DataFolderError(f"cannot write to the data folder {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except BlockingIOError:
+        held = False
+    try:
+        yield held
+    finally:
+        os.close(lock)
+
+
+@contextmanager
 def open_data_folder(settings: Settings) -> Iterator[DataFolder]:
     """Make the folder and its key at the first start; hold its lock until the block ends.
 
@@ -62,24 +80,19 @@ def open_data_folder(settings: Settings) -> Iterator[DataFolder]:
     path = settings.data
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise DataFolderError(f"cannot write to the data folder {path}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with hold_lock(path) as is_held:
+        if not is_held:
             raise DataFolderError(
                 f"another process uses the data folder {path}; stop it, or give this one another --data"
-            ) from error
+            )
         pem = settings.private_key.get_secret_value() if settings.private_key else None
         _finish_succession(path)
         key = load_or_make_key(path, pem)
         following = next_key(path)
         successor = None if following is None else commit_to(following.public)
         yield DataFolder(path, key, _succession_to(path, key), successor)
-    finally:
-        os.close(lock)
 
 
 def load_or_make_key(path: Path, pem: str | None = None) -> PrivateKey:

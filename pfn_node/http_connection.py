@@ -1,7 +1,7 @@
 """One connection of the server: bytes from a client through hypercorn's HTTP/1.1 machine to the application, and back.
 
-hypercorn's own connection (`hypercorn.trio.tcp_server`) is replaced; its protocol (`hypercorn.protocol`) is kept, in a
-mended subclass. The fault numbers are those of the list in server.py.
+hypercorn's own connection (`hypercorn.trio.tcp_server`) is replaced; its protocol is kept, mended
+(http1.py). The fault numbers are those of the list in server.py.
 
 Two tasks share a connection. The reader takes bytes and feeds the HTTP machine; it waits whenever the application does
 not want more. A task for each request runs the application and writes the answer. Every wait has an end:
@@ -9,52 +9,36 @@ not want more. A task for each request runs the application and writes the answe
     reading a header       `head_seconds`, from its first byte
     between two requests   `keep_alive_seconds`
     reading a body         the application's body class (safe_quart.py); nothing is read while nobody wants it
-    writing                `write_stall_seconds` for each piece; then the connection is cut, not closed
+    writing                `write_stall_seconds` in which nothing was taken; then the connection is cut, not closed
     after the answer       `linger_seconds`, in which the client may finish sending what nobody reads
     all of it              `abort`, which the server calls at shutdown, ends every one of these waits at once
 """
 
 import math
+import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import h11
 import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Body, EndBody
-from hypercorn.protocol.events import Request as RequestEvent
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import (
     AppWrapper,
-    ASGIReceiveEvent,
-    ASGISendEvent,
     ConnectionState,
-    H11SendableEvent,
-    HTTPScope,
-    Scope,
     TaskGroup,
 )
 
-from pfn_node.safe_quart import DEADLINES_STATE, BodyDeadlines
+from pfn_node.http1 import Http11, QuickConfig, Requests
+from pfn_node.safe_quart import DEADLINES_STATE, BodyDeadlines, Front
 
 READ_BYTES: Final = 64 * 2**10
-# A piece is what a stalled client may leave unread for `write_stall_seconds`: small, so that slow clients are not
-# taken for stalled ones.
-WRITE_BYTES: Final = 32 * 2**10
 # Without this the kernel takes megabytes for a client, and reports progress in steps that can be a minute apart.
 UNSENT_BYTES_MAX: Final = 128 * 2**10
 LINGER_BYTES_MAX: Final = 4 * 2**20  # read and dropped after an early answer
-HEADER_FIELDS_MAX: Final = 100
-EVENTS_BETWEEN_CHECKPOINTS: Final = 64  # a flood of tiny chunks must not keep other tasks from running
-EVENTS_WAITING_MAX: Final = 10  # between the reader and the application; each at most READ_BYTES
-_NOTHING_MORE: Final = (h11.MUST_CLOSE, h11.CLOSED)  # states of a client that has announced its last request
 
 log = structlog.get_logger()
 
@@ -77,10 +61,9 @@ class ServerLimits:
 
     def config(self) -> Config:
         """What hypercorn's protocol wants to be told."""
-        config = Config()
+        config = QuickConfig()
         config.accesslog = None
         config.errorlog = None  # what goes wrong is logged here, once
-        config.include_server_header = False
         config.h11_max_incomplete_size = self.head_bytes_max
         config.keep_alive_max_requests = self.keep_alive_requests_max
         return config
@@ -90,13 +73,20 @@ class Connection:
     """Serves one client until either side has had enough. `run` never raises an Exception."""
 
     def __init__(
-        self, stream: trio.SocketStream, app: AppWrapper, config: Config, context: WorkerContext, limits: ServerLimits
+        self,
+        stream: trio.SocketStream,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        limits: ServerLimits,
+        front: Front | None = None,
     ) -> None:
         self._stream = stream
         self._app = app
         self._config = config
         self._context = context
         self._limits = limits
+        self._front = front
         self._writing = trio.Lock()
         self._whole = trio.CancelScope()
         self._reading = trio.CancelScope(deadline=trio.current_time() + limits.head_seconds)
@@ -123,7 +113,7 @@ class Connection:
                         server,
                         self._send,
                     )
-                    await self._read()
+                    await self._read(client[0])
                     # Fault 5: requests that are still running are told that the client is gone, and have this long.
                     self._whole.deadline = trio.current_time() + self._limits.linger_seconds
                     await self._http.handle(Closed())
@@ -147,13 +137,13 @@ class Connection:
         if self._is_idle:
             self._reading.cancel()
 
-    async def _read(self) -> None:
+    async def _read(self, peer: str) -> None:
         lingered = 0
         with self._reading:
             while True:
                 try:
-                    data = await self._stream.receive_some(READ_BYTES)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    data = await self._stream.socket.recv(READ_BYTES)
+                except (OSError, trio.ClosedResourceError):
                     return
                 if not data:
                     return
@@ -163,9 +153,38 @@ class Connection:
                         return
                     continue
                 if self._is_idle and not self._is_head_begun:
+                    if (answer := await self._ask_front(data, peer)) is not None:
+                        await self._write_ready(answer)
+                        if self._context.terminated.is_set():
+                            return
+                        continue
                     self._is_head_begun = True
                     self._reading.deadline = trio.current_time() + self._limits.head_seconds
-                await self._http.handle(RawData(bytes(data)))
+                await self._http.handle(RawData(data))
+
+    async def _ask_front(self, data: bytes, peer: str) -> bytes | None:
+        found = self._front(data, peer) if self._front is not None and self._http.is_at_rest else None
+        if found is None or isinstance(found, bytes):
+            return found
+        self._is_idle, self._reading.deadline = False, math.inf  # shutting down waits for it
+        try:
+            return await found()
+        finally:
+            self._is_idle = True
+
+    async def _write_ready(self, answer: bytes) -> None:
+        """Writes an answer of the front. The HTTP machine never hears of the request, only that there was one."""
+        self._http.keep_alive_requests += 1
+        written = self._write_at_once(answer)
+        if written < len(answer):
+            self._is_idle = False  # shutting down waits for it
+            self._reading.deadline = math.inf
+            await self._write(answer[written:])
+            self._is_idle = True
+        until = trio.current_time() + self._limits.keep_alive_seconds
+        # Moving a deadline costs as much as reading a request: it may come a little early.
+        if abs(until - self._reading.deadline) > self._limits.keep_alive_seconds / 16:
+            self._reading.deadline = until
 
     async def _send(self, event: Event) -> None:
         """What the HTTP machine wants of us: to write, to close, or to know that a request begins or has ended."""
@@ -184,21 +203,37 @@ class Connection:
     async def _write(self, data: bytes) -> None:
         """Fault 4: writes, or cuts the connection if the client does not take it in time, or if we are cancelled."""
         is_written = False
-        async with self._writing:
+        # With nobody else writing, as is usual, this is no checkpoint, and neither is what the kernel takes at once.
+        try:
+            self._writing.acquire_nowait()
+        except trio.WouldBlock:
+            await self._writing.acquire()
+        try:
             try:
                 rest = memoryview(data)
+                rest = rest[self._write_at_once(rest) :]
                 while rest:
                     with trio.fail_after(self._limits.write_stall_seconds):
-                        await self._stream.send_all(rest[:WRITE_BYTES])
-                    rest = rest[WRITE_BYTES:]
+                        # Not the stream's send_all: whatever the client took shows that it is slow, not stalled.
+                        sent = await self._stream.socket.send(rest)
+                    rest = rest[sent:]
                 is_written = True
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            except (OSError, trio.ClosedResourceError, trio.TooSlowError):
                 pass  # the client is gone or does not read; either way this was the last that it got
             finally:
                 if not is_written:
                     self.abort()
+        finally:
+            self._writing.release()
         if not is_written:
             await self._http.handle(Closed())
+
+    def _write_at_once(self, data: bytes | memoryview) -> int:
+        """Writes what the kernel takes without waiting; -> how many bytes that were."""
+        try:
+            return os.write(self._stream.socket.fileno(), data[:UNSENT_BYTES_MAX])
+        except OSError:
+            return 0  # it is full, or broken, or closed: the stream will say which
 
     async def _finish(self) -> None:
         """All is said. The client may still be sending, and a socket closed now would tear our answer from its hands
@@ -212,173 +247,3 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client closed first
         await self._http.handle(Closed())
-
-
-class Requests:
-    """Where the HTTP machine starts the application, a task for each request. (hypercorn calls this a task group.)"""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-
-    async def spawn_app(
-        self,
-        app: AppWrapper,
-        config: Config,
-        scope: Scope,
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        """Starts the application; -> how to give it events."""
-        give, take = trio.open_memory_channel[ASGIReceiveEvent](EVENTS_WAITING_MAX)
-        self._nursery.start_soon(self._run, app, scope, take, send)
-
-        async def deliver(event: ASGIReceiveEvent) -> None:
-            try:
-                await give.send(event)
-            except trio.BrokenResourceError:
-                pass  # fault 5: it has answered and takes no more; the reader must not wait for it for ever
-
-        return deliver
-
-    async def _run(
-        self,
-        app: AppWrapper,
-        scope: Scope,
-        take: trio.MemoryReceiveChannel[ASGIReceiveEvent],
-        send: Callable[[ASGISendEvent | None], Awaitable[None]],
-    ) -> None:
-        try:
-            async with take:
-                await cast(Any, app)(scope, take.receive, send)
-        except* Exception as failures:
-            log.error(
-                "request_failed", path=cast(HTTPScope, scope)["path"], error=repr(failures.exceptions[0]), exc_info=True
-            )
-        await send(None)  # "the application is done": hypercorn sends a 500, or cuts an answer that is incomplete
-
-
-class Http11(H11Protocol):
-    """hypercorn's HTTP/1.1, and nothing else: no HTTP/2 (faults 1 and S7 of the threats), no WebSockets.
-
-    h2c is off because nothing here ever looks for it: stock hypercorn turns any connection that asks for it into an
-    HTTP/2 one, whose code ends the process with a KeyError when data comes for a stream already answered.
-    """
-
-    _held_head = b""
-
-    async def handle(self, event: Event) -> None:
-        """Takes what came from the client.
-
-        Fault 2. What follows the last request of a connection is dropped. h11 would keep it, without a limit, or take
-        it for an error and have us answer 400 to the request that was in order.
-        """
-        if isinstance(event, RawData) and self.connection.their_state in _NOTHING_MORE:
-            return
-        await super().handle(event)
-
-    async def _handle_events(self) -> None:
-        body = bytearray()
-        events = 0
-        while True:
-            if self.connection.they_are_waiting_for_100_continue:
-                await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
-            try:
-                event = self.connection.next_event()
-            except h11.RemoteProtocolError as error:
-                await self._refuse(error.error_status_hint)
-                return
-            events += 1
-            if events % EVENTS_BETWEEN_CHECKPOINTS == 0:
-                await trio.lowlevel.checkpoint()
-            if isinstance(event, h11.Data):
-                body += event.data  # one event for the application, however many chunks there were
-                continue
-            if body and self.stream is not None:
-                await self.stream.handle(Body(STREAM_ID, bytes(body)))
-            body.clear()
-            if isinstance(event, h11.Request):
-                await self.send(Updated(idle=False))
-                status = _why_refused(event, self.config.h11_max_incomplete_size)
-                if status is not None:
-                    await self._refuse(status)
-                    return
-                await self._create_stream(event)
-            elif isinstance(event, h11.EndOfMessage):
-                if self.stream is not None:
-                    await self.stream.handle(EndBody(STREAM_ID))
-                if self.connection.their_state in _NOTHING_MORE:
-                    return
-            elif event is h11.PAUSED:
-                await self.can_read.clear()
-                await self.can_read.wait()
-                if self.connection.their_state is not h11.IDLE:
-                    return  # fault 5: the connection ended instead; h11 would be paused for ever
-            else:  # NEED_DATA or ConnectionClosed
-                return
-
-    async def _refuse(self, status: int) -> None:
-        if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await self._send_error_response(status)
-        await self.send(Closed())
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        # Stock hypercorn looks for "Upgrade: websocket" here; no route of ours is one.
-        self.stream = HTTPStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
-        await self.stream.handle(
-            RequestEvent(
-                stream_id=STREAM_ID,
-                headers=list(request.headers),
-                http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
-                raw_path=request.target,
-                state=self.connection_state,
-            )
-        )
-        self.keep_alive_requests += 1
-
-    async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """Writes an event. A header waits for the first of its body if that is sure to follow: one packet, not two.
-
-        An answer that comes before the whole request was read ends the connection, and says so: a client that did not
-        know would send its next request into it.
-        """
-        if isinstance(event, h11.Response) and self.connection.their_state is h11.SEND_BODY:
-            event = h11.Response(status_code=event.status_code, headers=[*event.headers, (b"connection", b"close")])
-        try:
-            data = self.connection.send(event)
-        except h11.LocalProtocolError:
-            if self.connection.their_state is h11.ERROR:
-                return  # the client broke the connection, which was answered already
-            raise
-        if isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers):
-            self._held_head = data
-            return
-        data, self._held_head = self._held_head + (data or b""), b""
-        if data:
-            await self.send(RawData(data))
-
-
-def _why_refused(request: h11.Request, head_bytes_max: int) -> int | None:
-    """The status with which a request is refused that h11 would accept; None if it may go on."""
-    names = [name for name, _ in request.headers]
-    if (
-        len(names) > HEADER_FIELDS_MAX
-        or sum(len(name) + len(value) for name, value in request.headers) > head_bytes_max
-    ):
-        return 431  # h11 enforces its limit only on a header that comes in parts
-    if request.http_version not in (b"1.0", b"1.1"):
-        return 400  # among them the preface of HTTP/2
-    if b"transfer-encoding" in names and b"content-length" in names:
-        return 400  # two lengths: a proxy before us may believe the other one
-    if not request.target.startswith((b"/", b"http://", b"https://")) and request.target != b"*":
-        return 400  # CONNECT's "host:port", and what has no path
-    return None

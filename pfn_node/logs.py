@@ -9,7 +9,8 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -54,6 +55,19 @@ def _for_people(renderer: structlog.dev.ConsoleRenderer) -> structlog.typing.Pro
     return render
 
 
+class _Stderr:
+    """Where lines go. Nothing fails because one cannot be written: a log on a full disk, a reader that is gone."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return sys.stderr.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 class _Forwarding(logging.Handler):
     """Gives what libraries log to structlog, so that their lines look and are cleaned like ours."""
 
@@ -82,6 +96,6 @@ def configure_logs(*, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=False,
     )

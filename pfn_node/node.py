@@ -10,10 +10,15 @@ from functools import partial
 import structlog
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifact_store import ArtifactStore
+from pfn_node.artifacts import Artifacts, StoreUnavailable
 from pfn_node.data_folder import DataFolder, open_data_folder
+from pfn_node.maintenance.mending import Mending
+from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
+from pfn_node.metrics import Metrics
+from pfn_node.object_store import ObjectStore
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
 from pfn_node.server import Listener, ServerLimits, bind, serve
@@ -21,6 +26,7 @@ from pfn_node.settings import Settings
 from pfn_node.sources.operations import Sources
 from pfn_node.store import successions
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import outlast
 from pfn_node.web.app import create_app
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
@@ -31,21 +37,23 @@ USER_AGENT = "pfn-node/0.1"
 # How long a thread that computes (a zip's names, a signature) keeps the event loop waiting each time; 5 ms by default,
 # which a request would wait for dozens of times.
 SWITCH_SECONDS = 0.0005
+STORE_SECONDS = 15.0  # between two looks at the object store
 
 
 async def run(settings: Settings, *, stop: trio.Event, ready: Callable[[str, int], None]) -> None:
     """Run a node until `stop` is set. `ready` is called with the bound address once requests are answered.
 
-    Raises DataFolderError, ServerError or StoreError if the node cannot start; each says what to do.
+    Raises ArtifactError, DataFolderError, ServerError or StoreError if the node cannot start; each says what to do.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     with open_data_folder(settings) as folder, bind(settings.host, settings.port) as listener:
-        database = Database.open(folder.database)
+        metrics = Metrics()
+        database = Database.open(folder.database, metrics=metrics)
         try:
             async with Outbound(
                 allow_private_networks=settings.allow_private_networks, user_agent=USER_AGENT
             ) as outbound:
-                await _run_rooms(settings, folder, listener, database, outbound, stop, ready)
+                await _run_rooms(settings, folder, listener, database, outbound, metrics, stop, ready)
         finally:
             database.close()
 
@@ -56,11 +64,11 @@ async def _run_rooms(
     listener: Listener,
     database: Database,
     outbound: Outbound,
+    metrics: Metrics,
     stop: trio.Event,
     ready: Callable[[str, int], None],
 ) -> None:
-    artifacts = Artifacts(folder.artifacts, settings.cache_bytes_max)
-    artifacts.start()
+    artifacts = open_artifacts(settings, folder)
     url = public_url(settings, listener)
     rng = random.SystemRandom()
     node_id = folder.key.public
@@ -69,7 +77,7 @@ async def _run_rooms(
         if (before := folder.succession) is not None:
             at = int(time.time())
             await database.write(lambda db: successions.take_over(db, before.old_key, node_id, at))
-        engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng)
+        engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng, metrics=metrics)
         sources = Sources(
             database,
             artifacts,
@@ -79,12 +87,33 @@ async def _run_rooms(
             node_id,
             rng=rng,
             fetch_artifact=engine.fetch_artifact,
+            metrics=metrics,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
+        mending = Mending(
+            database,
+            artifacts,
+            engine.fetch_artifact,
+            sources.fetch_release,
+            scrub_bytes_per_second=settings.scrub_bytes_per_second,
+            clock=time.time,
+            rng=rng,
+            in_thread=worker_threads(1),
+        )
         webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
         upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
         services = Services(
-            settings, database, artifacts, sources, engine, node_id, url, want, webhooks, upstream=upstream
+            settings,
+            database,
+            artifacts,
+            sources,
+            engine,
+            node_id,
+            url,
+            want,
+            webhooks,
+            upstream=upstream,
+            metrics=metrics,
         )
         await nursery.start(engine.run)
         for statement in folder.key_statements:
@@ -92,22 +121,48 @@ async def _run_rooms(
         await nursery.start(sources.run)
         nursery.start_soon(services.downloads.run)
         nursery.start_soon(webhooks.run)
+        if artifacts.store is not None:
+            nursery.start_soon(_watch, artifacts.store)
+        nursery.start_soon(metrics.watch_loop)
+        nursery.start_soon(mending.run)
         app = create_app(services)
-        limits = ServerLimits(settings.connections_max, settings.connections_per_address_max)
+        limits = ServerLimits(
+            settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
+        )
         # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.
         async with trio.open_nursery() as serving:
             await serving.start(partial(serve, app, listener=listener, shutdown=stop, limits=limits))
             structlog.get_logger().info("node_ready", url=url, host=listener.host, port=listener.port)
             ready(listener.host, listener.port)
             await stop.wait()
+            artifacts.close()
+            structlog.get_logger().info("node_stops", seconds_max=settings.stop_seconds)
+            services.stopping.begin()
             await engine.shutdown()
         await services.downloads.keep()
         nursery.cancel_scope.cancel()
 
 
+def open_artifacts(settings: Settings, folder: DataFolder) -> Artifacts:
+    """The artifacts in the folder and in the object store that the settings name, if any. Raises ArtifactError."""
+    store = ObjectStore(settings.artifacts) if settings.artifacts else None
+    artifacts = Artifacts(folder.artifacts, settings.cache_bytes_max, store)
+    artifacts.start()
+    return artifacts
+
+
+async def _watch(store: ArtifactStore) -> None:
+    """See now and then whether the object store is well, so that it is known before somebody asks for something."""
+    limiter = trio.CapacityLimiter(1)
+    while True:
+        with suppress(StoreUnavailable):  # it has noted that itself
+            await trio.to_thread.run_sync(store.look, limiter=limiter, abandon_on_cancel=True)
+        await trio.sleep(STORE_SECONDS)
+
+
 async def _say(engine: Engine, statement: KeyStatement) -> None:
     with suppress(Stopped):
-        await engine.announce(statement)
+        await outlast(lambda: engine.announce(statement), "key statement")
 
 
 def public_url(settings: Settings, listener: Listener) -> str | None:

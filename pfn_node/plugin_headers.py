@@ -33,7 +33,10 @@ _LINES = {
 
 def read_header(head: bytes, label: str) -> str:
     """The value of one header in the beginning of a file; "" if there is none."""
-    match = _LINES[label].search(head[:HEADER_BYTES_READ].replace(b"\r", b"\n"))
+    head = head[:HEADER_BYTES_READ]
+    if label.encode().lower() + b":" not in head.lower():
+        return ""  # without it no line fits, and most files have few of the headers: looking is faster than matching
+    match = _LINES[label].search(head.replace(b"\r", b"\n"))
     if match is None or match[1] == b"0":  # PHP takes the text "0" for nothing
         return ""
     value, *rest = _COMMENT_END.split(match[1], maxsplit=1)

@@ -10,7 +10,7 @@
 and a HEAD request runs no body: HEAD of an endless stream of events would never end.
 """
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from types import AsyncGeneratorType
 from typing import Any, Final, cast
@@ -36,6 +36,11 @@ BACKGROUND_SECONDS_MAX: Final = 0.5  # for the application's background tasks, a
 DEADLINES_STATE: Final = "pfn_body_deadlines"
 # The code of the generator by which quart (not quart_trio) makes anything that is not asynchronous so.
 _ASYNCIO_ONLY: Final = cast(AsyncGeneratorType[Any, None], run_sync_iterable(iter(()))).ag_code
+
+# Given what came on a connection and from which address: the whole answer; or how to make it, which may come to
+# nothing; or None. What the front does not answer goes to the application.
+MakeAnswer = Callable[[], Awaitable[bytes | None]]
+Front = Callable[[bytes, str], bytes | MakeAnswer | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,7 @@ class SafeQuart(QuartTrio):
 
     asgi_http_class = SafeHTTPConnection
     request_class = SafeRequest
+    front: Front | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -14,8 +14,8 @@ the reason beside it, and has a test that attacks a running server (tests/node/t
     8  suffix ranges give 500, ranges past the end a broken body
     9  a Host that IDNA has no form for (".", a label of 64 letters) gives 500 and fills the log
 
-1, 2, 4 and 5 are mended in http_connection.py, 3 there and in safe_quart.py, 6, 7 and 9 in safe_quart.py, 8 in
-artifact_response.py.
+1, 2, 4 and 5 are mended in http_connection.py and http1.py, 3 there and in safe_quart.py, 6, 7 and 9 in safe_quart.py,
+8 in artifact_response.py.
 These mends reach into internals, so hypercorn, quart, quart-trio and h11 are pinned exactly in pyproject.toml.
 
 This module is the rest: the socket, who is let in, and how everything ends. HTTP/1.1 over plain TCP only; TLS and
@@ -178,7 +178,8 @@ class _Door:
         ):
             await _turn_away(stream)
             return
-        connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits)
+        front = self._app.front if isinstance(self._app, SafeQuart) else None
+        connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits, front)
         self._open.add(connection)
         if place is not None:
             self._places[place] += 1

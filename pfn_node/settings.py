@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from pfn_node.store_urls import check_store_url
 from pfn_protocol.errors import Refusal
 from pfn_protocol.names import parse_instance_url
 
@@ -126,6 +127,19 @@ class Settings(BaseSettings):
         ge=0,
         description="Room for artifacts fetched for anonymous demand; the least recently used go first.",
     )
+    artifacts: str | None = Field(
+        None,
+        description="URL of an object store that plugin zips are kept in, instead of the data folder: "
+        "s3://bucket/prefix. Its credentials come from the environment alone (AWS_ACCESS_KEY_ID and the like).",
+    )
+    artifact_delivery: Literal["stream", "redirect"] = Field(
+        "stream",
+        description="How zips leave that store: through this node, which checks every byte, or from the store itself, "
+        "by a presigned URL to which public downloads are redirected.",
+    )
+    scrub_bytes_per_second: int = Field(
+        4 * 2**20, ge=0, description="How fast what is on the disk is read again to find damage; 0: never."
+    )
     source_plugins_max: int = Field(500, gt=0, description="Plugins taken from one author-data answer.")
 
     body_bytes_max: int = Field(1 * 2**20, gt=0, description="Largest request body of the JSON API.")
@@ -149,6 +163,9 @@ class Settings(BaseSettings):
         2000, gt=0, description="The same of all such nodes together; each costs a signature check."
     )
     connections_max: int = Field(1000, gt=0, description="Open connections.")
+    stop_seconds: float = Field(
+        1.0, ge=0, le=600, description="How long requests that run (downloads above all) are waited for at the end."
+    )
     connections_per_address_max: int = Field(64, gt=0, description="Open connections per address; loopback is exempt.")
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
@@ -176,6 +193,11 @@ class Settings(BaseSettings):
         if url.count("/") > SCHEME_SLASHES:
             raise ValueError("expected the URL of a host alone, without a path, such as https://api.wordpress.org")
         return url
+
+    @field_validator("artifacts")
+    @classmethod
+    def _shows_no_secret(cls, value: str | None) -> str | None:
+        return check_store_url(value) if value else None
 
     @field_validator("master_key")
     @classmethod

@@ -66,7 +66,7 @@ class ObservedNode:
 
     def mistakes(self) -> list[str]:
         """What its log says that no stranger may cause."""
-        signs = ("request_failed", "connection_failed", "store_failed", "Traceback", "critical", "cannot go on")
+        signs = ("request_failed", "connection_failed", "store_failed", "Traceback", "critical", "mesh_cannot_go_on")
         return [
             line for line in self.log.read_text(errors="replace").splitlines() if any(sign in line for sign in signs)
         ]

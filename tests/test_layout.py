@@ -73,7 +73,7 @@ def test_the_top_level_holds_what_the_layout_allows() -> None:
 
 def test_every_script_is_described() -> None:
     scripts = {entry.name for entry in (ROOT / "scripts").iterdir() if entry.is_file()} - {"README.md"}
-    described = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "scripts" / "README.md").read_text(), re.MULTILINE))
+    described = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "scripts" / "README.md").read_text(), re.MULTILINE))
 
     assert described == scripts
 

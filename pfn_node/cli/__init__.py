@@ -6,7 +6,23 @@ everything else to stderr.
 
 import typer
 
-from pfn_node.cli import audit, get, identity, lock, mesh, notices, publisher, remote, serve, simulate, verify
+from pfn_node.cli import (
+    artifacts,
+    audit,
+    backup,
+    export,
+    fsck,
+    get,
+    identity,
+    lock,
+    mesh,
+    notices,
+    publisher,
+    remote,
+    serve,
+    simulate,
+    verify,
+)
 
 app = typer.Typer(
     name="pfn",
@@ -24,9 +40,14 @@ app.command("status")(remote.status)
 app.command("get")(get.get)
 app.command("lock")(lock.lock)
 app.command("audit")(audit.audit)
+app.command("export")(export.export)
+app.command("fsck")(fsck.fsck)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(publisher.app, name="publisher")
 app.add_typer(identity.app, name="identity")
+app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(remote.sources_app, name="sources")
 remote.plugins_app.command("search")(get.search)
 app.add_typer(remote.plugins_app, name="plugins")

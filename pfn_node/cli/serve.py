@@ -2,6 +2,8 @@
 
 import resource
 import signal
+import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,8 @@ import trio
 import typer
 
 from pfn_node import node
+from pfn_node.artifacts import ArtifactError
+from pfn_node.cli import service_manager
 from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
 from pfn_node.data_folder import DataFolderError
 from pfn_node.logs import configure_logs
@@ -20,7 +24,9 @@ from pfn_node.settings import SettingsError, load_settings
 from pfn_node.store.database import StoreError
 from pfn_protocol.errors import Refusal
 
-# A stop asked for politely has this long; after that the process ends all the same.
+log = structlog.get_logger()
+
+# A stop has this long beside the time that running requests have; then the process ends all the same.
 SHUTDOWN_SECONDS_MAX = 10.0
 
 
@@ -70,9 +76,11 @@ def serve(
         await node.run(settings, stop=stop, ready=announce_ready)
 
     try:
-        trio.run(run_until_stopped, run)
-    except* (DataFolderError, ServerError, StoreError) as failures:
+        trio.run(run_until_stopped, run, settings.stop_seconds + SHUTDOWN_SECONDS_MAX)
+    except* (ArtifactError, DataFolderError, ServerError, StoreError) as failures:
         fail(sentences(failures))
+    except* (sqlite3.Error, OSError) as failures:
+        fail(f"the data folder {settings.data} cannot be read or written: {sentences(failures)}; check the disk")
 
 
 def allow_many_files() -> None:
@@ -81,12 +89,19 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def run_until_stopped(run: Callable[[trio.Event], Awaitable[None]]) -> None:
-    """Run something that ends when its event is set; set it at SIGTERM or SIGINT, and insist after a while."""
+async def run_until_stopped(
+    run: Callable[[trio.Event], Awaitable[None]], seconds_max: float = SHUTDOWN_SECONDS_MAX
+) -> None:
+    """Run something that ends when its event is set; set it at SIGTERM or SIGINT; insist after `seconds_max`.
+
+    SIGHUP does the same where a terminal was closed, else nothing. A second signal ends the process at once, as
+    a crash would: nothing that was acknowledged is lost by that.
+    """
     allow_many_files()
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, stop)
+        nursery.start_soon(service_manager.show_life)
 
         async def run_to_its_end() -> None:
             await run(stop)
@@ -94,20 +109,27 @@ async def run_until_stopped(run: Callable[[trio.Event], Awaitable[None]]) -> Non
 
         nursery.start_soon(run_to_its_end)
         await stop.wait()
-        await trio.sleep(SHUTDOWN_SECONDS_MAX)  # what ends in time cancels this nursery
-        structlog.get_logger().warning("stop_forced", seconds=SHUTDOWN_SECONDS_MAX)
+        service_manager.notify(service_manager.STOPPING)
+        await trio.sleep(seconds_max)  # what ends in time cancels this nursery
+        log.warning("stop_forced", seconds=seconds_max)
         nursery.cancel_scope.cancel()
 
 
 async def _watch_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
-        async for _ in signals:
+        async for number in signals:
+            if number == signal.SIGHUP and not has_terminal:
+                continue  # a service is told to read its settings or to turn its logs over, and has neither to do
             stop.set()
-            return
+            # The kernel's own doing from here on: it works even if the event loop does not turn any more.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def announce_ready(host: str, port: int) -> None:
-    """The line that scripts wait for. Nothing else goes to stdout."""
+    """The line that scripts wait for, and what a service manager waits for. Nothing else goes to stdout."""
     shown = f"[{host}]" if ":" in host else host
     print(f"listening on http://{shown}:{port}", flush=True)
+    service_manager.notify(service_manager.READY)

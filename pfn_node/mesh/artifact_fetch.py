@@ -19,9 +19,10 @@ import trio
 
 from pfn_node.artifacts import ArtifactError, ArtifactMissing, Artifacts
 from pfn_node.mesh.availability import Availability
-from pfn_node.mesh.blocking import InThread
+from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.peer_client import PeerClient, PeerFailure, TooMuch
 from pfn_node.mesh.views import shown
+from pfn_node.store.database import StoreTrouble
 from pfn_node.store.rows import Peer
 
 log = structlog.get_logger()
@@ -98,7 +99,7 @@ class ArtifactFetch:
     """Fetches artifacts from other nodes.
 
     `report_kept(sha256, cache)` is told of every artifact that is here now, before those who wait for it are;
-    `report_lie(peer, sentence)` of every liar.
+    `report_lie(peer, sentence)` of every liar. `local`: what is kept stays out of an object store.
     """
 
     def __init__(
@@ -111,14 +112,17 @@ class ArtifactFetch:
         report_kept: Callable[[bytes, bool], Awaitable[None]],
         report_lie: Callable[[Peer, str], Awaitable[None]],
         in_thread: InThread,
+        local: bool = False,
     ) -> None:
         self._artifacts = artifacts
+        self._local = local
         self._client = client
         self._availability = availability
         self._bytes_per_second_min = bytes_per_second_min
         self._report_kept = report_kept
         self._report_lie = report_lie
-        self._in_thread = in_thread
+        # Sending to an object store is waiting: it has threads of its own.
+        self._in_thread = in_thread if artifacts.store is None or local else worker_threads()
         self._flights: dict[bytes, _Flight] = {}
         self._turns = trio.CapacityLimiter(FETCHES_MAX)
         self._lies: dict[bytes, int] = {}
@@ -148,8 +152,11 @@ class ArtifactFetch:
     async def _keep_what_is_here(self, sha256: bytes, cache: bool) -> bool:
         if not cache:
             try:
-                await self._in_thread(lambda: self._artifacts.promote(sha256))
+                await self._in_thread(lambda: self._artifacts.promote(sha256, local=self._local))
             except ArtifactMissing:  # the cache made room for another one meanwhile
+                return False
+            except (ArtifactError, OSError) as error:
+                log.error("artifact_not_kept", sha256=sha256.hex(), error=str(error))
                 return False
         await self._report_kept(sha256, cache)
         return True
@@ -162,6 +169,8 @@ class ArtifactFetch:
                     flight.found = await self._race(flight, holders)
             if flight.found:
                 await self._report_kept(flight.wanted.sha256, flight.cache)
+        except StoreTrouble as error:  # who holds it cannot be read now
+            log.error("store_failed", doing="fetch", sha256=flight.wanted.sha256.hex(), reason=str(error))
         finally:
             del self._flights[flight.wanted.sha256]
             flight.done.set()
@@ -220,9 +229,9 @@ class ArtifactFetch:
             brought = await self._transfer(race, flight, holder)
             race.won = race.won or brought
         except PeerFailure as failure:
-            log.info("a mirror did not bring an artifact", peer=shown(holder.node_id), reason=failure.reason)
+            log.info("mirror_failed", peer=shown(holder.node_id), reason=failure.reason)
         except (ArtifactError, OSError) as error:  # a full disk is the operator's business, not the end of the mesh
-            log.error("an artifact could not be written", sha256=flight.wanted.sha256.hex(), error=str(error))
+            log.error("artifact_not_written", sha256=flight.wanted.sha256.hex(), error=str(error))
         finally:
             if not brought and not race.won:
                 self._availability.disbelieve(holder.node_id)
@@ -239,7 +248,7 @@ class ArtifactFetch:
     async def _transfer(self, race: _Race, flight: _Flight, holder: Peer) -> bool:
         wanted = flight.wanted
         assert holder.url is not None, "only nodes with a URL are candidates"
-        with self._artifacts.writer() as writer:
+        with self._artifacts.writer(local=self._local) as writer:
 
             def write(chunk: bytes) -> None:
                 race.brought += len(chunk)
@@ -262,7 +271,7 @@ class ArtifactFetch:
                 return False
             if wanted.size is not None and writer.size != wanted.size:
                 # The digest is right, so the announced size is wrong; nobody can bring these bytes at that size.
-                log.warning("an artifact's announced size is wrong", sha256=wanted.sha256.hex(), size=writer.size)
+                log.warning("artifact_size_wrong", sha256=wanted.sha256.hex(), size=writer.size)
                 return False
             with trio.CancelScope(shield=True):  # a thread that renames a file is not to be left alone with it
                 await self._in_thread(lambda: writer.keep(cache=flight.cache, expected=wanted.sha256))

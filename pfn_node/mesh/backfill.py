@@ -11,6 +11,7 @@ backed changed for many releases at once.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -20,6 +21,7 @@ from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.text_queue import TextQueue
 from pfn_node.store import catalogue, missing_texts, subscriptions
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import outlast
 from pfn_node.store.rows import Filters, Release
 from pfn_protocol.acceptance import accept
 from pfn_protocol.announcements import VersionStatement
@@ -103,14 +105,17 @@ class Backfill:
 
     async def _work(self) -> None:
         async for announcement_id in self._receive:
-            author, statement = await self._read(announcement_id)
-            if not isinstance(statement, VersionStatement):
-                continue
-            if any(piece.text_sha256 for piece in statement.evidence):
-                await self._queue_texts(announcement_id, author, statement.source_id)
-            filters = await self._filters(statement.source_id)
-            if filters:
-                await self._mirror_version(statement, filters)
+            await outlast(partial(self._look_at, announcement_id), "backfill")
+
+    async def _look_at(self, announcement_id: bytes) -> None:
+        author, statement = await self._read(announcement_id)
+        if not isinstance(statement, VersionStatement):
+            return
+        if any(piece.text_sha256 for piece in statement.evidence):
+            await self._queue_texts(announcement_id, author, statement.source_id)
+        filters = await self._filters(statement.source_id)
+        if filters:
+            await self._mirror_version(statement, filters)
 
     async def _queue_texts(self, announcement_id: bytes, author: bytes, source_id: str) -> None:
         matter = await self._database.read(lambda db: missing_texts.texts_matter(db, author, source_id))
@@ -119,9 +124,12 @@ class Backfill:
 
     async def _bring_texts(self) -> None:
         while True:
-            author, statement = await self._read(await self._texts.next())
-            if isinstance(statement, VersionStatement):
-                await self._fetch_texts(author, statement)
+            await outlast(partial(self._bring_text, await self._texts.next()), "texts")
+
+    async def _bring_text(self, announcement_id: bytes) -> None:
+        author, statement = await self._read(announcement_id)
+        if isinstance(statement, VersionStatement):
+            await self._fetch_texts(author, statement)
 
     async def _read(self, announcement_id: bytes) -> tuple[bytes, object]:
         """Author and statement; no statement if it is gone or expired by now."""
@@ -150,7 +158,7 @@ class Backfill:
             return
         fetched = await self._fetch_artifact(release.sha256, release.size, release.source_id, cache=False)
         log.info(
-            "an artifact of a subscribed source was announced",
+            "artifact_announced",
             source=release.source_id,
             plugin=release.plugin_id,
             version=release.version,
@@ -164,8 +172,8 @@ class Backfill:
             with trio.move_on_after(wait):
                 await self._sweep_due.wait()
             self._sweep_due = trio.Event()
-            await self._sweep_texts()
-            await self._sweep()
+            await outlast(self._sweep_texts, "texts")
+            await outlast(self._sweep, "sweep")
             wait = SWEEP_SECONDS
 
     async def _sweep_texts(self) -> None:

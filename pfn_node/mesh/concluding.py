@@ -13,6 +13,7 @@ import trio
 
 from pfn_node.store import concluding
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import outlast
 
 log = structlog.get_logger()
 
@@ -43,13 +44,16 @@ class Concluding:
         """Conclude what waits, for ever."""
         while True:
             self._due = trio.Event()
-            waiting = await self._database.read(concluding.waiting)
-            if waiting:
-                log.info("announcements that came in bulk wait to be shown", waiting=waiting)
-                await self._pages_end()
-                await self._conclude_all()
-                self._concluded()
+            await outlast(self._conclude_waiting, "conclude")
             await self._due.wait()
+
+    async def _conclude_waiting(self) -> None:
+        waiting = await self._database.read(concluding.waiting)
+        if waiting:
+            log.info("announcements_not_shown_yet", waiting=waiting)
+            await self._pages_end()
+            await self._conclude_all()
+            self._concluded()
 
     async def _pages_end(self) -> None:
         with trio.move_on_after(PATIENCE_SECONDS):

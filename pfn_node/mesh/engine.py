@@ -41,10 +41,12 @@ from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.verifying import Verifying
 from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
+from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
 from pfn_node.store import peers as peer_store
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import note
 from pfn_node.store.rows import Peer
 from pfn_protocol.announcements import Kind, OwnStatement, VersionStatement
 from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement
@@ -81,6 +83,7 @@ class Engine:
         rng: random.Random,
         clock: Callable[[], float] = time.time,
         in_thread: InThread | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._key = key
         self._settings = settings
@@ -90,18 +93,17 @@ class Engine:
         self._rng = rng
         self._clock = clock
         self._in_thread = in_thread or worker_threads()
-        sketch_in_thread = in_thread or worker_threads(1, abandon=True)
         self._mesh: Mesh | None = None
         self._nursery: trio.Nursery | None = None
         self._opinions = Opinions(database, lambda: self._mesh.neighbours() if self._mesh is not None else ())
         self._saying: dict[tuple[Kind, str], trio.Event] = {}  # own slots whose next announcement is waited for
         self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
-        self._traffic = Traffic()
+        self._traffic = Traffic(metrics)
         self._bodies = Bodies(database)
-        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms)
+        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics)
         self._verifying = Verifying(settings.mesh, in_thread or worker_threads(verifying.THREADS_MAX))
         self._concluding = Concluding(database=database, clock=clock, concluded=self._on_concluded)
-        self._turns = self._new_turns()
+        self._turns = self._new_turns(metrics)
         self._availability = Availability(self._client)
         self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
@@ -109,12 +111,10 @@ class Engine:
         self._backfill = self._new_backfill()
         self._joining = self._new_joining()
         self._outgoing = self._new_outgoing()
-        self._sketches = SketchWork(in_thread=sketch_in_thread, report=self._turns.report)
+        self._sketches = SketchWork(in_thread=in_thread or worker_threads(1, abandon=True), report=self._turns.report)
         self._incoming = self._new_incoming()
 
-    # ---- The parts, and what each is told of the others.
-
-    def _new_turns(self) -> Turns:
+    def _new_turns(self, metrics: Metrics | None) -> Turns:
         return Turns(
             me=self._key.public,
             database=self._database,
@@ -122,6 +122,7 @@ class Engine:
             clock=self._clock,
             verifying=self._verifying,
             concluding=self._concluding,
+            metrics=metrics,
         )
 
     def _new_fetches(self) -> ArtifactFetch:
@@ -226,6 +227,7 @@ class Engine:
                 doers = Doers(
                     ask=partial(self._outgoing.start, nursery),
                     answer=self._incoming.deliver,
+                    put_off=self._incoming.put_off,
                     follow_up=self._follow_up,
                     sketch=partial(self._sketches.start, nursery),
                 )
@@ -236,7 +238,7 @@ class Engine:
                 nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
                 task_status.started()
         except Exception as error:
-            log.critical("the mesh cannot go on; the node ends", error=repr(error))
+            log.critical("mesh_cannot_go_on", error=repr(error))
             raise
         finally:
             self._end()
@@ -388,18 +390,17 @@ class Engine:
 
     async def _alert(self, sentence: str) -> None:
         """Show the operator what concerns the node's safety."""
-        at = int(self._clock())
         log.warning("security", sentence=sentence)
-        await self._database.write(lambda db: activity.record_activity(db, "security", sentence, at=at))
+        await self._record(sentence, "security")
 
-    async def _record(self, sentence: str) -> None:
-        """Show in the activity what is nobody's fault."""
+    async def _record(self, sentence: str, type: str = "federation_event") -> None:
+        """Show in the activity, if the disk lets us, what is nobody's fault."""
         at = int(self._clock())
-        await self._database.write(lambda db: activity.record_activity(db, "federation_event", sentence, at=at))
+        await note(self._database, lambda db: activity.record_activity(db, type, sentence, at=at))
 
     async def _record_mirrored(self, sha256: bytes, cache: bool) -> None:
         at = int(self._clock())
-        await self._database.write(lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
+        await note(self._database, lambda db: releases.mark_mirrored(db, sha256, True, cached=cache, at=at))
 
     async def _holders(self, source_id: str, sha256: bytes) -> Sequence[Peer]:
         holders = await self._database.read(lambda db: announcements.holders(db, source_id, sha256))

@@ -33,7 +33,7 @@ class FillingReport:
             now = self._progress()
             if now is not None:
                 log.info(
-                    "other nodes fill this one with what they know",
+                    "filled_by_neighbours",
                     received=now.received,
                     expected=now.expected,
                     neighbours=now.neighbours,

@@ -99,11 +99,14 @@ class Incoming:
             async with self._pages.place(received):
                 answer = await self._answer_to(received, len(raw))
         except NotHeard as refused:
+            self._traffic.metrics.refused.labels(refused.rule).inc()
             return refused.status, self._refusal(refused.rule, refused.sentence, refused.nonce)
         except Busy as busy:
+            self._traffic.metrics.refused.labels(BUSY).inc()
             return STATUS_BUSY, self._refusal(BUSY, str(busy), received.nonce)
         body = self._seal(received.nonce, answer)
         self._pages.charge(received, len(body))
+        self._traffic.count(received.message.path, "in")
         self._traffic.record(received.sender, sent=len(body), received=len(raw), at=self._clock())
         return STATUS_OK, body
 
@@ -141,6 +144,10 @@ class Incoming:
     def close(self) -> None:
         """The machine answers nobody any more: those who wait are told so now."""
         self._closed = True
+        self.put_off()
+
+    def put_off(self) -> None:
+        """The machine answers nobody for now: those who wait are to ask again later."""
         for waiting in self._waiting.values():
             waiting.answered.set()
 
@@ -148,7 +155,7 @@ class Incoming:
         try:
             return seal_answer(self._key, mesh=self._mesh, nonce=nonce, message=answer)
         except Refusal as refusal:  # our own answer breaks a rule: a mistake of ours that must not end the node
-            log.error("an answer could not be written", answer=type(answer).__name__, reason=str(refusal))
+            log.error("answer_not_written", answer=type(answer).__name__, reason=str(refusal))
             return self._refusal("R78", "This node could not write its answer.", nonce)
 
     def _refusal(self, rule: str, sentence: str, nonce: bytes | None) -> bytes:

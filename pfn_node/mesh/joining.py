@@ -22,7 +22,7 @@ from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure
 from pfn_node.mesh.views import shown
 from pfn_node.store import peers as peer_store
 from pfn_node.store import successions
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, StoreTrouble
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import parse_did_key
 from pfn_protocol.names import parse_instance_url
@@ -135,7 +135,7 @@ class Joining:
         except (AnotherKey, NotItself) as failure:
             raise Refusal("R95", f"Not joined: {failure.reason}.") from failure
         except PeerFailure as failure:
-            log.info("a node to join does not answer yet", url=url, reason=failure.reason)
+            log.info("join_unanswered", url=url, reason=failure.reason)
             await self._record(target)
             self._keep_at(target, pins=False)
             return None
@@ -160,10 +160,12 @@ class Joining:
                     await self._attempt(target, pins=pins)
                     return
                 except NotItself as failure:
-                    log.warning("a join target is this node itself", url=target.url, reason=failure.reason)
+                    log.warning("join_is_self", url=target.url, reason=failure.reason)
                     return
                 except PeerFailure as failure:
-                    log.info("a node to join does not answer yet", url=target.url, reason=failure.reason)
+                    log.info("join_unanswered", url=target.url, reason=failure.reason)
+                except StoreTrouble as error:
+                    log.error("store_failed", doing="join", url=target.url, reason=str(error))
                 await trio.sleep(wait * self._rng.uniform(1 - JITTER, 1 + JITTER))
                 wait = min(2 * wait, RETRY_SECONDS_MAX)
         finally:
@@ -185,7 +187,7 @@ class Joining:
         if pins:
             await self._pin(info.node_id, target.node_id is None and is_provisional(target.url))
         await self._joined(info.node_id, target.url)
-        log.info("joined a node", url=target.url, node=shown(info.node_id), pinned=pins)
+        log.info("node_joined", url=target.url, node=shown(info.node_id), pinned=pins)
         return info.node_id
 
     async def alert_of_impostor(self, failure: AnotherKey) -> None:

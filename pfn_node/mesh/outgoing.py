@@ -20,6 +20,7 @@ from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.peer_client import REQUEST_SECONDS_MAX, AnotherKey, PeerClient, PeerFailure
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.views import shown
+from pfn_node.store.database import StoreTrouble
 from pfn_protocol.effects import SendRequest
 from pfn_protocol.errors import Refusal
 from pfn_protocol.events import AnswerReceived, PeerUnreachable
@@ -104,8 +105,11 @@ class Outgoing:
             event = self._unreachable(request, failure.reason)
         except PeerFailure as failure:
             event = self._unreachable(request, failure.reason)
+        except StoreTrouble as error:
+            log.error("store_failed", doing="request", path=request.message.path, reason=str(error))
+            event = self._unreachable(request, "what it was to be told cannot be read here")
         except Refusal as refusal:  # our own message breaks a rule: a mistake of ours that must not end the node
-            log.error("a request could not be written", path=request.message.path, reason=str(refusal))
+            log.error("request_not_written", path=request.message.path, reason=str(refusal))
             event = self._unreachable(request, "the request could not be written")
         finally:
             self._taken_on -= 1
@@ -159,9 +163,10 @@ class Outgoing:
             at=self._clock(),
             round_trip_seconds=None if waits or isinstance(message, CellsRequest) else trio.current_time() - began,
         )
+        self._traffic.count(message.path, "out")
         return AnswerReceived(request.request_id, request.peer, exchange.answer)
 
-    @staticmethod
-    def _unreachable(request: SendRequest, reason: str) -> PeerUnreachable:
-        log.debug("a node did not answer", peer=shown(request.peer), path=request.message.path, reason=reason)
+    def _unreachable(self, request: SendRequest, reason: str) -> PeerUnreachable:
+        self._traffic.metrics.unanswered.labels(request.message.path).inc()
+        log.debug("peer_unanswered", peer=shown(request.peer), path=request.message.path, reason=reason)
         return PeerUnreachable(request.request_id, request.peer, reason)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pfn_node.mesh.views import NodeInfo, shown
+from pfn_node.metrics import Metrics
 from pfn_node.outbound import Reply
 from pfn_node.outbound_errors import AnswerTooLarge, OutboundError
 from pfn_protocol.encoding import open_envelope
@@ -93,8 +94,16 @@ class Exchange:
 class PeerClient:
     """Signed requests to other nodes. `now_ms` is the node's clock."""
 
-    def __init__(self, outbound: WayOut, key: PrivateKey, mesh: str, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        outbound: WayOut,
+        key: PrivateKey,
+        mesh: str,
+        now_ms: Callable[[], int],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._outbound = outbound
+        self._fetched = (metrics or Metrics()).artifact_bytes.labels("mesh")
         self._key = key
         self._mesh = mesh
         self._now_ms = now_ms
@@ -169,10 +178,15 @@ class PeerClient:
         bytes_per_second_min: int,
     ) -> None:
         """Stream an artifact's bytes into `sink`, unchecked. Raises PeerFailure, TooMuch over `bytes_max`."""
+
+        def receive(chunk: bytes) -> None:
+            self._fetched.inc(len(chunk))
+            sink(chunk)
+
         try:
             reply = await self._outbound.download(
                 _node_url(url, f"artifacts/{sha256.hex()}"),
-                sink,
+                receive,
                 bytes_max=bytes_max,
                 seconds_max=seconds_max,
                 bytes_per_second_min=bytes_per_second_min,

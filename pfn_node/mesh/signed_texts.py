@@ -56,6 +56,7 @@ class SignedTexts:
             report_kept=_record_nothing,
             report_lie=report_lie,
             in_thread=in_thread,
+            local=True,  # they are read while others wait
         )
 
     async def bring(
@@ -110,7 +111,7 @@ class SignedTexts:
         try:
             await self._in_thread(lambda: self._artifacts.delete(sha256))
         except OSError as error:  # the operator's business, not the end of the mesh
-            log.error("a text could not be thrown away", sha256=sha256.hex(), error=str(error))
+            log.error("text_not_deleted", sha256=sha256.hex(), error=str(error))
 
     def _text(self, sha256: bytes) -> bytes | None:
         """A signed text that is here."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 from pfn_node.mesh.turns import Kept, Stopped
+from pfn_node.store.outlasting import outlast
 from pfn_node.store.rows import Peer
 from pfn_protocol.announcements import Conviction, SuccessionStatement
 from pfn_protocol.effects import KeepAnnouncement, KeepConviction
@@ -29,7 +30,7 @@ async def follow_pins(
     """Have the opinions read anew and told to the machine, and where a node is that is newly among those joined."""
     before = opinions()
     try:
-        await apply()
+        await outlast(apply, "follow pins")
         for node_id, peer in opinions().items():
             if peer.joined and peer.url and node_id not in before:
                 await report(PeerFound(node_id, peer.url))

@@ -2,6 +2,9 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Literal
+
+from pfn_node.metrics import Metrics
 
 # Nodes whose figures are kept; the ones not heard of for longest go first.
 PEERS_MAX = 4096
@@ -42,12 +45,17 @@ class PeerTraffic:
 class Traffic:
     """The figures of the nodes heard of lately."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or Metrics()
         self._peers: OrderedDict[bytes, PeerTraffic] = OrderedDict()
 
     def of(self, peer: bytes) -> PeerTraffic:
         """The figures of one node; zeros if nothing was exchanged."""
         return self._peers.get(peer) or PeerTraffic()
+
+    def count(self, message: str, direction: Literal["in", "out"]) -> None:
+        """A request of the mesh was answered: one of another node (in), or an own one (out)."""
+        self.metrics.messages.labels(message, direction).inc()
 
     def record(
         self, peer: bytes, *, sent: int, received: int, at: float, round_trip_seconds: float | None = None
@@ -59,6 +67,8 @@ class Traffic:
         figures.bytes_received += received
         figures.last_seen = int(at)
         figures.count(sent + received, at)
+        self.metrics.mesh_bytes.labels("sent").inc(sent)
+        self.metrics.mesh_bytes.labels("received").inc(received)
         if round_trip_seconds is not None:
             before = figures.round_trip_seconds
             weight = ROUND_TRIP_WEIGHT if before is not None else 1.0

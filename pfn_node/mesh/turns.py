@@ -29,9 +29,11 @@ from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.concluding import Concluding
 from pfn_node.mesh.incoming import Busy
 from pfn_node.mesh.verifying import Verifying
+from pfn_node.metrics import Metrics
 from pfn_node.store import activity, announcements, concluding
 from pfn_node.store import peers as peer_store
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, DatabaseClosed, StoreError, StoreTrouble
+from pfn_node.store.outlasting import AGAIN_SECONDS
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind
 from pfn_protocol.effects import (
     BuildPrefix,
@@ -65,6 +67,23 @@ CLOCK_CHECK_SECONDS = 10.0
 
 Kept = KeepAnnouncement | KeepConviction | DropAnnouncements | ChangeAdmission | RememberPeer | ForgetPeer | RaiseAlert
 
+_CHANGES: Mapping[type[Kept], str] = {
+    KeepAnnouncement: "announcement",
+    KeepConviction: "conviction",
+    DropAnnouncements: "drop",
+    ChangeAdmission: "admission",
+    RememberPeer: "peer",
+    ForgetPeer: "forgotten_peer",
+    RaiseAlert: "alert",
+}
+
+
+class NotKept(StoreError):
+    """The disk does not take what the mesh has to remember; it is kept as soon as it does."""
+
+    def __init__(self) -> None:
+        super().__init__("the node cannot write to its disk now; what the mesh has to remember waits for that")
+
 
 class Stopped(Exception):
     """The mesh of this node does not run any more."""
@@ -90,6 +109,7 @@ class Doers:
     answer: Callable[[SendAnswer], None]  # hands an answer to who waits for it
     follow_up: Callable[[Kept], None]  # is told of what was kept
     sketch: Callable[[BuildPrefix | DecodeCells], None]  # has a sketch made or decoded in a thread
+    put_off: Callable[[], None]  # tells those who wait for an answer that there is none for now
 
 
 class Turns:
@@ -104,22 +124,28 @@ class Turns:
         clock: Callable[[], float],
         verifying: Verifying,
         concluding: Concluding,
+        metrics: Metrics | None = None,
     ) -> None:
         self._me = me
+        self._metrics = metrics or Metrics()
         self._database = database
         self._bodies = bodies
         self._clock = clock
         self._verifying = verifying
         self._concluding = concluding
         self._send, self._receive = trio.open_memory_channel[_Queued](EVENTS_WAITING_MAX)
+        self._metrics.events_waiting.set_function(lambda: self._receive.statistics().current_buffer_used)
         self._own: deque[Event] = deque()  # what a turn itself has for the next one
         self._told: set[_Queued] = set()
         self._over = False
+        self._stuck = False  # on what cannot be kept
 
     # ---- In.
 
     def submit(self, request: RequestReceived) -> None:
         """Queue a request of another node; raises Busy when too many wait."""
+        if self._stuck:
+            raise Busy("This node cannot write to its disk now; try again later.")
         if self._receive.statistics().current_buffer_used >= REQUESTS_WAITING_MAX:
             raise Busy("This node has too many requests to answer; try again later.")
         try:
@@ -136,16 +162,23 @@ class Turns:
         await self._put(_Queued(event))
 
     async def tell(self, event: Event) -> None:
-        """Queue an event, and return once what it changed is kept. Raises Stopped if the mesh ends before that."""
+        """Queue an event, and return once what it changed is kept. Raises Stopped if the mesh ends before that.
+
+        Raises NotKept while the disk takes nothing; it is kept later then, if the node lives so long.
+        """
         queued = _Queued(event)
         await self._put(queued)
         if self._over:
             raise Stopped
+        if self._stuck:
+            raise NotKept
         self._told.add(queued)
         try:
             await queued.ended.wait()
         finally:
             self._told.discard(queued)
+        if not queued.kept and self._stuck:
+            raise NotKept
         if not queued.kept:
             await trio.lowlevel.checkpoint()  # whoever is cancelled by the node's end shall not see it as an error
             raise Stopped
@@ -202,7 +235,7 @@ class Turns:
             effects += mesh.handle(TimePassed(), now_ms)
         others = SendRequest | SendAnswer | BuildPrefix | DecodeCells
         kept: list[Kept] = [effect for effect in effects if not isinstance(effect, others)]
-        later = await self._keep(kept) if kept else {}
+        later = await self._outlast_trouble(kept, doers) if kept else {}
         for effect in kept:
             if id(effect) not in later:  # those are found when they are concluded
                 doers.follow_up(effect)
@@ -212,6 +245,24 @@ class Turns:
         for told in effects:
             self._tell_others(doers, told)
 
+    async def _outlast_trouble(self, effects: Sequence[Kept], doers: Doers) -> Mapping[int, KeepAnnouncement]:
+        """Keep them, whenever the disk lets us: the machine goes by them already, and nothing is told before."""
+        while True:
+            try:
+                later = await self._keep(effects)
+                break
+            except DatabaseClosed:
+                raise
+            except StoreTrouble as error:
+                log.error("store_failed", doing="keep", effects=len(effects), reason=str(error))
+                self._stuck = True
+                for queued in self._told:
+                    queued.ended.set()
+                doers.put_off()
+            await trio.sleep(AGAIN_SECONDS)
+        self._stuck = False
+        return later
+
     async def _keep(self, effects: Sequence[Kept]) -> Mapping[int, KeepAnnouncement]:
         """Returns those of which the consequences wait, by `id` of the effect."""
         for effect in effects:
@@ -220,9 +271,11 @@ class Turns:
             elif isinstance(effect, DropAnnouncements):
                 self._bodies.forget(effect.ids)
             elif isinstance(effect, RaiseAlert):
-                log.warning("the mesh raised an alert", kind=effect.kind, sentence=effect.sentence)
+                log.warning("mesh_alert", kind=effect.kind, sentence=effect.sentence)
         at, later = int(self._clock()), _concluded_later(effects, self._me)
         await self._database.write(lambda db: _keep_all(db, effects, later, at))
+        for effect in effects:
+            self._metrics.kept.labels(_CHANGES[type(effect)]).inc()
         if later:
             self._concluding.kept()
         return later

@@ -25,7 +25,7 @@ from quart import Response, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
 from pfn_node.archive import ArchiveRefused
-from pfn_node.artifacts import ArtifactMissing, Artifacts
+from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing, Artifacts
 from pfn_node.publisher.catalogue import Catalogue, Offer, describe
 from pfn_node.publisher.challenges import is_strict_challenge, javascript_text
 from pfn_node.publisher.notices import NOTICES_FILE, NoticeBook, finish_rotation, read_notices
@@ -221,7 +221,7 @@ class Publisher:
         signature = self._said.sha384_signatures.get((offer.slug, offer.version))
         try:
             artifact = await trio.to_thread.run_sync(self.artifacts.open, offer.sha256)
-        except ArtifactMissing as error:
+        except (ArtifactMissing, ArtifactMismatch) as error:
             raise NotFound("This version was taken away a moment ago.") from error
         return await artifact_response(
             artifact,

@@ -73,7 +73,7 @@ class Announcer:
 
     async def version(self, observation: Observation) -> bool:
         """Tell what was seen, if the rule asks for it; return whether it was told."""
-        replaces = await self._database.read(lambda db: self._replaces_if_needed(db, observation))
+        replaces = self._database.read_now(lambda db: self._replaces_if_needed(db, observation))
         if replaces is None:
             return False
         await self._announce(statement_of(observation, replaces))

@@ -15,7 +15,6 @@ A version is write-once: other bytes under a version that was seen here are evid
 release.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +29,8 @@ from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
+from pfn_node.sources.bringing import Skipped, bring_all
 from pfn_node.sources.evidence import (
     InvalidSignature,
     SignedText,
@@ -61,28 +62,13 @@ PUT_OFF_MAX: Final = 2_000
 MESH_SECONDS_MIN: Final = 20.0
 MESH_BYTES_PER_SECOND: Final = 256 * 1024
 LISTS_REMEMBERED_MAX: Final = 256  # author-data with its ETag; the largest has a few megabytes
-UNANSWERED_MAX: Final = 3  # zips in a row that nobody answers for: the publisher is down, and the rest would only wait
-
-
-class Skipped(Exception):
-    """A release is not mirrored now; `reason` is what the subscriber gets to read."""
-
-    def __init__(self, reason: str, *, answered: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.answered = answered
+NOT_STORED: Final = "this node could not store it: its disk or its cache is full, or its object store is down"
 
 
 class FetchArtifact(Protocol):
     """Brings an artifact from its holders in the mesh; True if it is here now."""
 
     def __call__(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> Awaitable[bool]: ...
-
-
-class RunBlocking(Protocol):
-    """Runs a function that blocks, and returns what it returns."""
-
-    async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +81,19 @@ class _Refused:
 
 
 class _Measuring:
-    """Writes on, and keeps the digest that the writer does not."""
+    """Writes on, and keeps the digests that the writer does not."""
 
     def __init__(self, writer: ArtifactWriter) -> None:
         self._writer = writer
-        self._sha384 = hashlib.sha384()
+        self._others = package_facts.Measuring()
+        self.facts = self._others.facts
 
     def write(self, chunk: bytes) -> None:
         self._writer.write(chunk)
-        self._sha384.update(chunk)
+        self._others.update(chunk)
 
     def measured(self) -> Measured:
-        return Measured(self._writer.digest(), self._sha384.digest(), self._writer.size)
+        return Measured(self._writer.digest(), self._others.sha384, self._writer.size)
 
 
 class Mirroring:
@@ -123,6 +110,7 @@ class Mirroring:
         node_id: bytes,
         clock: Callable[[], float],
         run_blocking: RunBlocking,
+        write_blocking: RunBlocking,
         fetch_artifact: FetchArtifact | None,
     ) -> None:
         self._database = database
@@ -133,6 +121,7 @@ class Mirroring:
         self._node_id = node_id
         self._clock = clock
         self._run_blocking = run_blocking
+        self._run_keeping = write_blocking if artifacts.store is None else in_threads(KEEPING_MAX)
         self._fetch_artifact = fetch_artifact
         self._lists: OrderedDict[tuple[str, str], AuthorData] = OrderedDict()
         self._refused: OrderedDict[str, _Refused] = OrderedDict()
@@ -162,20 +151,9 @@ class Mirroring:
             raise PublisherFailed(f"nothing of {source.id} is mirrored: its key was revoked, or it was removed")
         source = renewed
         await self._take_heads(source, progress.author_data)
-        unanswered = 0
         wanted = wanted_entries(progress.author_data, filters)
         progress.steps.wanted = len(wanted)
-        for entry in wanted:
-            progress.steps.current = entry.slug
-            try:
-                await self.bring(source, entry)
-                progress.note(entry.slug, None)
-                unanswered = 0
-            except Skipped as skipped:
-                progress.note(entry.slug, skipped.reason)
-                unanswered = 0 if skipped.answered else unanswered + 1
-                if unanswered >= UNANSWERED_MAX:
-                    raise PublisherFailed(f"the sync was given up: {skipped.reason}", answered=False) from skipped
+        await bring_all(wanted, partial(self.bring, source), progress)
 
     async def _take_heads(self, source: Source, listed: AuthorData) -> None:
         """Keep the newest head that the list brings: also when nothing else is new, which is what it then says."""
@@ -215,10 +193,10 @@ class Mirroring:
             await self._from_publisher(source, entry, cache=False)
 
     async def _bring(self, source: Source, entry: AuthorEntry, cache: bool, ask_mesh: bool) -> None:
-        taken_down = await self._database.read(lambda db: tombstone(db, source.id, entry.slug, entry.version))
-        if taken_down is not None:
+        key = (source.id, entry.slug, entry.version)
+        if self._database.read_now(lambda db: tombstone(db, *key)) is not None:
             raise Skipped("taken down: an admin of this node took this version down")
-        release = await self._database.read(lambda db: catalogue.get_release(db, source.id, entry.slug, entry.version))
+        release = self._database.read_now(lambda db: catalogue.get_release(db, *key))
         if release is not None and release.held_back and release.sha256 and self._artifacts.has(release.sha256):
             raise Skipped(f"held back: {release.held_back}")
         if release is not None and release.backed and release.sha256 is not None:
@@ -235,7 +213,10 @@ class Mirroring:
         sha256 = release.sha256
         assert sha256 is not None
         if not cache:
-            await self._run_blocking(partial(self._artifacts.promote, sha256))
+            try:
+                await self._run_keeping(partial(self._artifacts.promote, sha256))
+            except (ArtifactError, OSError) as error:
+                raise Skipped(NOT_STORED) from error
             await self._mark(sha256, cached=False)
 
     async def _from_mesh(self, release: Release, cache: bool) -> bool:
@@ -324,13 +305,19 @@ class Mirroring:
                 observed_at=int(self._clock()),
                 icons=entry.icons,
             )
-            await self.take_in(writer, observation, signed, cache=cache)
+            await self.take_in(writer, observation, signed, sink.facts(facts.headers), cache=cache)
 
     async def take_in(
-        self, writer: ArtifactWriter, observation: Observation, signed: SignedText | None, *, cache: bool
+        self,
+        writer: ArtifactWriter,
+        observation: Observation,
+        signed: SignedText | None,
+        read: PackageFacts,
+        *,
+        cache: bool,
     ) -> None:
         """Keep the bytes that were judged good, record that they were seen, and tell it. Raises Skipped."""
-        if await self._database.read(lambda db: self._contradicts(db, observation)):
+        if self._database.read_now(lambda db: self._contradicts(db, observation)):
             # Not kept, but evidence: told with the earlier announcement's id, so that nobody takes it for a fork.
             seen = fitted(observation)
             await self._database.write(lambda db: releases.observe(db, seen, stored=False, now=int(self._clock())))
@@ -338,29 +325,30 @@ class Mirroring:
             raise Skipped(f"conflict: the publisher serves other bytes as {observation.version} than it did before")
         texts: dict[bytes, bytes] = {}
         try:
-            kept = await self._run_blocking(partial(writer.keep, cache=cache))
-            read = await self._run_blocking(partial(package_facts.measure, self._artifacts, kept))
+            text = None if signed is None else signed.text
+            text_sha256 = await self._run_keeping(partial(self._keep, writer, text, cache))
             if signed is not None:
-                text_sha256 = b""
-                if signed.text is not None:
-                    text_sha256 = await self._run_blocking(partial(self._put_text, signed.text, cache))
-                    texts[text_sha256] = signed.text
+                if text is not None:
+                    texts[text_sha256] = text
                 piece = Evidence(signed.form, signed.signature, text_sha256)
-                observation = _with_evidence(observation, piece)
+                observation = replace(observation, evidence=(piece, *observation.evidence))
         except (ArtifactError, OSError) as error:
-            raise Skipped("this node could not store it: its disk or its cache is full") from error
+            raise Skipped(NOT_STORED) from error
         observation = fitted(observation)
         now = int(self._clock())
         await self._database.write(lambda db: _record(db, observation, texts, cache, now, read))
         await self._announcer.version(observation)
         key = (observation.source_id, observation.plugin_id, observation.version)
-        release = await self._database.read(lambda db: catalogue.get_release(db, *key))
+        release = self._database.read_now(lambda db: catalogue.get_release(db, *key))
         if release is not None and release.held_back:
             raise Skipped(f"held back: {release.held_back}")
 
-    def _put_text(self, text: bytes, cache: bool) -> bytes:
-        """Keep a signed text as long as the zip that it describes; its SHA-256."""
-        with self._artifacts.writer() as writer:
+    def _keep(self, zip_writer: ArtifactWriter, text: bytes | None, cache: bool) -> bytes:
+        """Keep a zip, and as long as that a signed text that describes it; the text's SHA-256, empty without one."""
+        zip_writer.keep(cache=cache)
+        if text is None:
+            return b""
+        with self._artifacts.writer(local=True) as writer:
             writer.write(text)
             return writer.keep(cache=cache)
 
@@ -401,20 +389,15 @@ def _record(
     texts: dict[bytes, bytes],
     cache: bool,
     now: int,
-    read: PackageFacts | None,
+    read: PackageFacts,
 ) -> None:
     """In one transaction: what was seen, that its bytes are here, what is in them, and what its signed text proves."""
-    if read is not None:
-        packages.keep_facts(db, {observation.sha256: read})
+    packages.keep_facts(db, {observation.sha256: read})
     releases.observe(db, observation, stored=not cache, now=now)
     if cache:
         releases.mark_mirrored(db, observation.sha256, True, cached=True, at=now)
     if texts:
         releases.set_signed(db, observation.source_id, observation.plugin_id, observation.version, texts.get)
-
-
-def _with_evidence(observation: Observation, piece: Evidence) -> Observation:
-    return replace(observation, evidence=(piece, *observation.evidence))
 
 
 Key = TypeVar("Key")

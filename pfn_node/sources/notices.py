@@ -19,6 +19,7 @@ from pfn_node.sources.outcomes import NoticeOutcome
 from pfn_node.sources.standing import settle
 from pfn_node.store.database import Database
 from pfn_node.store.notices import Taken, mark_advised, take_binding, take_notice, told_by_pins, untold
+from pfn_node.store.outlasting import outlast
 from pfn_node.store.releases import refresh_version
 from pfn_node.store.safety import cooled_down
 from pfn_node.store.sources import get_source
@@ -62,14 +63,19 @@ class Notices:
 
     async def run(self) -> None:
         """Tell what an earlier run kept and did not tell; then end the time of cooling down of releases, for ever."""
-        for statement in await self._database.read(untold):
-            await self._announce(statement)
+        for statement in await outlast(partial(self._database.read, untold), "notices to tell"):
+            await outlast(partial(self._announce, statement), "notice")
         while True:
-            now = int(self._clock())
-            if not await self._database.read(partial(cooled_down, now=now, limit=1)):
+            if not await outlast(self._end_cooling_of_some, "cooling down"):
                 await trio.sleep(COOLING_LOOK_SECONDS)
-                continue
-            await self._database.write(partial(_end_cooling, now=now))
+
+    async def _end_cooling_of_some(self) -> bool:
+        """Whether there were any whose time is over."""
+        now = int(self._clock())
+        if not await self._database.read(partial(cooled_down, now=now, limit=1)):
+            return False
+        await self._database.write(partial(_end_cooling, now=now))
+        return True
 
     def _take(
         self, db: sqlite_utils.Database, envelopes: Sequence[bytes], keybinds: Sequence[bytes]

@@ -21,17 +21,18 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 
+from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
+from pfn_node.sources.blocking import RunBlocking
+from pfn_node.sources.bringing import Skipped
 from pfn_node.sources.evidence import InvalidSignature, check_release
 from pfn_node.sources.mirroring import (
     MESH_BYTES_PER_SECOND,
     MESH_SECONDS_MIN,
     FetchArtifact,
     Mirroring,
-    RunBlocking,
-    Skipped,
 )
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource, VerificationOutcome
 from pfn_node.sources.publisher_answers import clean_text
@@ -234,7 +235,7 @@ class OnDemand:
         try:
             await self._run_blocking(partial(_copy, self._artifacts, statement.sha256, writer))
         except (ArtifactError, OSError) as error:
-            log.warning("bytes that were fetched could not be read", sha256=statement.sha256.hex(), error=str(error))
+            log.warning("artifact_not_read", sha256=statement.sha256.hex(), error=str(error))
             return False
         return True
 
@@ -270,9 +271,12 @@ class OnDemand:
             evidence=evidence,
             observed_at=seen_at,
         )
+        read = await self._run_blocking(partial(package_facts.measure_file, writer.path, facts.headers))
         try:
-            await self._mirroring.take_in(writer, observation, None, cache=False)
+            await self._mirroring.take_in(writer, observation, None, read, cache=False)
         except Skipped as skipped:
+            if isinstance(skipped.__cause__, OSError):  # our disk says nothing about the statement
+                raise skipped.__cause__ from skipped
             raise Refusal("R53", skipped.reason) from skipped
 
     async def _download(self, addresses: list[str], sink: ByteSink) -> None:

@@ -14,11 +14,13 @@ import sqlite_utils
 import trio
 
 from pfn_node.artifacts import Artifacts
+from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
 from pfn_node.sources.health import HealthMonitor
-from pfn_node.sources.mirroring import FetchArtifact, Mirroring, RunBlocking
+from pfn_node.sources.mirroring import FetchArtifact, Mirroring
 from pfn_node.sources.notices import Notices
 from pfn_node.sources.on_demand import OnDemand
 from pfn_node.sources.outcomes import (
@@ -60,7 +62,6 @@ from pfn_protocol.identity import parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
 
 SUBSCRIBE_SECONDS_MAX: Final = 55.0  # proxies and clients give up after 60
-THREADS_MAX: Final = 2  # inspecting zips is work for the processor, which the event loop needs too
 
 T = TypeVar("T")
 
@@ -85,17 +86,19 @@ class Sources:
         *,
         fetch_artifact: FetchArtifact | None = None,
         run_blocking: RunBlocking | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
+        write_blocking = run_blocking or in_threads(KEEPING_MAX)
         run_blocking = run_blocking or in_threads()
         self._database = database
         self._artifacts = artifacts
         self._settings = settings
         self._clock = clock
         self._run_blocking = run_blocking
-        self.progress: Final = Progress(clock)
+        self.progress: Final = Progress(clock, metrics)
         self._nursery: trio.Nursery | None = None
-        self._client = PublisherClient(outbound, settings)
+        self._client = PublisherClient(outbound, settings, metrics)
         announcer = Announcer(database, announce, node_id, clock)
         self._notices = Notices(database, announce, clock)
         self._verifier = Verifier(database, self._client, announcer, self._notices, self.progress, node_id, clock)
@@ -108,6 +111,7 @@ class Sources:
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,
+            write_blocking=write_blocking,
             fetch_artifact=fetch_artifact,
         )
         self._asked_lately = AskedLately(self._mirroring.author_data)
@@ -380,16 +384,6 @@ class Sources:
                 releases.mark_mirrored(db, sha256, False, at=now)
                 gone.append(sha256)
         return gone
-
-
-def in_threads() -> RunBlocking:
-    """Runs what blocks in worker threads, a few at a time."""
-    limiter = trio.CapacityLimiter(THREADS_MAX)
-
-    async def run(work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=limiter)
-
-    return run
 
 
 def _subscribe(db: sqlite_utils.Database, source_id: str, subscriber: str, filters: Filters, now: int) -> bool:

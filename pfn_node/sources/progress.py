@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
+from pfn_node.metrics import Metrics
 from pfn_node.sources.outcomes import SourcesError
 from pfn_node.sources.publisher_answers import AuthorData
 
@@ -58,6 +59,7 @@ class Steps:
     began: float
     steps: list[Step] = field(default_factory=list)  # at most one of each name
     ended: float | None = None
+    result: Literal["success", "failure", "unanswered"] | None = None  # None: nobody came so far
 
     @contextmanager
     def step(self, name: StepName) -> Iterator[Step]:
@@ -84,9 +86,10 @@ class SyncSteps:
     wanted: int | None = None
     here: int = 0  # of the wanted ones, those whose bytes are here now
     skipped: int = 0
-    current: str | None = None  # the plugin that is being brought
+    current: str | None = None  # the plugin that was begun last; a few others may be on their way
     ended: float | None = None
     problem: str | None = None  # why it was given up
+    source_status: str | None = None  # as it began; None: there was nothing to sync
 
     @property
     def looked_at(self) -> int:
@@ -114,8 +117,9 @@ class SyncProgress:
 class Progress:
     """The newest verification and sync of each source, of as many sources as are watched."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], metrics: Metrics | None = None) -> None:
         self._clock = clock
+        self._metrics = metrics or Metrics()
         self._verifications: OrderedDict[str, Steps] = OrderedDict()
         self._syncs: OrderedDict[str, SyncSteps] = OrderedDict()
 
@@ -136,6 +140,7 @@ class Progress:
             yield steps
         finally:
             steps.ended = self._clock()
+            self._metrics.verifications.labels(steps.result or "not_done").inc()
 
     @contextmanager
     def syncing(self, source_id: str, steps: SyncSteps) -> Iterator[None]:
@@ -147,6 +152,10 @@ class Progress:
         finally:
             steps.current = None
             steps.ended = self._clock()
+            if steps.source_status is not None:
+                self._metrics.syncs.labels("failure" if steps.problem else "success", steps.source_status).inc()
+                self._metrics.synced_plugins.labels("here").inc(steps.here)
+                self._metrics.synced_plugins.labels("skipped").inc(steps.skipped)
 
 
 def _put(watched: "OrderedDict[str, Watched]", source_id: str, steps: Watched) -> None:

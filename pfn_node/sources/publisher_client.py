@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import quote, urlsplit
 
+from prometheus_client import Counter
+
+from pfn_node.metrics import Metrics
 from pfn_node.outbound import Busy, Outbound, OutboundError, Reply
 from pfn_node.settings import Settings
 from pfn_node.sources.outcomes import PublisherFailed
@@ -76,8 +79,9 @@ class _NotAZip(Exception):
 class PublisherClient:
     """Asks publishers. Holds no state of its own; safe to share between tasks."""
 
-    def __init__(self, outbound: Outbound, settings: Settings) -> None:
+    def __init__(self, outbound: Outbound, settings: Settings, metrics: Metrics | None = None) -> None:
         self._outbound = outbound
+        self._fetched = (metrics or Metrics()).artifact_bytes.labels("publisher")
         self._settings = settings
 
     async def federation_info(self, instance_url: str) -> FederationInfo:
@@ -160,7 +164,7 @@ class PublisherClient:
 
         Raises NotModified (only if an `etag` was given) or PublisherFailed.
         """
-        zip_only = _ZipOnly(sink)
+        zip_only = _ZipOnly(sink, self._fetched)
         try:
             reply = await self._outbound.download(
                 url,
@@ -210,12 +214,14 @@ class PublisherClient:
 class _ZipOnly:
     """Passes a zip on, and raises _NotAZip before the first byte of anything else is passed."""
 
-    def __init__(self, sink: ByteSink) -> None:
+    def __init__(self, sink: ByteSink, fetched: Counter) -> None:
         self._sink = sink
+        self._fetched = fetched
         self._head = b""
         self.began = False
 
     def receive(self, chunk: bytes) -> None:
+        self._fetched.inc(len(chunk))
         if not self.began:
             self._head += chunk
             if not self._head.startswith(ZIP_MAGIC[: len(self._head)]):

@@ -15,8 +15,9 @@ from typing import Final
 import sqlite_utils
 import structlog
 
+from pfn_node.sources.bringing import Skipped
 from pfn_node.sources.filtering import matches
-from pfn_node.sources.mirroring import Mirroring, Skipped
+from pfn_node.sources.mirroring import Mirroring
 from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.sources.standing import RETRY_SECONDS
 from pfn_node.store import catalogue, refetches

@@ -19,6 +19,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import sqlite_utils
@@ -35,6 +36,7 @@ from pfn_node.sources.syncing import Syncing
 from pfn_node.sources.verification import VerificationType
 from pfn_node.store import heads, holdings, releases
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import outlast
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, health_checks, list_sources
 from pfn_node.store.subscriptions import failures, subscriptions
@@ -163,7 +165,8 @@ class Schedule:
         pause = min(duty.seconds / LOOKS_PER_INTERVAL, LOOK_SECONDS_MAX)
         while True:
             duty.wake = trio.Event()
-            turns, now = await self._database.read(duty.look), self._clock()
+            turns = await outlast(partial(self._database.read, duty.look), f"{duty.name}: what is due")
+            now = self._clock()
             duty.put_off = {source_id: until for source_id, until in duty.put_off.items() if until > now}
             for turn in sorted(turns, key=lambda turn: turn.due):
                 if turn.due <= now and turn.source_id not in duty.under_way | duty.put_off.keys():

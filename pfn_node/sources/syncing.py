@@ -19,7 +19,7 @@ from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed, SyncResult
 from pfn_node.sources.progress import Progress, SyncProgress
 from pfn_node.sources.publisher_answers import AuthorData
 from pfn_node.sources.standing import remember_skipped, settle
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, StoreTrouble
 from pfn_node.store.rows import Filters
 from pfn_node.store.sources import get_source, update_source
 from pfn_node.store.subscriptions import clear_failures, record_failure, subscriptions
@@ -35,7 +35,7 @@ class SyncFlight:
     progress: SyncProgress = field(default_factory=SyncProgress)
     done: trio.Event = field(default_factory=trio.Event)
     finished: bool = False
-    failure: PublisherFailed | None = None
+    failure: Exception | None = None  # PublisherFailed, or what the disk failed with
 
 
 class Syncing:
@@ -82,7 +82,10 @@ class Syncing:
             with self._progress.syncing(flight.source_id, flight.progress.steps):
                 await self._sync(flight)
             flight.finished = True
-        except Exception as error:  # The task boundary: one source's trouble, or a full disk, must not stop the node.
+        except (*StoreTrouble, OSError) as error:
+            log.error("store_failed", doing="sync", source=flight.source_id, reason=str(error))
+            flight.failure = error
+        except Exception as error:  # The task boundary: one source's trouble must not stop the node.
             log.exception("sync_failed", source=flight.source_id, error=str(error))
             flight.failure = PublisherFailed("the sync failed inside this node; its log says why", ours=True)
         finally:
@@ -98,6 +101,7 @@ class Syncing:
         subscribed = await self._database.read(lambda db: subscriptions(db, source_id=source_id))
         if source is None or not subscribed:
             return
+        flight.progress.steps.source_status = source.status
         try:
             await self._mirroring.sync(source, [one.filters for one in subscribed], flight.progress)
         except PublisherFailed as failure:

@@ -154,6 +154,7 @@ class Verifier:
             raise UnknownSource(source_id)
         with self._progress.verifying(source_id) as steps:
             proof = await self._ask(source, steps)
+            steps.result = "success" if proof.success else "failure" if proof.answered else "unanswered"
             source = proof.asked or source
             with steps.step("record") as step:
                 settled = await self._database.write(lambda db: self._record(db, source, type, proof))

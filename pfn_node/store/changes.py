@@ -132,6 +132,13 @@ def changes_after(db: sqlite_utils.Database, after: int, limit: int, up_to: int 
     return [Change(row["seq"], row["source_id"], row["plugin_id"], bool(row["gone"])) for row in rows]
 
 
+def last_change(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> Change | None:
+    """Return when a plugin changed last."""
+    sql = "SELECT seq, gone FROM plugin_changes WHERE source_id = ? AND plugin_id = ?"
+    rows = select(db, sql, (source_id, plugin_id))
+    return Change(rows[0]["seq"], source_id, plugin_id, bool(rows[0]["gone"])) if rows else None
+
+
 def forgotten_up_to(db: sqlite_utils.Database) -> int:
     """Return the number up to which plugins that went were forgotten: who read no further has to begin anew."""
     return int(get_fact(db, _FORGOTTEN) or 0)

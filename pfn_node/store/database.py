@@ -18,8 +18,9 @@ one state). A read by primary key takes 10-20 us, less than a thread hop; `read_
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -27,8 +28,10 @@ from typing import Any, Final, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.metrics import Metrics
+from pfn_node.store import page_checksums
 from pfn_node.store.queries import value
-from pfn_node.store.schema import migrations
+from pfn_node.store.schema import migrations, unknown_migrations
 
 T = TypeVar("T")
 Work = Callable[[sqlite_utils.Database], T]
@@ -43,12 +46,18 @@ READERS_MAX: Final = 4
 BUSY_SECONDS: Final = 5.0
 # The file holds hashes of API keys and the graph of trust: for its owner alone.
 FILE_MODE: Final = 0o600
+# What SQLite calls a page that is not what was written: by its checksum, or because it makes no sense.
+_DAMAGE: Final = ("SQLITE_IOERR_DATA", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 # Findings that `integrity` returns at most; the first of them says what is broken.
 FINDINGS_MAX: Final = 100
 
 
 class StoreError(Exception):
     """The database cannot be used as it is; the sentence says why, and what to do."""
+
+
+# What reading or writing raises while the disk is full or fails, and will not raise any more when that is mended.
+StoreTrouble: Final = (sqlite3.OperationalError, StoreError)
 
 
 class DatabaseClosed(StoreError):
@@ -64,27 +73,31 @@ class _Job:
     done: trio.Event = field(default_factory=trio.Event)
     answer: Any = None
     error: Exception | None = None
+    asked: float = field(default_factory=time.perf_counter)
 
 
 class Database:
     """The node's database. Opened by `Database.open`, closed by `close`; writes are done while `run_writer` runs."""
 
-    def __init__(self, path: Path, writer: sqlite_utils.Database, inline: bool) -> None:
+    def __init__(self, path: Path, writer: sqlite_utils.Database, inline: bool, metrics: Metrics) -> None:
         self.path = path
+        self._metrics = metrics
         self._writer = writer
         self._inline = inline
         self._closed = trio.Event()
         self._writer_runs = False
         self._send, self._receive = trio.open_memory_channel[_Job](QUEUE_JOBS_MAX)
+        metrics.writes_waiting.set_function(lambda: self._receive.statistics().current_buffer_used)
         self._idle_readers: list[sqlite_utils.Database] = []
         self._loop_reader = _connect_reader(path)
         self._readers_limit = trio.CapacityLimiter(READERS_MAX)
         self._writer_limit = trio.CapacityLimiter(1)
         self._last_activity = _last_activity(writer)
         self._activity_added = trio.Event()
+        self.damage: str | None = None  # a sentence, once a read met a damaged page
 
     @classmethod
-    def open(cls, path: Path, *, inline: bool = False) -> "Database":
+    def open(cls, path: Path, *, inline: bool = False, metrics: Metrics | None = None) -> "Database":
         """Open the file, creating it if it is missing, and bring its tables up to date.
 
         `inline` runs all work in the calling task, without threads: for tests under a mock clock, which jumps ahead
@@ -94,7 +107,7 @@ class Database:
         writer = _connect_writer(path)
         try:
             _migrate(writer, path)
-            return cls(path, writer, inline)
+            return cls(path, writer, inline, metrics or Metrics())
         except sqlite3.DatabaseError as error:
             writer.close()
             raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
@@ -165,8 +178,16 @@ class Database:
     def read_now(self, work: Work[T]) -> T:
         """Run the work in the event loop: only for reads by primary key, which are faster than a thread hop."""
         self._check_open()
-        with _snapshot(self._loop_reader):
+        with self._snapshot(self._loop_reader):
             return work(self._loop_reader)
+
+    def version(self) -> int:
+        """Return a number that is another one after every commit that changed anything, whichever process made it.
+
+        Numbers of two connections or processes have nothing to do with each other.
+        """
+        self._check_open()
+        return int(self._loop_reader.conn.execute("PRAGMA data_version").fetchone()[0])
 
     async def wait_for_activity(self, after_id: int) -> None:
         """Return as soon as an activity with a greater id has been committed; raise `DatabaseClosed` at the end."""
@@ -202,9 +223,15 @@ class Database:
         return jobs
 
     async def _commit_group(self, jobs: list[_Job]) -> None:
+        began = time.perf_counter()
         with trio.CancelScope(shield=True):
             last_activity = await trio.to_thread.run_sync(self._commit, jobs, limiter=self._writer_limit)
         self._settle(jobs, last_activity)
+        ended = time.perf_counter()
+        self._metrics.batch_seconds.observe(ended - began)
+        self._metrics.batch_jobs.observe(len(jobs))
+        for job in jobs:
+            self._metrics.write_seconds.observe(ended - job.asked)
 
     def _commit(self, jobs: list[_Job]) -> int:
         """Do the jobs in one transaction; leave answers and errors in them; return the newest activity's id."""
@@ -217,12 +244,17 @@ class Database:
                     # A full disk, for one, makes SQLite roll everything back, also the jobs before.
                     raise job.error or StoreError("a write ended the transaction that it was part of")
             db.conn.execute("COMMIT")
-            return _last_activity(db)
-        except Exception as error:  # the task boundary: every caller is told
+        except Exception as raised:  # the task boundary: every caller is told
+            error = _named(raised)
             if db.conn.in_transaction:
-                db.conn.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # SQLite rolls back by itself when the disk does not let it go on
+                    db.conn.execute("ROLLBACK")
             for job in jobs:
                 job.answer, job.error = None, error
+            return self._last_activity
+        try:
+            return _last_activity(db)
+        except sqlite3.Error:  # what was committed is, whether or not it can be read now
             return self._last_activity
 
     def _attempt(self, job: _Job) -> None:
@@ -230,7 +262,8 @@ class Database:
             with self._writer.atomic():
                 job.answer = job.work(self._writer)
         except Exception as error:  # belongs to the caller who gave us the job, and is raised there
-            job.error = error
+            self._note_damage(error)
+            job.error = _named(error)
 
     def _settle(self, jobs: list[_Job], last_activity: int) -> None:
         for job in jobs:
@@ -251,12 +284,26 @@ class Database:
         except IndexError:
             reader = _connect_reader(self.path)
         try:
-            with _snapshot(reader):
+            with self._snapshot(reader):
                 return work(reader)
         finally:
             self._idle_readers.append(reader)
             if self._closed.is_set():
                 self._close_idle_readers()
+
+    @contextmanager
+    def _snapshot(self, db: sqlite_utils.Database) -> Iterator[None]:
+        try:
+            with snapshot(db):
+                yield
+        except sqlite3.DatabaseError as error:
+            self._note_damage(error)
+            raise _named(error) from error
+
+    def _note_damage(self, error: Exception) -> None:
+        """Remember that the file is damaged; whoever asked for what is on that page gets the error, and no row."""
+        if getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
+            self.damage = f"{self.path} is damaged ({error}); stop the node, then: pfn fsck --repair"
 
     def _close_idle_readers(self) -> None:
         while self._idle_readers:
@@ -269,10 +316,40 @@ class Database:
         self._writer.close()
 
 
+@contextmanager
+def reader(path: Path) -> Iterator[sqlite_utils.Database]:
+    """A connection of another process than the node's, that only reads: the node may run, and is not kept waiting.
+
+    Raise `StoreError` if there is no database, or it is not of this version.
+    """
+    try:
+        db = _connect_reader(path.absolute())
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"the database {path} cannot be opened: {error}; is this the data folder of a node?"
+        ) from error
+    try:
+        if unknown_migrations(db.conn) or migrations.pending(db):
+            raise StoreError(f"{path} is not of this version of the software; start the node with this one first")
+        yield db
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    finally:
+        db.close()
+
+
 def _connect_writer(path: Path) -> sqlite_utils.Database:
+    if page_checksums.has_checksums(path) and not page_checksums.load():
+        raise StoreError(
+            f"the pages of {path} have checksums, which cannot be kept here: install APSW (apsw) for this Python, or "
+            "start the node where it was"
+        )
     try:
         # SQLite gives its -wal and -shm files the mode of the main one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        with os.fdopen(descriptor, "r+b") as file:
+            if page_checksums.load() and os.fstat(descriptor).st_size == 0:
+                file.write(page_checksums.empty_database())
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
     except (OSError, sqlite3.OperationalError) as error:
         raise StoreError(f"the database {path} cannot be opened: {error}; check the folder and its owner") from error
@@ -281,13 +358,14 @@ def _connect_writer(path: Path) -> sqlite_utils.Database:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the schema itself may be what is damaged
         connection.close()
         raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
     return sqlite_utils.Database(connection, execute_plugins=False)
 
 
 def _connect_reader(path: Path) -> sqlite_utils.Database:
+    page_checksums.load()
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
     )
@@ -302,10 +380,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
-    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
-    known = {migration.name for migration in migrations.pending(empty)}
-    empty.close()
-    unknown = sorted({migration.name for migration in migrations.applied(writer)} - known)
+    unknown = unknown_migrations(writer.conn)
     if unknown:
         raise StoreError(
             f"{path} was written by a newer version of this software (it knows {', '.join(unknown)}); "
@@ -315,12 +390,21 @@ def _migrate(writer: sqlite_utils.Database, path: Path) -> None:
 
 
 @contextmanager
-def _snapshot(db: sqlite_utils.Database) -> Iterator[None]:
+def snapshot(db: sqlite_utils.Database) -> Iterator[None]:
+    """All statements in the block see one state."""
     db.conn.execute("BEGIN")
     try:
         yield
     finally:
-        db.conn.execute("ROLLBACK")
+        if db.conn.in_transaction:  # an I/O error may have ended it
+            db.conn.execute("ROLLBACK")
+
+
+def _named(error: Exception) -> Exception:
+    """The error, as a StoreError where SQLite says that what it read is no database: so it has no name of its own."""
+    if type(error) is not sqlite3.DatabaseError:
+        return error
+    return StoreError(f"the database is damaged, or was not read whole: {error}")
 
 
 def _last_activity(db: sqlite_utils.Database) -> int:

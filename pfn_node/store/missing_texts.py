@@ -48,3 +48,11 @@ def lacking_text(db: sqlite_utils.Database, limit: int) -> list[tuple[bytes, byt
         (limit,),
     )
     return [(row["observer"], row["announcement_id"], bool(row["pinned"])) for row in rows]
+
+
+def source_of_text(db: sqlite_utils.Database, sha256: bytes) -> str | None:
+    """Return the id of a source whose evidence names a signed text (slow: everything is looked through)."""
+    found: str | None = value(
+        db, "SELECT source_id FROM observations WHERE instr(evidence, ?) ORDER BY admitted DESC LIMIT 1", (sha256,)
+    )
+    return found

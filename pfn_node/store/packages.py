@@ -81,6 +81,12 @@ def package_names(db: sqlite_utils.Database) -> list[str]:
     return [row["composer_name"] for row in select(db, sql, (NAMES_MAX,))]
 
 
+def named_plugins(db: sqlite_utils.Database) -> list[tuple[str, str, str]]:
+    """Return (Composer name, source id, plugin id) of every plugin that is listed, in the order of the names."""
+    rows = select(db, "SELECT composer_name, source_id, plugin_id FROM plugins ORDER BY 1, 2, 3")
+    return [(row["composer_name"], row["source_id"], row["plugin_id"]) for row in rows]
+
+
 def changed_packages(db: sqlite_utils.Database, after: int, limit: int) -> list[tuple[Change, bool]]:
     """Return the packages that changed after a number, oldest change first, and whether each may be installed."""
     sql = " ".join(("SELECT 1 FROM releases AS r WHERE r.source_id = ? AND r.plugin_id = ? AND", LISTABLE, "LIMIT 1"))

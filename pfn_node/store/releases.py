@@ -236,11 +236,17 @@ def refresh_all(db: sqlite_utils.Database) -> None:
 
 
 def mark_mirrored(
-    db: sqlite_utils.Database, sha256: bytes, here: bool, *, cached: bool = False, at: int | None = None
+    db: sqlite_utils.Database,
+    sha256: bytes,
+    here: bool,
+    *,
+    cached: bool = False,
+    at: int | None = None,
+    damaged: bool = False,
 ) -> None:
     """Say that an artifact is here now, or no longer; `cached`: only for anonymous demand, so it may go at any time.
 
-    With the bytes goes the evidence that was kept only because of them.
+    With the bytes goes the evidence that was kept only because of them, unless they are `damaged` and come again.
     """
     point = standpoint(db, now=at)
     touched = select(
@@ -255,7 +261,8 @@ def mark_mirrored(
         _store_artifact(db, sha256, point.now, cached=cached)
     else:
         change(db, "DELETE FROM artifacts WHERE sha256 = ?", (sha256,))
-        drop_retained(db, sha256, point.own)
+        if not damaged:
+            drop_retained(db, sha256, point.own)
     for row in touched:
         _refresh_version(db, point, row["source_id"], row["plugin_id"], row["version"])
         list_plugin(db, row["source_id"], row["plugin_id"], point.now)

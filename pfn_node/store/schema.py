@@ -9,6 +9,7 @@ concludes from it (`releases`, `plugins`), so that a conclusion can always be dr
 (releases.py).
 """
 
+import sqlite3
 from typing import Final
 
 import sqlite_utils
@@ -142,3 +143,12 @@ def m017_concluding(db: sqlite_utils.Database) -> None:
     """Which announcements were kept in bulk, and have not been concluded yet."""
     for statement in CONCLUDING:
         db.execute(statement)
+
+
+def unknown_migrations(connection: sqlite3.Connection) -> list[str]:
+    """The names of migrations that a database has had and this version does not know: a newer one wrote it."""
+    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
+    known = {migration.name for migration in migrations.pending(empty)}
+    empty.close()
+    db = sqlite_utils.Database(connection, execute_plugins=False)
+    return sorted({migration.name for migration in migrations.applied(db)} - known)

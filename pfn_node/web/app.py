@@ -42,6 +42,7 @@ from pfn_node.web.consumers import (
     wordpress_zips,
 )
 from pfn_node.web.errors import ApiError
+from pfn_node.web.front import Front
 from pfn_node.web.pages import mesh_live, site
 from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.services import Services
@@ -100,7 +101,6 @@ def create_app(services: Services) -> SafeQuart:
     app = SafeQuart(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # no redirects: a path is right or it is 404
     app.config["MAX_CONTENT_LENGTH"] = services.settings.body_bytes_max  # routes that take more say so
-    figures = metrics.Metrics()
     auditing = Auditing(services.database, services.now)
     checks = routes.Checks(
         Authenticator(services.database, auditing, services.settings, services.now),
@@ -108,15 +108,16 @@ def create_app(services: Services) -> SafeQuart:
         RateLimit(services.settings.verifications_per_minute),
     )
     pages = site.Site(services, checks)
-    gate.install(app, services, figures, pages.show_error)
+    passed = gate.install(app, services, pages.show_error)
     for subject in (*SUBJECTS, probes):
         for operation in subject.operations:
             routes.install(app, services, checks, operation)
-    metrics.install(app, services, figures)
+    metrics.install(app, services)
     document.add_document(app, federation_peers.VERSION)
     made = document.make_document(app, services.settings)
     pages.install(app, made)
     _serve_document(app, json.dumps(made, separators=(",", ":")))
+    app.front = Front(services, passed, app.url_map.bind(""), app.view_functions, trio.current_time)
     return app
 
 

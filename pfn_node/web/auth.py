@@ -26,6 +26,7 @@ import sqlite_utils
 from pfn_node.settings import Settings
 from pfn_node.store import audit, registry, sessions
 from pfn_node.store.database import Database
+from pfn_node.store.outlasting import note
 from pfn_node.store.rows import ApiKey, Session
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.errors import ApiError, too_many
@@ -253,7 +254,7 @@ class Authenticator:
     async def _note_use(self, key: ApiKey) -> None:
         at = int(self._now())
         if key.last_used is None or at - key.last_used >= LAST_USED_SECONDS:
-            await self._database.write(lambda db: registry.touch_key(db, key.id, at))
+            await note(self._database, lambda db: registry.touch_key(db, key.id, at))  # who reads need not write
 
 
 def _check_not_forged(presented: Presented) -> None:

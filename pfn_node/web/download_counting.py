@@ -62,6 +62,8 @@ def begins_download(response: Response) -> bool:
     """Whether the answer to the request of now hands out the first bytes of a zip."""
     if request.method != "GET":
         return False
+    if response.status_code == 302:  # to an object store
+        return request.headers.get("Range", "bytes=0-").startswith("bytes=0-")
     return response.status_code == 200 or (
         response.status_code == 206 and response.headers.get("Content-Range", "").startswith("bytes 0-")
     )

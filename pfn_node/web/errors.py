@@ -5,6 +5,7 @@ what was found and what to do; details are for programs; the request id finds th
 to a 500: what a client can cause is named here. A real 500 is our own mistake, and says nothing of our insides.
 """
 
+import errno
 import json
 import re
 import sqlite3
@@ -15,7 +16,7 @@ import structlog
 from quart import Response
 from werkzeug.exceptions import HTTPException
 
-from pfn_node.artifacts import ArtifactError, ArtifactMissing
+from pfn_node.artifacts import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.mesh.turns import Stopped
 from pfn_node.outbound import OutboundError
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, SourceConflict, UnknownSource
@@ -86,18 +87,31 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(404, _sentence(error.sentence), details={"sourceId": error.source_id})
         case PublisherFailed() | OutboundError():
             return ApiError(502, _sentence(str(error)))
-        case ArtifactMissing():
+        case ArtifactMissing() | ArtifactMismatch():
             return ApiError(404, "No artifact with this digest is kept here.")
+        case StoreUnavailable():
+            return too_many(
+                "The object store of this node does not answer now; try again later.", error.retry_seconds, 503
+            )
         case HTTPException():
             return _of_the_framework(error)
         case Stopped():
             return too_many("The node is stopping.", RETRY_SECONDS_DEFAULT, 503)
         case sqlite3.OperationalError() | StoreError() | ArtifactError() | OSError():
             log.error("store_failed", exc_info=error)
+            if is_full(error):
+                return too_many("The node's disk is full.", RETRY_SECONDS_DEFAULT, 503)
             return too_many("The node cannot read or write its files now; try again later.", RETRY_SECONDS_DEFAULT, 503)
         case _:
             log.error("request_failed", exc_info=error)
             return ApiError(500, "The node made a mistake. Its log has the details under this request id.")
+
+
+def is_full(error: Exception) -> bool:
+    """Whether it says that the disk, or what this node may have of it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 _CALL = r"\b(?:GET|POST|DELETE) /[^\s.;)]+"

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+import trio
+
 from pfn_node.artifacts import ArtifactError, Artifacts
 from pfn_node.store.evidence import TextLookup, examine
 from pfn_node.store.heads import HeadComparison
@@ -31,6 +33,10 @@ from pfn_protocol.limits import evidence_text_bytes_max
 from pfn_protocol.publisher import open_head, open_keybind, verify_sha384
 
 _READ_BYTES = 256 * 1024
+# A file that is no larger is read through at once: a thread costs more.
+CHECKED_AT_ONCE_BYTES = 256 * 1024
+# Artifacts that are read through at the same time before they are served for the first time.
+_checking = trio.CapacityLimiter(4)
 # A release seen by thousands of nodes is shown with this many of them.
 OBSERVATIONS_SHOWN_MAX = 50
 SIGNATURES_SHOWN_MAX = 32
@@ -53,6 +59,24 @@ _LEVELS = {
     "A4": "signed and witnessed: signed by a separate release key whose newest head is fresh, and three nodes saw the "
     "same bytes at the publisher",
 }
+
+
+async def is_sound_here(artifacts: Artifacts, sha256: bytes) -> bool:
+    """Whether an artifact is here; one that was not used since the start is read through first.
+
+    One that turns out to be damaged is not here any more afterwards.
+    """
+    if not artifacts.has(sha256):
+        return False
+    if not artifacts.is_checked(sha256):
+        try:
+            if artifacts.size(sha256) <= CHECKED_AT_ONCE_BYTES:
+                artifacts.check(sha256)
+            else:
+                await trio.to_thread.run_sync(artifacts.check, sha256, limiter=_checking)
+        except ArtifactError:
+            return False
+    return True
 
 
 def measure_artifact(artifacts: Artifacts, sha256: bytes | None) -> Measured | None:

@@ -82,7 +82,9 @@ async def events(services: Services, key: ApiKey, after: int, session: Session |
 
 
 def _still_counts(services: Services, key: ApiKey, session: Session | None) -> bool:
-    """Whether key and session work now; they may have been ended since the stream began."""
+    """Whether the node goes on, and key and session work now; they may have been ended since the stream began."""
+    if services.stopping.begun:
+        return False
     found = services.database.read_now(lambda db: registry.find_key(db, key.id))
     if found is None or not is_live(found[0], services.now()):
         return False
@@ -94,7 +96,7 @@ def _still_counts(services: Services, key: ApiKey, session: Session | None) -> b
 
 async def _next_rows(services: Services, after: int) -> list[Activity]:
     """What came after a row; waits for it, at most until the next sign of life is due."""
-    with trio.move_on_after(KEEP_ALIVE_SECONDS):
+    with services.stopping.wait_at_most(KEEP_ALIVE_SECONDS):
         await services.database.wait_for_activity(after)
     rows, _ = await services.database.read(lambda db: registry.activities(db, after_id=after, limit=EVENTS_AT_ONCE_MAX))
     return rows

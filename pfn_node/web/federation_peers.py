@@ -10,7 +10,7 @@ from pfn_node.store.rows import ApiKey
 from pfn_node.web.answers import AuditHead, Disk, Health, NodeView, PeerRow, Peers, PeerSet
 from pfn_node.web.auditing import note
 from pfn_node.web.errors import ApiError
-from pfn_node.web.node_health import node_problems
+from pfn_node.web.node_health import damage_of, node_problems
 from pfn_node.web.routes import Routes
 from pfn_node.web.schemas import SetPeer
 from pfn_node.web.services import Services
@@ -120,7 +120,7 @@ async def show_health(services: Services) -> Health:
         lambda db: (catalogue.counts(db), showcase.source_states(db), audit.head(db))
     )
     disk = await trio.to_thread.run_sync(shutil.disk_usage, services.settings.data)
-    problems = node_problems(services.mesh.status(), services.mesh.peers(), states, disk.free)
+    problems = node_problems(services.mesh.status(), services.mesh.peers(), states, disk.free, damage_of(services))
     return Health(
         status="degraded" if problems else "ok",
         problems=problems,

@@ -31,7 +31,7 @@ VERSIONS_SHOWN_MAX = 100
 HOLDERS_SHOWN_MAX = 50
 
 
-@routes.get("/federation/plugins", query=PluginsQuery, answer=Plugins, errors=(404,))
+@routes.get("/federation/plugins", query=PluginsQuery, answer=Plugins, ready=True, errors=(404,))
 async def list_plugins(services: Services, query: PluginsQuery) -> Plugins:
     """Search or list plugins: one row for each plugin of each source, its newest backed version."""
     question = asked(query)
@@ -59,7 +59,7 @@ def asked(query: PluginsQuery) -> catalogue.PluginQuery:
     )
 
 
-@routes.get("/federation/plugins/<source_id>/<plugin_id>", answer=PluginView, errors=(404,))
+@routes.get("/federation/plugins/<source_id>/<plugin_id>", answer=PluginView, ready=True, errors=(404,))
 async def show_plugin(services: Services, source_id: str, plugin_id: str) -> PluginView:
     """One plugin with its versions, the evidence for them, and where they can be had."""
 
@@ -67,9 +67,9 @@ async def show_plugin(services: Services, source_id: str, plugin_id: str) -> Plu
 
     def view(db: sqlite_utils.Database) -> PluginView | None:
         plugin = catalogue.get_plugin(db, source_id, plugin_id, now=now)
-        return None if plugin is None else _view(db, plugin, now)
+        return None if plugin is None else plugin_view(db, plugin, now)
 
-    found = await services.database.read(view)
+    found = services.database.read_now(view)  # by keys and indexes, and bounded
     if found is None:
         raise unknown_plugin(source_id, plugin_id)
     return found
@@ -85,7 +85,8 @@ def unknown_plugin(source_id: str, plugin_id: str, version: str | None = None) -
     )
 
 
-def _view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginView:
+def plugin_view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginView:
+    """A plugin with its versions, as it is answered."""
     release = plugin.release
     source = registry.get_source(db, release.source_id)
     holders = announcements.holders(db, release.source_id, release.sha256, now=now) if release.sha256 else []
@@ -112,7 +113,7 @@ def _version(db: sqlite_utils.Database, release: Release, downloads: int) -> Ver
     )
 
 
-@routes.get("/federation/slugs", query=SlugsQuery, answer=Slugs)
+@routes.get("/federation/slugs", query=SlugsQuery, answer=Slugs, ready=True)
 async def list_slugs(services: Services, query: SlugsQuery) -> Slugs:
     """Which source owns a bare slug for WordPress clients."""
     owners = await services.database.read(catalogue.slug_owners)

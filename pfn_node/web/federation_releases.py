@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ import trio
 from quart import Response
 
 from pfn_node import archive
+from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing
 from pfn_node.store import catalogue, registry
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.heads import HeadComparison, compare_heads
@@ -23,10 +24,10 @@ from pfn_node.store.rows import ApiKey, Observation, Release, Source
 from pfn_node.web.bundling import Envelopes, envelopes_about, make_bundle
 from pfn_node.web.download_counting import begins_download
 from pfn_node.web.errors import ApiError, too_many
-from pfn_node.web.evidence import judge_release, measure, measure_artifact, text_lookup
+from pfn_node.web.evidence import is_sound_here, judge_release, measure, measure_artifact, text_lookup
 from pfn_node.web.federation_plugins import unknown_plugin
 from pfn_node.web.release_answers import Assurance, ReleaseAccepted, ReleaseChecked
-from pfn_node.web.routes import Bytes, Routes, file_response, stream_body
+from pfn_node.web.routes import KEPT_BY_DIGEST, KEPT_BY_NAME, Bytes, Routes, file_response, stream_body
 from pfn_node.web.schemas import HandInRelease, ReleaseQuery, VerifyQuery
 from pfn_node.web.services import Services
 from pfn_protocol.bundle_proof import Measured
@@ -71,23 +72,36 @@ async def serve_release(
     _refuse_unsafe(release, named=named)
     if release.held_back is not None:
         raise _held_back(release)
-    if release.backed and release.sha256 and services.artifacts.has(release.sha256):
+    if release.backed and release.sha256 and await is_sound_here(services.artifacts, release.sha256):
         served = release
     else:
-        wanted = await services.want(release, anonymous=anonymous)
-        if (
-            wanted is None
-            or wanted.sha256 is None
-            or not wanted.backed
-            or (exactly and wanted.sha256 != release.sha256)
-        ):
-            raise _not_to_be_had(release)
-        served = wanted
-        _refuse_unsafe(served, named=named)
+        served = await _brought(services, release, anonymous=anonymous, named=named, exactly=exactly)
+    kept = _kept(anonymous=anonymous, exactly=exactly)
+    try:
+        response = await _zip_of(services, served, kept)
+    except (ArtifactMissing, ArtifactMismatch):
+        # Gone or damaged where it was kept on purpose: so it is kept again, from wherever it can be had.
+        served = await _brought(services, release, anonymous=False, named=named, exactly=exactly)
+        response = await _zip_of(services, served, kept)
+    if counted and begins_download(response):
+        services.downloads.count(served)
+    return response
+
+
+async def _brought(services: Services, release: Release, *, anonymous: bool, named: bool, exactly: bool) -> Release:
+    """The release with bytes that are here now, from the mesh or its publisher. Raises ApiError 410, 422 or 502."""
+    wanted = await services.want(release, anonymous=anonymous)
+    if wanted is None or wanted.sha256 is None or not wanted.backed or (exactly and wanted.sha256 != release.sha256):
+        raise _not_to_be_had(release)
+    _refuse_unsafe(wanted, named=named)
+    return wanted
+
+
+async def _zip_of(services: Services, served: Release, kept: Mapping[str, str]) -> Response:
+    """The answer with its zip; `kept`: headers that say how long it may be. Raises ArtifactError."""
     assert served.sha256 is not None
-    opened = services.artifacts.open(served.sha256)
-    response = await file_response(
-        opened,
+    return await file_response(
+        services.artifacts.serve(served.sha256),
         etag=served.sha256.hex(),
         filename=f"{served.plugin_id}.{served.version}.zip",
         headers={
@@ -95,11 +109,10 @@ async def serve_release(
             "PFN-Assurance": served.assurance,
             "Repr-Digest": f"sha-256=:{base64.b64encode(served.sha256).decode('ascii')}:",
             **_warnings(served),
+            **kept,
         },
+        redirect=services.settings.artifact_delivery == "redirect",
     )
-    if counted and begins_download(response):
-        services.downloads.count(served)
-    return response
 
 
 def _refuse_unsafe(release: Release, *, named: bool) -> None:
@@ -133,6 +146,11 @@ def _warnings(release: Release) -> dict[str, str]:
     if release.advisories:
         headers["PFN-Advisories"] = ", ".join(one["advisory_id"] for one in release.advisories)
     return headers
+
+
+def _kept(*, anonymous: bool, exactly: bool) -> dict[str, str]:
+    """How long the zip may be kept, if it was given to nobody in particular; the gate forbids the rest."""
+    return {"Cache-Control": KEPT_BY_DIGEST if exactly else KEPT_BY_NAME} if anonymous else {}
 
 
 async def _release(services: Services, query: ReleaseQuery) -> Release:

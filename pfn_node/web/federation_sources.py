@@ -70,7 +70,7 @@ async def add_source(services: Services, key: ApiKey, body: AddSource) -> Source
     return SourceAdded(success=True, source_id=source.id, status=source.status, message=message)
 
 
-@routes.get("/federation/sources", query=SourcesQuery, answer=Sources)
+@routes.get("/federation/sources", query=SourcesQuery, answer=Sources, ready=True)
 async def list_sources(services: Services, query: SourcesQuery) -> Sources:
     """The sources; those only heard of from other nodes with `status=discovered`."""
     now = int(services.now())
@@ -82,7 +82,7 @@ async def list_sources(services: Services, query: SourcesQuery) -> Sources:
     return Sources(await services.database.read(rows))
 
 
-@routes.get("/federation/source-status", query=SourceQuery, answer=SourceStatus)
+@routes.get("/federation/source-status", query=SourceQuery, answer=SourceStatus, ready=True)
 async def source_status(services: Services, query: SourceQuery) -> SourceStatus:
     """How a source stands, and how its last verifications and syncs went."""
     now = int(services.now())
@@ -91,7 +91,7 @@ async def source_status(services: Services, query: SourceQuery) -> SourceStatus:
         source = registry.get_source(db, query.source_id)
         return SourceStatus(exists=False) if source is None else _status_of(services, db, source, now)
 
-    return await services.database.read(status)
+    return services.database.read_now(status)  # by keys and indexes, and bounded
 
 
 def _status_of(services: Services, db: sqlite_utils.Database, source: Source, now: int) -> SourceStatus:

@@ -14,17 +14,18 @@ browser ask first (preflight), and writes are refused there.
 import ipaddress
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+import structlog
 import trio
 from quart import Quart, Response, g, request
 
 from pfn_node.settings import Settings
 from pfn_node.web.errors import ApiError, as_api_error, error_response, too_many
-from pfn_node.web.metrics import Metrics
-from pfn_node.web.rate_limits import RateLimit, bucket_name, client_address
+from pfn_node.web.rate_limits import Address, RateLimit, bucket_name, client_address, is_trusted_proxy
+from pfn_node.web.ready_answers import settle
 from pfn_node.web.services import Services
 
 # Nodes of a mesh talk more than people do; one node may be many behind one address.
@@ -48,6 +49,7 @@ _HEADERS = {
 }
 # Read whole: a reader of URLs takes `[::1].evil.example` and `evil.example@localhost` for names of this node.
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:@/\\?#]*)(?::[0-9]*)?")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")  # what proxies make: hex digits, or a UUID
 _CORS_EXPOSED = "ETag, Content-Range, Content-Disposition, PFN-Assurance, Repr-Digest, Retry-After, X-Request-ID"
 _CORS_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Range"
 
@@ -84,6 +86,14 @@ class Rates:
         self._of_nodes = RateLimit(settings.requests_per_minute * NODE_RATE_FACTOR)
         self._forged = RateLimit(settings.verifications_per_minute)
 
+    def would_admit(self, bucket: str | None) -> bool:
+        """Whether a request that no node makes would be none too many; it is not counted."""
+        return bucket is None or not self._all.wait(bucket, self._clock())
+
+    def admit(self, bucket: str | None) -> bool:
+        """Count a request that no node makes; whether it is none too many."""
+        return bucket is None or not self._all.take(bucket, self._clock())
+
     def check(self, path: str, bucket: str | None) -> None:
         """Count a request. Raises ApiError 429 for one too many."""
         if bucket is None:
@@ -103,6 +113,14 @@ class Rates:
             self._forged.take(bucket, self._clock())
 
 
+def _request_id(settings: Settings) -> str:
+    """The one that a trusted proxy gave, so that its log and ours tell of the same request; else a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    if _REQUEST_ID.fullmatch(given) and is_trusted_proxy(request.remote_addr, settings.trusted_proxy):
+        return given
+    return secrets.token_hex(8)
+
+
 ShowError = Callable[[ApiError, str], Awaitable[Response]]
 
 
@@ -111,39 +129,60 @@ async def show_data(error: ApiError, request_id: str) -> Response:
     return error_response(error, request_id)
 
 
+class Gate:
+    """What a request has to pass, and where it is counted."""
+
+    def __init__(self, services: Services, clock: Callable[[], float]) -> None:
+        self._trusted = services.settings.trusted_proxy
+        self._hosts = allowed_hosts(services)
+        self.rates = Rates(services.settings, clock)
+        self.metrics = services.metrics
+
+    def allows(self, host: str) -> bool:
+        """Whether a Host header names this node."""
+        return host_is_allowed(host, self._hosts)
+
+    def address_of(self, peer: str | None, forwarded: Sequence[str]) -> Address | None:
+        """Who asks, where a peer and the values of X-Forwarded-For say so; None = not an IP connection."""
+        return client_address(peer, forwarded, self._trusted)
+
+    def bucket_of(self, peer: str | None, forwarded: Sequence[str]) -> str | None:
+        """The name under which the requests of who asks are counted; None = exempt."""
+        return bucket_name(self.address_of(peer, forwarded))
+
+
 def install(
     app: Quart,
     services: Services,
-    metrics: Metrics,
     show_error: ShowError = show_data,
     clock: Callable[[], float] = trio.current_time,
-) -> None:
+) -> Gate:
     """Put the gate before, and the finish behind, every route of the app. `show_error` makes an answer of an error and
     the id of its request."""
-    hosts = allowed_hosts(services)
-    rates = Rates(services.settings, clock)
+    gate = Gate(services, clock)
 
     async def enter() -> None:
-        g.request_id = secrets.token_hex(8)
+        g.request_id = _request_id(services.settings)
+        # Whatever is logged on the way, also in threads and in work that goes on afterwards, carries it.
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
         g.started = clock()
-        address = client_address(
-            request.remote_addr, request.headers.getlist("X-Forwarded-For"), services.settings.trusted_proxy
-        )
+        address = gate.address_of(request.remote_addr, request.headers.getlist("X-Forwarded-For"))
         g.address = None if address is None else str(address)
         g.bucket = bucket_name(address)
-        if not host_is_allowed(request.headers.get("Host", ""), hosts):
+        if not gate.allows(request.headers.get("Host", "")):
             raise ApiError(
                 421,
                 "This node does not answer to that Host name. Use its address or its URL, or start it with "
                 "--allowed-host NAME.",
             )
-        rates.check(request.path, g.bucket)
+        gate.rates.check(request.path, g.bucket)
 
     async def leave(response: Response) -> Response:
         finish(response)
-        rates.note(request.path, g.bucket, response.status_code)
         route = request.url_rule.rule if request.url_rule else "none"
-        metrics.count(route, request.method, response.status_code, clock() - g.started)
+        response = await settle(response, services.ready, route)
+        gate.rates.note(request.path, g.bucket, response.status_code)
+        services.metrics.count(route, request.method, response.status_code, clock() - g.started)
         return response
 
     async def fail(error: Exception) -> Response:
@@ -152,6 +191,7 @@ def install(
     app.before_request(enter)
     app.after_request(leave)
     app.register_error_handler(Exception, fail)
+    return gate
 
 
 def finish(response: Response) -> None:

@@ -13,8 +13,9 @@ from pfn_node.mesh.views import NodeInfo
 from pfn_node.store.safety import is_withheld
 from pfn_node.web.answers import Answer
 from pfn_node.web.errors import ApiError
+from pfn_node.web.evidence import is_sound_here
 from pfn_node.web.federation_peers import SOFTWARE, VERSION
-from pfn_node.web.routes import Bytes, Routes, file_response, read_body
+from pfn_node.web.routes import KEPT_BY_DIGEST, Bytes, Routes, file_response, read_body
 from pfn_node.web.services import Services
 from pfn_protocol.limits import request_bytes_max
 from pfn_protocol.messages import Request
@@ -58,8 +59,9 @@ async def get_artifact(services: Services, sha256: str) -> Response:
         raise ApiError(400, "An artifact is named by its sha256: 64 hex digits in lower case.")
     if services.database.read_now(lambda db: is_withheld(db, bytes.fromhex(sha256))):
         raise ApiError(410, "This node does not serve these bytes any more.")
-    opened = services.artifacts.open(bytes.fromhex(sha256))
-    headers = {"Content-Security-Policy": "sandbox"}
+    await is_sound_here(services.artifacts, bytes.fromhex(sha256))  # what is not is missing
+    opened = services.artifacts.serve(bytes.fromhex(sha256))
+    headers = {"Content-Security-Policy": "sandbox", "Cache-Control": KEPT_BY_DIGEST}
     return await file_response(opened, etag=sha256, filename=f"{sha256}.zip", headers=headers)
 
 

@@ -78,6 +78,12 @@ def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence
     return address
 
 
+def is_trusted_proxy(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Whether what this peer says about a request is believed."""
+    address = _parse(peer or "")
+    return address is not None and any(address in network for network in trusted)
+
+
 def bucket_name(address: Address | None) -> str | None:
     """The name under which calls are counted; None = exempt."""
     if address is None or address.is_loopback:

@@ -27,12 +27,14 @@ from quart_schema.validation import (
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from pfn_node.artifact_response import artifact_response
-from pfn_node.artifacts import OpenArtifact
+from pfn_node.artifacts import OpenArtifact, StoredArtifact
 from pfn_node.safe_quart import SafeBody
+from pfn_node.stored_body import StoredBody
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
 from pfn_node.web.errors import ApiError, too_many
 from pfn_node.web.rate_limits import RateLimit, client_address
+from pfn_node.web.ready_answers import Making
 from pfn_node.web.services import Services
 from pfn_node.web.session_tokens import CSRF_HEADER, is_same_origin, token_in
 
@@ -45,6 +47,11 @@ OPERATION_ATTRIBUTE: Final = "_pfn_operation"
 # A client that cannot send a megabyte in this time holds a connection for nothing.
 BODY_SECONDS_MAX = 30.0
 QUERY_FIELDS_MAX = 50
+# Who has the zip of a digest has it for good. A cache that many share asks again after this time: what was taken down
+# has to go from there too.
+ZIP_SHARED_SECONDS = 60
+KEPT_BY_DIGEST = f"public, max-age=31536000, s-maxage={ZIP_SHARED_SECONDS}, immutable"
+KEPT_BY_NAME = f"public, max-age={ZIP_SHARED_SECONDS}"  # a version may get other bytes, when its publisher is asked
 FIELDS_NAMED_MAX = 10  # wrong fields that an answer names
 
 
@@ -73,6 +80,7 @@ class Operation:
     takes_key: bool = False  # anybody may call; a key changes the answer
     takes_session: bool = True  # in the place of the key
     verifies: bool = False  # anybody may call, and it costs signature checks or reading a file: fewer a minute
+    ready: bool = False  # made of the store and the time alone: kept as bytes until either changes (ready_answers.py)
     errors: tuple[int, ...] = ()
     in_document: bool = True
 
@@ -124,6 +132,7 @@ class Checks:
 
 def install(app: Quart, services: Services, checks: Checks, operation: Operation) -> None:
     """Make the app serve an operation."""
+    assert not (operation.ready and (operation.protected or operation.takes_key)), "ready answers are everybody's"
 
     async def answer_to(parts: Mapping[str, Any], facts: Facts) -> Response:
         given: dict[str, Any] = dict(parts)
@@ -138,6 +147,8 @@ def install(app: Quart, services: Services, checks: Checks, operation: Operation
         return answer if isinstance(answer, Response) else json_response(answer)
 
     async def view(**parts: Any) -> Response:
+        if operation.ready:
+            g.making = Making(services.ready.version(), services.now())
         if operation.verifies:
             _take_verification(checks.verifications)
         facts = Facts(f"{operation.method} {operation.path}", g.address)
@@ -288,8 +299,18 @@ async def stream_body(sink: Callable[[bytes], object], bytes_max: int, seconds_m
     return size
 
 
-async def file_response(opened: OpenArtifact, *, etag: str, filename: str, headers: Mapping[str, str]) -> Response:
-    """An artifact with ranges and conditions; a range outside of it is our own kind of error. Closes the descriptor."""
+async def file_response(
+    opened: OpenArtifact | StoredArtifact,
+    *,
+    etag: str,
+    filename: str,
+    headers: Mapping[str, str],
+    redirect: bool = False,
+) -> Response:
+    """An artifact with ranges and conditions; a range outside of it is our own kind of error. Closes the descriptor.
+
+    `redirect`: what lies in an object store is fetched there, if it can be. Raises ArtifactError of what lies there.
+    """
     response = await artifact_response(opened, etag=etag, filename=filename, headers=headers)
     if response.status_code == 416:
         raise ApiError(
@@ -297,6 +318,13 @@ async def file_response(opened: OpenArtifact, *, etag: str, filename: str, heade
             f"The range lies outside of the file, which has {opened.size} bytes.",
             headers={"Content-Range": response.headers["Content-Range"]},
         )
+    body = response.response
+    if isinstance(body, StoredBody) and request.method == "GET":
+        url = await body.signed_url() if redirect else None
+        if url is not None:
+            # Who is sent there and does not check what he gets has headers here that say what it has to be.
+            return Response("", 302, {**headers, "Location": url, "ETag": f'"{etag}"', "Cache-Control": "no-store"})
+        await body.prepare()
     return response
 
 

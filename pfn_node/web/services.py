@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import trio
 
 from pfn_node.artifacts import Artifacts
+from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.sources.outcomes import NoticeOutcome, SyncResult, VerificationOutcome
 from pfn_node.sources.previewing import Preview
@@ -23,6 +24,8 @@ from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.download_counting import Downloads
+from pfn_node.web.ready_answers import ReadyAnswers
+from pfn_node.web.stopping import Stopping
 from pfn_protocol.announcements import NoticeStatement
 
 
@@ -166,9 +169,13 @@ class Services:
     # Open event streams: each costs a task and a connection.
     streams: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(STREAMS_MAX))
     looks: Looks = field(default_factory=Looks)
+    metrics: Metrics = field(default_factory=Metrics)
+    stopping: Stopping = field(default_factory=Stopping)
     answered: Answered = field(default_factory=Answered)
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
     downloads: Downloads = field(init=False)
+    ready: ReadyAnswers = field(init=False)
 
     def __post_init__(self) -> None:
         self.downloads = Downloads(self.database)
+        self.ready = ReadyAnswers(self.database)

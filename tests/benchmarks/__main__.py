@@ -4,36 +4,45 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.benchmarks import (
+    download,
     eclipse,
     gossip,
     hostile,
     ingest,
     mesh,
-    mirror,
     origin,
     pages,
+    proxy,
     reconcile,
     search,
+    serve,
+    soak,
     start,
+    sync,
     wordpress,
 )
 
 Row = dict[str, float | int | str]
 Figures = Row | list[dict[str, float | int]] | list[Row]
 BENCHMARKS: dict[str, Callable[..., Figures]] = {
+    "download": download.run,
     "eclipse": eclipse.run,
     "gossip": gossip.run,
     "hostile": hostile.run,
     "ingest": ingest.run,
     "mesh": mesh.run,
-    "mirror": mirror.run,
     "origin": origin.run,
     "pages": pages.run,
+    "proxy": proxy.run,
     "reconcile": reconcile.run,
     "search": search.run,
+    "serve": serve.run,
+    "soak": soak.run,
     "start": start.run,
+    "sync": sync.run,
     "wordpress": wordpress.run,
 }
 
@@ -48,6 +57,9 @@ def main() -> None:
     parser.add_argument("--announcements", type=int, help="of mesh: releases, four or more; of start")
     parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
     parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
+    parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
+    parser.add_argument("--rate", type=int, default=soak.REQUESTS_PER_SECOND, help="of soak: requests per second")
+    parser.add_argument("--svg", type=Path, default=soak.PICTURE, help="of soak: where its picture goes")
     arguments = parser.parse_args()
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
@@ -55,6 +67,7 @@ def main() -> None:
         "mesh": (arguments.nodes or mesh.NODES, arguments.announcements or mesh.ANNOUNCEMENTS),
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
+        "soak": (arguments.minutes, arguments.rate, arguments.svg),
         "start": (arguments.announcements or start.ANNOUNCEMENTS,),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))

@@ -44,16 +44,16 @@ class Facts:
     updated_at: int
 
 
-def load(db: sqlite_utils.Database, now: int) -> None:
+def load(db: sqlite_utils.Database, now: int, sources: int = SOURCES, plugins: int = PLUGINS) -> None:
     """Fill an empty database: all plugins mirrored and listed, all sources verified and trusted differently."""
     dice = random.Random(1)
     migrations.apply(db)
     with db.atomic():
-        for number in range(SOURCES):
+        for number in range(sources):
             _insert_source(db, number, now, dice)
-        for facts in plugin_facts(now):
+        for facts in islice(plugin_facts(now), plugins):
             # Some publishers have hundreds of plugins, most have a few.
-            _insert_release(db, facts, int(SOURCES * dice.random() ** 2), dice)
+            _insert_release(db, facts, int(sources * dice.random() ** 2), dice)
 
 
 def plugin_facts(now: int) -> Iterator[Facts]:

@@ -65,7 +65,8 @@ async def _measure() -> dict[str, float | int | str]:
                 for row in listed[:INFORMATION]
             ]
             updates = [
-                await _ask(client, "POST", "/plugins/update-check/1.1/", _site(listed, site)) for site in range(SITES)
+                await _ask(client, "POST", "/plugins/update-check/1.1/", site_form(listed, site))
+                for site in range(SITES)
             ]
             packages = [
                 await _ask(client, "GET", f"/composer/p2/{row['composer_name']}.json") for row in listed[-PACKAGES:]
@@ -125,10 +126,10 @@ def _listed(db: sqlite_utils.Database) -> list[dict[str, Any]]:
     )
 
 
-def _site(listed: list[dict[str, Any]], site: int) -> str:
+def site_form(listed: list[dict[str, Any]], site: int, count: int = SITE_PLUGINS) -> str:
     """The update-check of a site: a third names the instance, a third the node's page, a third nobody."""
     plugins = {}
-    for number, row in enumerate(islice(cycle(listed), site * 7, site * 7 + SITE_PLUGINS)):
+    for number, row in enumerate(islice(cycle(listed), site * 7, site * 7 + count)):
         slug = row["plugin_id"]
         uri = (
             f"{row['instance_url']}/{slug}",

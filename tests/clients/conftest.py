@@ -15,16 +15,16 @@ from pfn_node.cli.local_mesh import LocalMesh, local_mesh
 from tests.clients import wordpress_site
 from tests.clients.wordpress_site import Site, WordPress
 
-NO_CLIENT = "NO CLIENT: {} is not here, so nothing was tried with it. Run scripts/clients."
+NO_CLIENT = "NO CLIENT: {} is not here, so nothing was tried with it. Run {}."
 
 
-def need(*programs: str) -> None:
-    """Skip the test where one of these is missing (a path: where it does not exist); in CI it fails."""
+def need(*programs: str, by: str = "scripts/clients") -> None:
+    """Skip the test where one of these, which `by` installs, is missing (a path: does not exist); in CI it fails."""
     for program in programs:
         if not Path(program).exists() and shutil.which(program) is None:
             if os.environ.get("CI") == "true":
-                pytest.fail(NO_CLIENT.format(program))
-            pytest.skip(NO_CLIENT.format(program))
+                pytest.fail(NO_CLIENT.format(program, by))
+            pytest.skip(NO_CLIENT.format(program, by))
 
 
 @pytest.fixture

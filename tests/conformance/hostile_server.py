@@ -164,6 +164,9 @@ def _read(connection: socket.socket) -> Asked | None:
     method, target, _ = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     while len(body) < min(int(headers.get("content-length", "0")), REQUEST_BYTES_MAX):
-        body += connection.recv(65536)
+        data = connection.recv(65536)
+        if not data:
+            return None  # who asked has died
+        body += data
     parts = urlsplit(target)
     return Asked(method, parts.path, dict(parse_qsl(parts.query, keep_blank_values=True)), headers, body)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh
+from pfn_node.store import page_checksums
 from pfn_protocol.limits import succession_age_seconds_min
 from tests.end_to_end.conftest import eventually
 from tests.end_to_end.test_command_line import pfn
@@ -26,6 +27,7 @@ async def knows_a_commitment(folder: Path) -> bool:
 
 
 def days_pass(folder: Path) -> None:
+    page_checksums.load()  # who writes keeps them
     with closing(sqlite3.connect(folder / "node.db")) as db, db:
         db.execute("UPDATE node_commitments SET first_seen = first_seen - ?", (succession_age_seconds_min,))
 

@@ -51,6 +51,12 @@ def create_app() -> tuple[SafeQuart, Watched]:
     async def early() -> ResponseReturnValue:
         return "no, thank you", 403
 
+    @app.post("/late")
+    async def late() -> ResponseReturnValue:
+        watched.begun.set()
+        await watched.go_on.wait()
+        return "no, thank you", 403
+
     @app.get("/big")
     async def big() -> ResponseReturnValue:
         async def produce() -> AsyncIterator[bytes]:

@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from quart import Response
 from structlog.testing import capture_logs
 
-from pfn_node.artifact_response import PIECE_BYTES, ArtifactBody, artifact_response, safe_filename
+from pfn_node.artifact_response import PIECE_BYTES, ArtifactBody, IsSound, artifact_response, safe_filename
 from pfn_node.server import SafeQuart
 from tests.node.serving import Server, get, serving
 
@@ -24,6 +25,7 @@ class OpenOne:
 
     fd: int
     size: int
+    is_sound: IsSound = lambda number, block: True
 
 
 class Shelf:
@@ -180,6 +182,35 @@ async def test_a_large_artifact_is_sent_in_pieces(tmp_path: Path) -> None:
     assert whole == shelf.content
     assert part == shelf.content[1000:800001]
     assert shelf.all_closed()
+
+
+async def test_what_the_kernel_has_is_read_at_once_and_what_the_disk_has_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path / "large", os.urandom(3 * PIECE_BYTES + 17))
+    in_memory = PIECE_BYTES + 1000
+    from_disk: list[tuple[int, bool]] = []
+    pread, here = os.pread, threading.get_ident()
+
+    def preadv(fd: int, buffers: Sequence[bytearray], position: int, flags: int) -> int:
+        assert flags == os.RWF_NOWAIT
+        if position >= in_memory:
+            raise BlockingIOError
+        data = pread(fd, min(len(buffers[0]), in_memory - position), position)
+        buffers[0][: len(data)] = data
+        return len(data)
+
+    def pread_seen(fd: int, length: int, position: int) -> bytes:
+        from_disk.append((position, threading.get_ident() == here))
+        return pread(fd, length, position)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(os, "pread", pread_seen)
+    async with serving(shelf.app) as server:
+        _, _, whole = await ask(server)
+
+    assert whole == shelf.content
+    assert from_disk == [(in_memory, False), (in_memory + PIECE_BYTES, False)]
 
 
 async def test_an_empty_artifact_is_sent_too(tmp_path: Path) -> None:

@@ -116,7 +116,14 @@ def test_the_cache_drops_what_was_used_least_recently(artifacts: Artifacts) -> N
     third = _cache(artifacts, b"3" * 40)
 
     assert [artifacts.has(sha256) for sha256 in (first, second, third)] == [True, False, True]
-    assert artifacts.usage() == {"kept": 0, "kept_bytes": 0, "cached": 2, "cached_bytes": 80, "cache_bytes_max": 100}
+    assert artifacts.usage() == {
+        "kept": 0,
+        "kept_bytes": 0,
+        "cached": 2,
+        "cached_bytes": 80,
+        "cache_bytes_max": 100,
+        "damaged": 0,
+    }
     assert len(_files(artifacts)) == 2
 
 

@@ -248,6 +248,7 @@ async def test_the_mirror_gives_a_zip_by_package_version_and_digest_only(node: W
     got = await node.get(f"/composer/mirror/{NAME}/1.0.0.0/{digest}.zip")
 
     assert (got.status, got.body, got.headers["ETag"]) == (200, data, f'"{digest}"')
+    assert got.headers["Cache-Control"] == "public, max-age=31536000, s-maxage=60, immutable"
     for wrong in (f"{NAME}/1.0.0.1/{digest}", f"{NAME}x/1.0.0.0/{digest}", f"{NAME}/1.0.0.0/{'0' * 64}", f"{NAME}/1/x"):
         assert (await node.get(f"/composer/mirror/{wrong}.zip")).status == 404
 

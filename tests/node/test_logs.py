@@ -1,5 +1,7 @@
 """Log lines: one event, one line, whatever a stranger wrote into a field."""
 
+import errno
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -89,3 +91,20 @@ def test_what_libraries_say_is_a_line_like_ours(
     assert len(err.splitlines()) == 1 and err.strip().isprintable() and "hypercorn.error" in err
     if as_json:
         assert json.loads(err)["event"] == f"bad request from {NASTY}"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_line_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+    configure_logs(as_json=as_json)
+    tried: list[str] = []
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            tried.append(text)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+
+    structlog.get_logger().warning("on_a_full_disk")
+
+    assert "on_a_full_disk" in "".join(tried)

@@ -17,16 +17,14 @@ from pfn_node.mesh import outgoing as outgoing_module
 from pfn_node.mesh import traffic as traffic_module
 from pfn_node.mesh import turns as turns_module
 from pfn_node.mesh.admission import Admission
-from pfn_node.mesh.blocking import inline, worker_threads
+from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.bodies import Bodies
-from pfn_node.mesh.concluding import Concluding
 from pfn_node.mesh.incoming import Busy, Incoming
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure, TooMuch
 from pfn_node.mesh.traffic import Traffic
-from pfn_node.mesh.turns import Doers, Stopped, Turns
-from pfn_node.mesh.verifying import Verifying
+from pfn_node.mesh.turns import Doers, Stopped
 from pfn_node.mesh.views import NodeInfo
 from pfn_node.outbound import Reply
 from pfn_node.outbound_errors import AnswerTooLarge, OutboundError, Unreachable
@@ -51,6 +49,7 @@ from pfn_protocol.messages import (
     LinkRequest,
     SnapshotAnswer,
 )
+from tests.node.mesh_turns import turns_over
 from tests.node.mirrors import no_mirrors
 
 ME = PrivateKey(bytes(32))
@@ -310,6 +309,9 @@ async def test_a_request_ends_in_its_answer(database: Database) -> None:
 
     assert await asking.ask(HaveRequest(())) == AnswerReceived(7, PEER.public, HaveAnswer(()))
     assert asking.traffic.of(PEER.public).round_trip_seconds is not None
+    counted = asking.traffic.metrics.registry.get_sample_value
+    assert counted("pfn_mesh_messages_total", {"message": "have", "direction": "out"}) == 1
+    assert (counted("pfn_mesh_bytes_total", {"direction": "sent"}) or 0) > 100
 
 
 async def test_a_hanging_request_says_nothing_about_the_round_trip(database: Database) -> None:
@@ -336,6 +338,8 @@ async def test_a_request_that_an_impostor_answers_is_reported(database: Database
     asking = Asking(database, OtherNode(key=IMPOSTOR))
 
     assert isinstance(await asking.ask(HaveRequest(())), PeerUnreachable)
+    counted = asking.traffic.metrics.registry.get_sample_value
+    assert counted("pfn_mesh_unanswered_total", {"message": "have"}) == 1
     assert [failure.found for failure in asking.impostors] == [IMPOSTOR.public]
 
 
@@ -368,6 +372,7 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
 ) -> None:
     received: list[RequestReceived] = []
     artifacts = Artifacts(tmp_path / "artifacts", 0)
+    traffic = Traffic()
     incoming = Incoming(
         key=ME,
         mesh="main",
@@ -382,7 +387,7 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
         bodies=Bodies(database),
         artifacts=artifacts,
         mirror_cells=no_mirrors,
-        traffic=Traffic(),
+        traffic=traffic,
         clock=clock,
         submit=received.append,
     )
@@ -399,20 +404,13 @@ async def test_an_answer_that_cannot_be_written_is_refused_in_writing(
 
     assert status == 200
     assert b"could not write" in body
+    assert (await incoming.handle("fetch", b"no request"))[0] == 400
+    counted = traffic.metrics.registry.get_sample_value
+    assert counted("pfn_mesh_messages_total", {"message": "fetch", "direction": "in"}) == 1
+    assert sum(s.value for f in traffic.metrics.refused.collect() for s in f.samples if s.name.endswith("total")) == 1
 
 
 # ---- Turns.
-
-
-def new_turns(database: Database) -> Turns:
-    return Turns(
-        me=ME.public,
-        database=database,
-        bodies=Bodies(database),
-        clock=clock,
-        verifying=Verifying("main", inline()),
-        concluding=Concluding(database=database, clock=clock, concluded=lambda: None),
-    )
 
 
 def machine() -> Mesh:
@@ -420,11 +418,17 @@ def machine() -> Mesh:
 
 
 async def test_every_effect_is_kept_in_its_table(database: Database) -> None:
-    turns = new_turns(database)
+    turns = turns_over(database, ME.public, clock)
 
     await turns._keep([RememberPeer(PEER.public, URL, NOW * 1000, introduced=True), RaiseAlert("word", "A sentence.")])
     assert [(peer.url, peer.introduced) for peer in database.read_now(peer_store.peers)] == [(URL, True)]
     await turns._keep([ForgetPeer(PEER.public)])
+    counted = turns._metrics.registry.get_sample_value
+    assert [counted("pfn_mesh_changes_total", {"what": what}) for what in ("peer", "alert", "forgotten_peer")] == [
+        1,
+        1,
+        1,
+    ]
 
     assert database.read_now(peer_store.peers) == []
     assert database.read_now(lambda db: activity.activities(db))[0][0].message == "A sentence."
@@ -433,7 +437,7 @@ async def test_every_effect_is_kept_in_its_table(database: Database) -> None:
 async def test_a_request_that_cannot_be_sent_is_told_in_the_next_turn(
     database: Database, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns = new_turns(database)
+    turns = turns_over(database, ME.public, clock)
     told: list[object] = []
     request = SendRequest(7, PEER.public, URL, HaveRequest(()))
 
@@ -444,7 +448,9 @@ async def test_a_request_that_cannot_be_sent_is_told_in_the_next_turn(
     monkeypatch.setattr(Mesh, "handle", handle)
     monkeypatch.setattr(Mesh, "wake_at", NOW * 1000 + 3_600_000)
     unreachable = PeerUnreachable(7, PEER.public, "no room")
-    doers = Doers(lambda effect: unreachable, lambda effect: None, lambda effect: None, lambda effect: None)
+    doers = Doers(
+        lambda effect: unreachable, lambda effect: None, lambda effect: None, lambda effect: None, lambda: None
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turns.run, machine(), doers)
         await turns.tell(TimePassed())
@@ -458,7 +464,7 @@ async def test_a_batch_is_bounded(
     database: Database, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns_module, "BATCH_MAX", 2)
-    turns = new_turns(database)
+    turns = turns_over(database, ME.public, clock)
     for _ in range(3):
         await turns.report(TimePassed())
 
@@ -467,7 +473,7 @@ async def test_a_batch_is_bounded(
 
 
 async def test_nothing_is_taken_in_after_the_end(database: Database) -> None:
-    turns = new_turns(database)
+    turns = turns_over(database, ME.public, clock)
     turns.end()
 
     with pytest.raises(Stopped):

@@ -5,10 +5,11 @@ import struct
 
 import pytest
 import trio
+import trio.testing
 from hypercorn.events import RawData
 from structlog.testing import capture_logs
 
-from pfn_node.http_connection import Http11
+from pfn_node.http1 import Http11
 from tests.node.server_app import create_app
 from tests.node.serving import FOR_EVER, get, post, read_answer, read_to_end, serving
 
@@ -204,6 +205,19 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending() -> None:
         for path in ("/early", "/whole"):
             answer = await server.exchange(post(path, b"x" * 2_000_000), GET)
             assert answer.startswith(b"HTTP/1.1 4")
+
+
+async def test_an_answer_ends_though_all_that_may_wait_of_an_unread_body_waits() -> None:
+    app, watched = create_app()
+
+    async with serving(app) as server, await server.connect() as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(stream.send_all, post("/late", bytes(2**21), close=True))
+        await watched.begun.wait()
+        await trio.testing.wait_all_tasks_blocked(0.1)  # the reader waits until somebody takes what it has read
+        watched.go_on.set()
+        answer = await read_to_end(stream)
+
+    assert answer.startswith(b"HTTP/1.1 403 ") and answer.endswith(b"no, thank you")
 
 
 async def test_an_early_answer_says_that_it_ends_the_connection() -> None:

@@ -284,3 +284,15 @@ async def test_a_body_that_does_not_stop_is_cut_off(tmp_path: Path) -> None:
                 answer += await connection.receive_some(4096)
 
     assert answer.startswith(b"HTTP/1.1 413") and b"50000 bytes" in answer
+
+
+async def test_every_stream_ends_when_the_node_begins_to_stop(running: tuple[WebNode, httpx.AsyncClient]) -> None:
+    node, client = running
+
+    async with streaming(client, node.key) as stream, client.stream("GET", "/mesh/live") as live:
+        node.services.stopping.begin()
+        assert await stream.events(1000) == []
+        lines = [line async for line in live.aiter_lines()]  # to their end
+        assert lines[0].startswith("retry")
+    async with streaming(client, node.key) as late:
+        assert await late.events(1000) == []

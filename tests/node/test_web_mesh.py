@@ -195,6 +195,7 @@ async def test_an_artifact_is_had_by_its_digest(node: WebNode) -> None:
     outside = await node.get(path, headers={"Range": "bytes=100-"})
 
     assert (whole.body, whole.headers["ETag"]) == (ARTIFACT, f'"{SHA256}"')
+    assert whole.headers["Cache-Control"] == "public, max-age=31536000, s-maxage=60, immutable"
     assert (part.status, part.body) == (206, b"bytes")
     assert known.status == 304
     assert (head.status, head.body) == (200, b"")

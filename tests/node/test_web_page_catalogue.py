@@ -13,7 +13,7 @@ import pytest
 from pfn_node.composer_names import composer_name
 from pfn_node.store import announcements, catalogue
 from pfn_node.store.showcase import SourceStates
-from pfn_node.web.node_health import DISK_FREE_BYTES_MIN, node_problems
+from pfn_node.web.node_health import DISK_FREE_BYTES_MIN, Damage, node_problems
 from pfn_protocol.acceptance import announce
 from pfn_protocol.announcements import YankStatement
 from pfn_protocol.evidence_bundle import read_bundle
@@ -97,13 +97,15 @@ def test_what_makes_a_node_degraded() -> None:
     failing = replace(ALL_WELL, failing=2)
     alone = replace(a_peer(), state="unreachable")
 
-    assert node_problems({}, [], ALL_WELL, plenty) == []
-    assert node_problems({}, [a_peer(), alone], ALL_WELL, plenty) == []
-    assert node_problems({}, [replace(alone, joined=False)], ALL_WELL, plenty) == []
-    assert "same key" in node_problems({"muted": True}, [], ALL_WELL, plenty)[0]
-    assert "1 nodes" in node_problems({}, [alone], ALL_WELL, plenty)[0]
-    assert "2 of 2 sources" in node_problems({}, [], failing, plenty)[0]
-    assert "499 MB" in node_problems({}, [], ALL_WELL, DISK_FREE_BYTES_MIN - 1)[0]
+    assert node_problems({}, [], ALL_WELL, plenty, Damage()) == []
+    assert node_problems({}, [a_peer(), alone], ALL_WELL, plenty, Damage()) == []
+    assert node_problems({}, [replace(alone, joined=False)], ALL_WELL, plenty, Damage()) == []
+    assert "same key" in node_problems({"muted": True}, [], ALL_WELL, plenty, Damage())[0]
+    assert "1 nodes" in node_problems({}, [alone], ALL_WELL, plenty, Damage())[0]
+    assert "2 of 2 sources" in node_problems({}, [], failing, plenty, Damage())[0]
+    assert "499 MB" in node_problems({}, [], ALL_WELL, DISK_FREE_BYTES_MIN - 1, Damage())[0]
+    assert "fsck" in node_problems({}, [], ALL_WELL, plenty, Damage(database="it is damaged: pfn fsck"))[0]
+    assert "3 artifacts" in node_problems({}, [], ALL_WELL, plenty, Damage(artifacts=3))[0]
 
 
 # ---- The list.

@@ -82,6 +82,21 @@ async def test_a_download_is_the_zip_with_its_digest_and_assurance(node: WebNode
     assert got.headers["Content-Security-Policy"] == "sandbox"
 
 
+async def test_a_zip_may_be_kept_for_a_minute_but_not_what_a_key_was_given_nor_a_refusal(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(ZIP)
+    key = await node.make_key(description="a site", scopes=["read"])
+
+    anybody = await node.get("/federation/download", query_string=DOWNLOAD)
+    known = await node.get("/federation/download", query_string=DOWNLOAD, headers={"If-None-Match": f'"{SHA256}"'})
+    keyed = await node.read("/federation/download", query_string=DOWNLOAD, key=key)
+    refused = await node.get("/federation/download", query_string=DOWNLOAD | {"version": "9"})
+
+    assert anybody.headers["Cache-Control"] == known.headers["Cache-Control"] == "public, max-age=60"
+    assert (keyed.status, keyed.headers["Cache-Control"]) == (200, "no-store")
+    assert (refused.status, refused.headers["Cache-Control"]) == (404, "no-store")
+
+
 async def test_a_download_has_ranges_conditions_and_head(node: WebNode) -> None:
     await node.add_bilbo()
     await node.add_release(ZIP)
@@ -257,10 +272,12 @@ async def test_damaged_or_missing_bytes_are_never_called_valid(node: WebNode, tm
     stored.write_bytes(ZIP[:-1] + b"!")
 
     damaged = (await node.get("/federation/verify", query_string=DOWNLOAD)).json
+    is_wanted_again = node.services.artifacts.wanted() == (bytes.fromhex(SHA256),)
     node.services.artifacts.delete(bytes.fromhex(SHA256))
     missing = (await node.get("/federation/verify", query_string=DOWNLOAD)).json
 
-    assert damaged["valid"] is False and any("damaged" in caveat for caveat in damaged["assurance"]["caveats"])
+    assert damaged["valid"] is False and any("not here" in caveat for caveat in damaged["assurance"]["caveats"])
+    assert is_wanted_again
     assert missing["valid"] is False and any("not here" in caveat for caveat in missing["assurance"]["caveats"])
 
 

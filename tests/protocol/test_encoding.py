@@ -1,5 +1,7 @@
 """Canonical bytes and the envelope, beyond the vectors: properties, and every signature against every verifier."""
 
+import base64
+import json
 import time
 from collections.abc import Callable
 
@@ -12,6 +14,7 @@ from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.announcements import Kind
 from pfn_protocol.encoding import Value, open_envelope, pack, preimage, seal, unpack
 from pfn_protocol.errors import Refusal, Severity
+from pfn_protocol.export_index import ExportIndex, open_index, sign_index
 from pfn_protocol.message_fields import open_answer, open_request, seal_answer, seal_request
 from pfn_protocol.messages import HaveAnswer, HaveRequest
 from pfn_protocol.publisher_notices import Advisory, Notice, Revocation, Rotation, Yank, open_notice
@@ -147,6 +150,14 @@ def opens_as(kind: type[Notice]) -> Callable[[bytes], object]:
     return check
 
 
+def opens_as_export(raw: bytes) -> object:
+    """The envelope as it is, and in the place of the one in the file of an index."""
+    shown = json.loads(sign_index(ALICE, MESH, EXPORT))
+    return open_index(json.dumps(shown | {"envelope": base64.b64encode(raw).decode()}, indent=1).encode() + b"\n")
+
+
+EXPORT = ExportIndex(NOW_MS, 7, "https://files.test", 0, 0, ())
+EXPORTED = base64.b64decode(json.loads(sign_index(ALICE, MESH, EXPORT))["envelope"])
 SIGNED: dict[str, bytes] = {
     "node": announce(ALICE, MESH, NODE, 0, NOW_MS).raw,
     "source": announce(ALICE, MESH, SOURCE, 0, NOW_MS).raw,
@@ -168,6 +179,7 @@ SIGNED: dict[str, bytes] = {
     "publisher's advisory": ADVISED,
     "metadata": publisher.metadata_message("a", "b", "c", None),
     "sha384": CAROL.sign(bytes(48)),
+    "export": EXPORTED,
 }
 VERIFIERS: dict[str, Callable[[bytes], object]] = {
     **{kind: accepts_as(kind) for kind in Kind},
@@ -180,6 +192,7 @@ VERIFIERS: dict[str, Callable[[bytes], object]] = {
     "publisher's revocation": opens_as(Revocation),
     "publisher's yank": opens_as(Yank),
     "publisher's advisory": opens_as(Advisory),
+    "export": opens_as_export,
 }
 
 

@@ -74,7 +74,8 @@ def test_every_rule_that_the_code_or_a_vector_names_is_in_the_specification() ->
 
 def test_every_limit_that_the_specification_names_exists() -> None:
     spec = (ROOT / "protocol" / "SPEC.md").read_text("utf-8")
-    limits = (ROOT / "protocol" / "pfn_protocol" / "limits.py").read_text("utf-8")
+    modules = ("limits.py", "export_index.py")
+    limits = "".join((ROOT / "protocol" / "pfn_protocol" / name).read_text("utf-8") for name in modules)
     defined = set(re.findall(r"^(\w+): Final", limits, re.MULTILINE))
     named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`", spec))
 

@@ -6,7 +6,6 @@ would; what was yanked is not listed, and given to those whose lock file names i
 """
 
 import fnmatch
-import json
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -225,7 +224,7 @@ def _release_named(db: sqlite_utils.Database, name: str, version: str, reference
 
 def _answer(services: Services, answer: dict[str, Any]) -> Response:
     """The answer as JSON; 304 to a client that has it already."""
-    body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    body = composer_answers.encode(answer)
     if request.method not in ("GET", "HEAD"):
         return Response(body, content_type=JSON)
     return answer_unless_known(services, body, JSON)

@@ -1,5 +1,6 @@
 """What Composer is told of packages: its own fields, out of releases and of what was read in their zips."""
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -34,6 +35,20 @@ def root(base: str) -> dict[str, Any]:
         ],
         "security-advisories": {"metadata": True, "api-url": f"{base}/composer/security-advisories"},
     }
+
+
+def root_of_files(base: str) -> dict[str, Any]:
+    """packages.json where `base` is a folder of files: it names none of the calls that only a node answers."""
+    only_calls = ("search", "notify-batch", "metadata-changes-url")
+    named = {label: each for label, each in root(base).items() if label not in only_calls}
+    # A path would be one of the host, and the folder may stand below it.
+    at_base = {label: base + named[label] for label in ("metadata-url", "list")}
+    return named | at_base | {"security-advisories": {"metadata": True}}
+
+
+def encode(answer: dict[str, Any]) -> bytes:
+    """An answer as it is sent."""
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def package(name: str, found: Package, base: str) -> dict[str, Any]:

@@ -85,6 +85,11 @@ async def _lines(services: Services, page: Sequence[Change], last: dict[str, Any
         return  # the node stops; without its last line an answer is not whole
 
 
+def line_of(db: sqlite_utils.Database, one: Change) -> bytes:
+    """The line of one plugin."""
+    return _line(_row(db, one))
+
+
 def _line(row: dict[str, Any]) -> bytes:
     return json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n"
 

@@ -1,8 +1,10 @@
 """The two forms of a feed of releases: Atom (RFC 4287), and JSON Feed 1.1."""
 
+import json
 import re
 import uuid
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,7 +24,7 @@ _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U00
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What a feed is made of. `base` is the node's URL, `path` the feed's own on it."""
+    """What a feed is made of. `base` is the node's URL, `path` the feed's own on it, `zip_path` that of a release."""
 
     node_id: bytes
     base: str
@@ -30,6 +32,7 @@ class Feed:
     source: str | None
     tag: str | None
     added: list[Added]
+    zip_path: Callable[[Release], str] = download_path
 
     @property
     def id(self) -> str:
@@ -94,7 +97,7 @@ def _atom_entry(root: ET.Element, feed: Feed, one: Added) -> None:
         rel="enclosure",
         type="application/zip",
         length=str(release.size),
-        href=feed.base + download_path(release),
+        href=feed.base + feed.zip_path(release),
     )
     for tag in release.tags:
         ET.SubElement(entry, "category", term=_clean(tag))
@@ -110,15 +113,16 @@ def _clean(text: str) -> str:
     return _NOT_IN_XML.sub("\ufffd", text)
 
 
-def json_feed(feed: Feed) -> dict[str, Any]:
+def json_feed(feed: Feed) -> bytes:
     """The feed as JSON Feed 1.1; `_pfn` has what a program wants to know."""
-    return {
+    made = {
         "version": "https://jsonfeed.org/version/1.1",
         "title": feed.title,
         "home_page_url": feed.page,
         "feed_url": feed.base + feed.path,
         "items": [_item(feed, one) for one in feed.added],
     }
+    return json.dumps(made, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _item(feed: Feed, one: Added) -> dict[str, Any]:
@@ -136,7 +140,7 @@ def _item(feed: Feed, one: Added) -> dict[str, Any]:
         "tags": list(release.tags),
         "attachments": [
             {
-                "url": feed.base + download_path(release),
+                "url": feed.base + feed.zip_path(release),
                 "mime_type": "application/zip",
                 "size_in_bytes": release.size,
             }

@@ -4,7 +4,6 @@ Atom (RFC 4287) and JSON Feed 1.1 say the same. An entry's id follows from sourc
 the same at every node; what was yanked or taken down since stands in no feed any more.
 """
 
-import json
 from typing import Final
 from urllib.parse import urlencode
 
@@ -48,8 +47,7 @@ async def show_atom_feed(services: Services, query: FeedQuery) -> Response:
 async def show_json_feed(services: Services, query: FeedQuery) -> Response:
     """Releases that may be installed, as a JSON Feed."""
     feed = await _feed(services, query, "/feeds/releases.json")
-    text = json.dumps(json_feed(feed), ensure_ascii=False, separators=(",", ":"))
-    return answer_unless_known(services, text.encode("utf-8", "replace"), JSON_FEED)
+    return answer_unless_known(services, json_feed(feed), JSON_FEED)
 
 
 async def _feed(services: Services, query: FeedQuery, path: str) -> Feed:

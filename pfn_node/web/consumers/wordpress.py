@@ -5,7 +5,7 @@ bare slug: where several publishers have it, none is picked (store/wordpress.py)
 upstream's, if there is one (wordpress_passing.py).
 """
 
-import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlite_utils
@@ -100,18 +100,8 @@ async def _plugin_information(services: Services, asked: dict[str, Any]) -> Resp
     fields = {name: turned not in ("0", "false", "") for name, turned in parts_of(asked, "fields").items()}
     base = own_url(services)
 
-    def read(db: sqlite_utils.Database) -> tuple[dict[str, Any], int]:
-        source_id = source_meant(db, slug)
-        versions = wordpress.offered_releases(db, source_id, slug)
-        if versions:
-            return answers.information(wordpress.offer_of(db, versions[0]), versions, fields, base), 200
-        gone = wordpress.closed(db, source_id, slug)
-        if gone is None:
-            raise PluginUnknown
-        return answers.closed(gone), 404
-
     try:
-        return json_answer(*await services.database.read(read))
+        return json_answer(*await services.database.read(lambda db: plugin_information(db, slug, fields, base)))
     except PluginUnknown:
         passed = await passed_on(services) if request.method == "GET" else None
         if passed is None:
@@ -119,5 +109,19 @@ async def _plugin_information(services: Services, asked: dict[str, Any]) -> Resp
         return passed
 
 
+def plugin_information(
+    db: sqlite_utils.Database, slug: str, fields: Mapping[str, bool], base: str
+) -> tuple[dict[str, Any], int]:
+    """What is known of the plugin that a slug means, and the status. Raises ApiError 404 where it means none."""
+    source_id = source_meant(db, slug)
+    versions = wordpress.offered_releases(db, source_id, slug)
+    if versions:
+        return answers.information(wordpress.offer_of(db, versions[0]), versions, fields, base), 200
+    gone = wordpress.closed(db, source_id, slug)
+    if gone is None:
+        raise PluginUnknown
+    return answers.closed(gone), 404
+
+
 def json_answer(answer: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(answer, separators=(",", ":")), status=status, content_type=JSON)
+    return Response(answers.encode(answer), status=status, content_type=JSON)

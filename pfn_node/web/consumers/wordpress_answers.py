@@ -5,6 +5,7 @@ many sites have a plugin active, how many stars) is a plain 0, never made up.
 """
 
 import html
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,11 @@ _OPTIONAL: Final = frozenset(
     {"sections", "versions", "tags", "homepage", "ratings", "downloaded", "requires", "tested", "requires_php"}
     | {"requires_plugins", "icons", "short_description", "author_profile"}
 )
+
+
+def encode(answer: Mapping[str, Any]) -> str:
+    """An answer as it is sent."""
+    return json.dumps(answer, separators=(",", ":"))
 
 
 def row(offer: Offer, base: str) -> dict[str, Any]:

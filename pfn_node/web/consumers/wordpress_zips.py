@@ -68,10 +68,9 @@ async def download_wordpress_signature(services: Services, name: str, query: Zip
     """The publisher's signatures over the SHA-384 of a zip, one a line, as WordPress 6.1 reads them."""
     release = await services.database.read(lambda db: _release_named(db, name, query.source))
     digest = await _sha384(services, release)
-    signatures = await services.database.read(lambda db: _signatures(db, release, digest)) if digest else []
-    if not signatures:
+    lines = await services.database.read(lambda db: signature_lines(db, release, digest)) if digest else ""
+    if not lines:
         raise ApiError(404, "The publisher made no signature over the SHA-384 of this zip that could be checked here.")
-    lines = "".join(f"{base64.b64encode(signature).decode('ascii')}\n" for signature in signatures)
     return Response(lines, content_type=TEXT)
 
 
@@ -111,11 +110,12 @@ async def _sha384(services: Services, release: Release) -> bytes | None:
     return read.sha384 if read else None
 
 
-def _signatures(db: sqlite_utils.Database, release: Release, digest: bytes) -> list[bytes]:
-    """Those that the source's key made, or one that it follows."""
+def signature_lines(db: sqlite_utils.Database, release: Release, digest: bytes) -> str:
+    """A line for each signature over a zip's SHA-384 by the source's key, or one that it follows; empty: none holds."""
     source = registry.get_source(db, release.source_id)
     if source is None or not source.key_known:
-        return []
+        return ""
     keys = [parse_public_key(source.public_key), *former_keys(db, source.id)]
     given = packages.sha384_signatures(db, release)
-    return [one for one in given if any(verify_sha384(key, digest, one) for key in keys)]
+    holding = [one for one in given if any(verify_sha384(key, digest, one) for key in keys)]
+    return "".join(f"{base64.b64encode(signature).decode('ascii')}\n" for signature in holding)

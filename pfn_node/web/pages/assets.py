@@ -10,6 +10,8 @@ from pfn_node.web.errors import ApiError
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 KEPT = "public, max-age=31536000, immutable"
+# Other software is told where it is, and may keep that for longer than this version of the node runs.
+ICON = "icon.svg"
 _HASH_CHARACTERS = 12
 
 
@@ -47,4 +49,8 @@ class Assets:
             kind = _TYPES["." + name.rpartition(".")[2]]
             return Response(content, content_type=kind, headers=headers)
 
+        async def show_icon() -> Response:
+            return Response(self._files[ICON], content_type=_TYPES[".svg"], headers={"Cache-Control": "max-age=86400"})
+
         app.add_url_rule("/static/<hash>/<name>", "asset", show, methods=["GET"])
+        app.add_url_rule(f"/static/{ICON}", "icon", show_icon, methods=["GET"])

@@ -7,7 +7,7 @@ import sqlite_utils
 
 from pfn_node.store import catalogue, showcase
 from pfn_node.web.federation_peers import node_view
-from pfn_node.web.node_health import node_problems
+from pfn_node.web.node_health import damage_of, node_problems
 from pfn_node.web.pages.mesh import small_map
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.release_answers import PluginRow
@@ -34,7 +34,8 @@ async def show_home(services: Services, visitor: Visitor) -> dict[str, Any]:
 
     known = await services.database.read(read)
     peers = [peer for peer in services.mesh.peers() if not peer.blocked]
-    problems = node_problems(services.mesh.status(), peers, known["figures"].sources, known["disk_free"])
+    figures, free = known["figures"], known["disk_free"]
+    problems = node_problems(services.mesh.status(), peers, figures.sources, free, damage_of(services))
     return known | {
         "node": node_view(services),
         "peers": peers,

@@ -65,7 +65,7 @@ async def events(services: Services, bucket: str | None) -> AsyncIterator[bytes]
     try:
         yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
         told: dict[str, PeerView] | None = None
-        while True:
+        while not services.stopping.begun:
             peers = await _changed(services, told)
             if peers is None:
                 yield b": still here\n\n"
@@ -83,7 +83,7 @@ async def events(services: Services, bucket: str | None) -> AsyncIterator[bytes]
 
 async def _changed(services: Services, told: Mapping[str, PeerView] | None) -> Sequence[PeerView] | None:
     """The peers as soon as they differ from what was told; None when a sign of life is due first."""
-    with trio.move_on_after(KEEP_ALIVE_SECONDS):
+    with services.stopping.wait_at_most(KEEP_ALIVE_SECONDS):
         while True:
             peers = await _look(services)
             if told is None or {peer.node_id: peer for peer in peers} != told:

@@ -22,4 +22,9 @@ async def show_storage(services: Services, visitor: Visitor) -> dict[str, Any]:
 
     known = await services.database.read(read)
     disk = await trio.to_thread.run_sync(shutil.disk_usage, services.settings.data)
-    return known | {"disk": disk, "artifacts": services.artifacts.usage(), "folder": services.settings.data}
+    return known | {
+        "disk": disk,
+        "artifacts": services.artifacts.usage(),
+        "folder": services.settings.data,
+        "store": services.artifacts.store,
+    }

@@ -11,6 +11,7 @@ from pfn_protocol.encoding import check_mesh_name, open_envelope, unpack
 from pfn_protocol.equivocation import new_epoch
 from pfn_protocol.errors import Refusal
 from pfn_protocol.evidence_bundle import read_bundle
+from pfn_protocol.export_index import check_export_path, open_index, read_shard
 from pfn_protocol.identity import PrivateKey, check_public_key, did_key, parse_did_key, parse_public_key
 from pfn_protocol.json_text import stringify
 from pfn_protocol.link_secrets import SALTS, salt_of, shared_secret
@@ -158,6 +159,16 @@ def _bundle(case: dict[str, Any]) -> Any:
     }
 
 
+def _export_index(case: dict[str, Any]) -> Any:
+    index, node_id = open_index(case["text"].encode())
+    return {"index": plain(index), "signed_by": node_id.hex()}
+
+
+def _export_shard(case: dict[str, Any]) -> Any:
+    rows = read_shard(case["text"].encode(), case["number"])
+    return {"files": {path: plain(file) for path, file in rows.files.items()}, "gone": rows.gone}
+
+
 _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "key": _key,
     "did-key": lambda case: parse_did_key(case["text"]).hex(),
@@ -195,6 +206,9 @@ _CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "link-secret": _link_secret,
     "judgement": _judgement,
     "bundle": _bundle,
+    "export-index": _export_index,
+    "export-shard": _export_shard,
+    "export-path": _name(check_export_path),
     "refetch": lambda case: plan_refetch(case["holders"], case["now"], Draw(case["whether"], case["when"])),
     "refetch-disputed": lambda case: plan_disputed(case["planned"], case["now"], Draw(0.0, case["when"])),
     "set-digest": lambda case: SetDigest(bytes.fromhex(item) for item in case["ids"]).digest().hex(),

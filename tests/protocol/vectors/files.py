@@ -9,6 +9,7 @@ from tests.protocol.vectors import (
     bundle_cases,
     conviction_cases,
     encoding_cases,
+    export_cases,
     message_cases,
     name_cases,
     notice_cases,
@@ -28,6 +29,7 @@ _FILES: dict[str, Callable[[], Iterable[Case]]] = {
     "sketches.json": sketch_cases.cases,
     "backing.json": backing_cases.cases,
     "bundles.json": bundle_cases.cases,
+    "exports.json": export_cases.cases,
 }
 
 

@@ -1,0 +1,79 @@
+"""The Nth call on the disk fails, in every workflow: the node says so, readers read on, and it is back by itself."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.durability.fault_loop import RECOVERY_SECONDS_MAX, WORKFLOWS, fault_loop, run
+from tests.durability.faults import COMPILER, FAULTS, Door
+from tests.durability.kill_loop import SETTINGS
+from tests.durability.killed_node import Starter
+from tests.durability.start_faults import STARTS, StartFaults
+
+SEED = int(os.environ.get("PFN_TEST_SEED", secrets.randbelow(10**9)))
+# Most workflows have some thirty calls that may fail; a start has some hundred.
+AT_MAX = 30
+STARTING_AT_MAX = 400
+
+NO_COMPILER = "NO C COMPILER: there is none here, so no call on the disk was made to fail. Run scripts/faults."
+
+
+@pytest.fixture(autouse=True)
+def compiler() -> None:
+    """Skip where there is none; in CI fail."""
+    if COMPILER is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(NO_COMPILER)
+        pytest.skip(NO_COMPILER)
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[StartFaults]:
+    """Where nodes start behind a door."""
+    master_key = secrets.token_urlsafe(32)
+    door = Door(tmp_path)
+    with Starter({"PFN_MASTER_KEY": master_key} | SETTINGS | door.environment) as starter:
+        yield StartFaults(tmp_path, door, starter, master_key)
+
+
+def test_some_points_of_every_workflow(tmp_path: Path) -> None:
+    rng = Random(SEED)
+    hits = 0
+    with fault_loop(tmp_path, SEED) as loop:
+        for workflow in WORKFLOWS:
+            for fault in rng.sample([*FAULTS], 1):
+                hits += loop.point(workflow, FAULTS[fault], rng.randint(1, AT_MAX))
+        loop.check("some points")
+
+    assert hits > len(WORKFLOWS) // 4
+    assert loop.found.refused > 0
+    assert loop.found.recovery_seconds_max <= RECOVERY_SECONDS_MAX
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_some_points_of_every_start(starting: StartFaults, start: str) -> None:
+    rng = Random(SEED)
+    starting.point(start, FAULTS[rng.choice([*FAULTS])], rng.randint(1, STARTING_AT_MAX))
+
+    assert starting.point(start, FAULTS["ENOSPC lasting"], 2)
+    assert starting.refused > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_every_point_of_a_workflow(tmp_path: Path, workflow: str) -> None:
+    found = run(tmp_path, SEED, [workflow], [*FAULTS])
+
+    assert not found.troubles
+    assert sum(found.points.values()) > len(FAULTS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_point_of_a_start(starting: StartFaults, start: str, fault: str) -> None:
+    starting.sweep(start, FAULTS[fault])
