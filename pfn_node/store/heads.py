@@ -11,7 +11,9 @@ from typing import Final
 
 import sqlite_utils
 
+from pfn_node.store.evidence import unpack_evidence
 from pfn_node.store.queries import Row, change, select, select_one
+from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.errors import Refusal
 from pfn_protocol.limits import future_ms_max, heads_per_source_max
 from pfn_protocol.names import source_id_of
@@ -183,3 +185,20 @@ def _signed_by(
         (source_id, release_key, after, up_to),
     )
     return [(row["plugin_id"], row["version"]) for row in rows]
+
+
+def take_unchecked(db: sqlite_utils.Database, source_id: str) -> None:
+    """Look for heads in evidence that came before the source's key of today; everything is judged again after it."""
+    rows = select(
+        db,
+        """
+        SELECT evidence, received_at FROM observations JOIN sources ON sources.id = source_id
+        WHERE source_id = ? AND checked_key IS NOT key_raw
+        """,
+        (source_id,),
+    )
+    for row in rows:
+        pieces = {piece.form: piece.data for piece in unpack_evidence(row["evidence"])}
+        if EvidenceForm.HEAD in pieces:
+            # As of then; one that has expired since is found by those who look for that (`expire_heads`).
+            take_head(db, source_id, pieces[EvidenceForm.HEAD], pieces.get(EvidenceForm.KEYBIND), row["received_at"])

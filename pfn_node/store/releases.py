@@ -16,9 +16,9 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.advised import Advisories, advisories_by_version
-from pfn_node.store.evidence import TextLookup, no_texts, unpack_evidence
+from pfn_node.store.evidence import TextLookup, no_texts
 from pfn_node.store.facts import own_id
-from pfn_node.store.heads import expire, take_head
+from pfn_node.store.heads import expire, take_head, take_unchecked
 from pfn_node.store.holding_back import SIGNED_LEVELS, note_signed, reason_to_hold_back
 from pfn_node.store.listing import list_plugin
 from pfn_node.store.mirrored import store_mirrored
@@ -164,7 +164,7 @@ def refresh_source(
 ) -> None:
     """Judge everything of a source again: its key, its status or what is known of it changed; `now` in seconds."""
     point = standpoint(db, now=now, text=text)
-    _take_unchecked_heads(db, source_id)
+    take_unchecked(db, source_id)
     rows = select(
         db,
         """
@@ -175,23 +175,6 @@ def refresh_source(
     )
     for row in rows:
         refresh(db, source_id, row["plugin_id"], point=point)
-
-
-def _take_unchecked_heads(db: sqlite_utils.Database, source_id: str) -> None:
-    """Look for heads in evidence that came before the source's key of today; everything is judged again after it."""
-    rows = select(
-        db,
-        """
-        SELECT evidence, received_at FROM observations JOIN sources ON sources.id = source_id
-        WHERE source_id = ? AND checked_key IS NOT key_raw
-        """,
-        (source_id,),
-    )
-    for row in rows:
-        pieces = {piece.form: piece.data for piece in unpack_evidence(row["evidence"])}
-        if EvidenceForm.HEAD in pieces:
-            # As of then; one that has expired since is found by those who look for that (`expire_heads`).
-            take_head(db, source_id, pieces[EvidenceForm.HEAD], pieces.get(EvidenceForm.KEYBIND), row["received_at"])
 
 
 def refresh_observer(db: sqlite_utils.Database, node_id: bytes) -> None:

@@ -102,7 +102,9 @@ class Plugins(Answer):
     """One row for each plugin of each source."""
 
     plugins: list[PluginRow]
-    total: int
+    total: int = Field(
+        description="Of all pages. With `q` the newest 2,000 matches are counted and ranked: 2000 means at least that."
+    )
     next: str | None = Field(description="`cursor` of the next page; null = this was the last.")
 
 

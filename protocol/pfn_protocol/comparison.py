@@ -102,6 +102,8 @@ class Round:
             page, is_last = link_set.tell(self.told_until, authors_page_max)
             self.told_all = is_last
             self.told_until = page[-1][0] if page else b""
+            if is_last:
+                link_set.told()
         return AuthorsRequest(after, page, is_last)
 
 
@@ -122,7 +124,7 @@ class Comparison:
     fruitless: int = 0  # rounds in a row that brought nothing
     quiet_until_ms: int = 0
     tell_after_ms: int = 0  # lists of authors are not exchanged again before
-    snapshot_taken: bool = False
+    snapshot_taken: bytes = b""  # the scope (R114) of a snapshot that brought too little to take another one of it
     differences_found: int = 0
     offered: dict[bytes, None] = field(default_factory=dict)  # ids that the neighbour lacked and was offered
     # The difference that is known to stay: what the neighbour has and this node does not take, and the reverse.
@@ -167,9 +169,14 @@ class Comparison:
         return (total.count, total.digest()) == (theirs.count, theirs.digest)
 
     def is_same(self) -> bool:
-        """Whether the other side was last heard to have exactly this set, whomever each side would admit besides."""
+        """Whether the other side was last heard to have exactly this set, whomever each side would admit besides.
+
+        Not if it knows an old list of whom this node admits: what it has of the others it leaves out.
+        """
         mine, theirs = self.link_set.status(), self.their_status
-        return theirs is not None and (mine.count, mine.digest) == (theirs.count, theirs.digest)
+        if theirs is None or (self.link_set.is_outdated and mine.scope != theirs.scope):
+            return False
+        return (mine.count, mine.digest) == (theirs.count, theirs.digest)
 
     def rest(self) -> None:
         """Both sets are the same: nothing of the past counts any more."""

@@ -25,6 +25,7 @@ class LinkSet:
         self._their_caps: dict[bytes, int] = {}  # of authors that they admit at a smaller cap than this node, or not
         self._hearing: dict[bytes, int] = {}  # their list, as far as it was told
         self._version = 0
+        self._told_at: int | None = None  # the version of the admission of which they were last told the whole list
         self._narrowed: tuple[tuple[int, int], dict[bytes, int]] | None = None
         self._scope: tuple[tuple[int, int], bytes] | None = None
         self._status: tuple[tuple[int, int, int], SetStatus] | None = None
@@ -55,6 +56,15 @@ class LinkSet:
         caps = self._registry.caps
         following = sorted(author for author in caps if author > after and author not in self._left_out)
         return tuple((author, caps[author]) for author in following[:limit]), len(following) <= limit
+
+    def told(self) -> None:
+        """They know now whom this node admits."""
+        self._told_at = self._registry.admission_version
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether they know an old list: of authors that were admitted since they would tell nothing."""
+        return self._told_at is not None and self._told_at != self._registry.admission_version
 
     def narrowed(self) -> Mapping[bytes, int]:
         """The authors that count at a smaller cap than this node's own; 0 = not at all."""

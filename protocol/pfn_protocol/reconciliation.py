@@ -179,7 +179,10 @@ class Reconciliation:
             link_set.hear(question.mine, is_first=not question.after, is_last=question.is_last)
         elif isinstance(question, SnapshotRequest) and not question.author:
             absent.update(author for author, cap in link_set.narrowed().items() if not cap)
-        return answer_question(self._registry, question, absent)
+        answer, bodies = answer_question(self._registry, question, absent)
+        if isinstance(answer, AuthorsAnswer) and not answer.more:
+            link_set.told()
+        return answer, bodies
 
     # Rounds.
 

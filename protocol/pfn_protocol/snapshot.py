@@ -99,7 +99,7 @@ class Snapshot:
     def is_worth_it(self, comparison: Comparison) -> bool:
         """Whether so much is lacking here that the bodies are all that is worth sending."""
         status = comparison.their_status
-        if status is None or comparison.snapshot_taken:
+        if status is None or comparison.snapshot_taken == comparison.link_set.scope():
             return False
         mine = comparison.link_set.status().count
         least = self._least if self._is_under_way else max(snapshot_set_min, mine * snapshot_ratio_min)
@@ -228,7 +228,8 @@ class Snapshot:
             comparison = self._comparisons[peer]
             if giver.part is not None:
                 comparison.round = None
-            comparison.snapshot_taken = self._gained * 2 < self._expected  # or it might go on for ever
+            if self._gained * 2 < self._expected:  # or it might go on for ever
+                comparison.snapshot_taken = comparison.link_set.scope()
             comparison.due_ms = now_ms
         self._givers.clear()
 

@@ -11,6 +11,7 @@ from pfn_protocol.announcements import Kind
 from pfn_protocol.limits import parked_max, parked_per_author_max, slots_pinned_max, slots_sponsored_max
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.slots import slot_rank
 from tests.protocol.sets import (
     ALICE,
     BOB,
@@ -400,3 +401,14 @@ def test_an_author_nobody_knows_has_an_empty_share() -> None:
     assert registry.ids(BOB.public, 10) == []
     assert registry.slot(BOB.public, Kind.NODE, "") is None
     assert registry.find(bytes(32)) is None
+
+
+def test_ids_at_a_smaller_cap_are_those_that_rank_first_and_at_a_larger_one_all() -> None:
+    versions = fake_versions(BOB.public, 10)
+    registry = filled(versions)
+
+    few = registry.ids(BOB.public, 3)
+
+    ranked = sorted(versions, key=lambda one: slot_rank(one.author, one.kind, one.subject))
+    assert few == sorted(one.id for one in ranked[:3])
+    assert registry.ids(BOB.public, 10) == registry.ids(BOB.public, 5_000) == sorted(one.id for one in versions)
