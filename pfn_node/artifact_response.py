@@ -95,7 +95,7 @@ class ArtifactBody(ResponseBody):
         begin = number * PIECE_BYTES
         wanted = min(PIECE_BYTES, self._size - begin)
         block = _in_memory(self._fd, wanted, begin)
-        if block is None or len(block) < wanted:  # half a block cannot be checked
+        if block is None:
             block = await trio.to_thread.run_sync(os.pread, self._fd, wanted, begin, limiter=_reads)
         if len(block) <= skipped:
             # Ending here would look like a complete answer to some clients; failing cuts the connection.
