@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pfn_node.durable_files import flush_folder
 from pfn_node.settings import Settings
 from pfn_protocol.announcements import KeyStatement, SuccessionStatement, SuccessorStatement
 from pfn_protocol.errors import Refusal
@@ -150,11 +151,11 @@ def _finish_succession(path: Path) -> None:
     facts, key = _read_succession(path), next_key(path)
     if facts is None or key is None or facts["new"] != key.public.hex():
         return
-    _sync(path)  # the signature is on the disk before the key that made it is put aside
+    flush_folder(path)  # the signature is on the disk before the key that made it is put aside
     if (path / KEY_FILE).exists():
         os.replace(path / KEY_FILE, path / FORMER_KEY_FILE)
     os.replace(path / NEXT_KEY_FILE, path / KEY_FILE)
-    _sync(path)
+    flush_folder(path)
 
 
 def _succession_to(path: Path, key: PrivateKey) -> SuccessionStatement | None:
@@ -173,15 +174,6 @@ def _read_succession(path: Path) -> dict[str, str] | None:
         return {name: bytes.fromhex(facts[name]).hex() for name in ("old", "new", "signature")}
     except (ValueError, KeyError, TypeError) as error:
         raise DataFolderError(f"{file} cannot be read; restore it from a backup, or take it away") from error
-
-
-def _sync(path: Path) -> None:
-    """Make renames in a folder last."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_secret(file: Path, text: str) -> None:

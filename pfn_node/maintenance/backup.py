@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from pfn_node.data_folder import KEY_FILE, DataFolderError, load_or_make_key
+from pfn_node.durable_files import flush_folder
 from pfn_node.maintenance.backup_format import (
     ARTIFACTS,
     DATABASE,
@@ -34,7 +35,6 @@ from pfn_node.maintenance.backup_format import (
     BackupError,
     Manifest,
     artifact_files,
-    sync_folder,
 )
 from pfn_node.store import page_checksums
 from pfn_protocol.identity import did_key
@@ -182,9 +182,9 @@ def _new_target(target: Path) -> Iterator[tuple[_Target, Path]]:
                 partial.mkdir(mode=0o700)
                 yield _FolderTarget(partial), scratch
                 for folder in sorted({file.parent for file in partial.rglob("*")}, reverse=True):
-                    sync_folder(folder)
+                    flush_folder(folder)
         partial.rename(target)
-        sync_folder(target.parent)
+        flush_folder(target.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if partial.is_dir():

@@ -9,7 +9,6 @@ It is a folder, or the same in one uncompressed tar file (zips do not get smalle
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +99,3 @@ def artifact_files(data: Path) -> Iterator[tuple[bytes, Path]]:
             digest = digest_named(file.relative_to(data).as_posix())
             if digest is not None:
                 yield digest, file
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
+from pfn_node.durable_files import flush_folder
 from pfn_node.maintenance.backup_format import (
     ARTIFACTS,
     DATABASE,
@@ -28,7 +29,6 @@ from pfn_node.maintenance.backup_format import (
     Manifest,
     digest_named,
     parse_manifest,
-    sync_folder,
 )
 from pfn_node.store import page_checksums
 from pfn_node.store.schema import unknown_migrations
@@ -54,12 +54,12 @@ def restore_backup(source: Path, data: Path, *, progress: Progress = lambda done
             manifest = _write_checked(entries, partial, progress)
         _check_database(partial / DATABASE)
         for folder in sorted({file.parent for file in partial.rglob("*")}, reverse=True):
-            sync_folder(folder)
+            flush_folder(folder)
         try:
             partial.rename(data)
         except OSError as error:
             raise BackupError(f"{data} cannot be replaced ({error.strerror}); give a folder inside of it") from error
-        sync_folder(data.parent)
+        flush_folder(data.parent)
         return manifest
     finally:
         shutil.rmtree(partial, ignore_errors=True)
