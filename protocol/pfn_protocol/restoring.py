@@ -43,8 +43,10 @@ def restore(
     registry.set_policy(registry.pins, own.sponsored if own else ())
     for entry in _nodes_from_the_pins_outwards(registry, living):
         _offer(registry, outgoing, entry)
-    for entry in sorted(living, key=lambda entry: registry.cap(entry.author) == 0):
-        _offer(registry, outgoing, entry)
+    for is_admitted in (True, False):
+        for entry in living:
+            if (registry.cap(entry.author) > 0) is is_admitted:
+                _offer(registry, outgoing, entry)
     registry.withdraw_early(now_ms)  # the clock may have been ahead before (R135); reported with what else is gone
     _report(registry, outgoing, entries, aside)
     return own
