@@ -304,7 +304,8 @@ class Registry:
         What was taken in while the clock was ahead would fill shares in the place of what everybody else holds.
         """
         latest_ms = now_ms + future_ms_max
-        if 2 * sum(entry.seq > latest_ms for entry in self._by_id.values()) > len(self._by_id):
+        early = sum(entry.seq > latest_ms for entry in self._by_id.values())
+        if not early or 2 * early > len(self._by_id):
             return ()
         gone: list[bytes] = []
         for author, share in self._shares.items():
@@ -322,7 +323,8 @@ class Registry:
             self._total.add(entry.id)
             self.changes.note(entry.id, entry.author, came=True)
             self._await_expiry(entry)
-        self._leave(gone)
+        if gone:
+            self._leave(gone)
         return stands, gone
 
     def _leave(self, entries: Iterable[Entry]) -> list[bytes]:
