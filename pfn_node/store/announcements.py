@@ -128,7 +128,7 @@ def restore(db: sqlite_utils.Database) -> Iterator[tuple[Entry, bool]]:
         if kind == Kind.VERSION:
             author = authors.setdefault(author, author)
             marks = marks_of_version(accepted_body(raw))
-            entry = Entry(announcement_id, author, Kind.VERSION, subject, epoch, seq, _SIZES[len(raw)], None, *marks)
+            entry = Entry(announcement_id, author, Kind.VERSION, subject, epoch, seq, _SIZES[len(raw)], *marks)
         else:
             entry = entry_of(announcement_from(db, {"id": announcement_id, "raw": raw, "author": author, "kind": kind}))
         yield entry, place == IN_SET

@@ -224,7 +224,7 @@ class Registry:
         stood = share.contradicted_by(entry) if share else None
         if stood is not None:
             size = entry.size + stood.size + conviction_overhead_bytes
-            entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size, None)
+            entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size)
         may_change_graph = entry.kind in (Kind.NODE, Kind.CONVICTION)
         former = self.node_statement(entry.author) if may_change_graph else None
         _, gone = self._offer_to_share(entry)
@@ -360,9 +360,10 @@ class Registry:
         return admitted, (*gone, *refused)
 
     def _await_expiry(self, entry: Entry) -> None:
-        if entry.expires_ms is None:
+        expires_ms = entry.expires_ms
+        if expires_ms is None:
             return
-        heappush(self._expiries, (entry.expires_ms, entry.id))
+        heappush(self._expiries, (expires_ms, entry.id))
         if len(self._expiries) > 2 * (len(self._by_id) + len(self.parking)) + _stale_expiries_max:
             self._expiries = sorted({one for one in self._expiries if self.knows(one[1])})  # sorted, so it is a heap
 

@@ -36,7 +36,8 @@ def restore(
     expired: list[bytes] = []
     aside: set[bytes] = set()
     for entry, admitted in kept:
-        if entry.expires_ms is not None and entry.expires_ms <= now_ms:
+        expires_ms = entry.expires_ms
+        if expires_ms is not None and expires_ms <= now_ms:
             expired.append(entry.id)
             continue
         living.append(entry)

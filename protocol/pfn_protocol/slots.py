@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from pfn_protocol.acceptance import expires_ms
+from pfn_protocol.acceptance import lifetime_ms
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
 from pfn_protocol.equivocation import is_equivocation
 from pfn_protocol.records import record
@@ -31,7 +31,6 @@ class Entry:
     epoch: int
     seq: int
     size: int  # bytes of the envelope: messages are filled by it
-    expires_ms: int | None
     content: bytes = b""  # of a version: the sha256 it states
     replaces: bytes = b""  # of a version: what it says it changes
     node: NodeStatement | None = None  # of a node announcement: the pins and sponsored nodes that admission follows
@@ -40,6 +39,12 @@ class Entry:
     def place(self) -> tuple[int, int]:
         """Its place in the author's order."""
         return (self.epoch, self.seq)
+
+    @property
+    def expires_ms(self) -> int | None:
+        """When it stops to count, in milliseconds since 1970; None never. Not kept: there may be a million of these."""
+        lifetime = lifetime_ms(self.kind)
+        return None if lifetime is None else self.seq + lifetime
 
 
 def entry_of(announcement: AcceptedAnnouncement) -> Entry:
@@ -53,7 +58,6 @@ def entry_of(announcement: AcceptedAnnouncement) -> Entry:
         epoch=announcement.epoch,
         seq=announcement.seq,
         size=len(announcement.raw),
-        expires_ms=expires_ms(announcement),
         content=announcement.content,
         replaces=announcement.replaces,
         node=statement if isinstance(statement, NodeStatement) else None,

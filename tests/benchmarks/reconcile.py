@@ -102,7 +102,7 @@ class FilledRegistry(Registry):
         return self._shared_out[1][author]
 
     def find(self, announcement_id: bytes) -> Entry | None:
-        return Entry(announcement_id, self.me, Kind.VERSION, "", 0, 0, BODY_BYTES, None)
+        return Entry(announcement_id, self.me, Kind.VERSION, "", 0, 0, BODY_BYTES)
 
 
 @dataclass

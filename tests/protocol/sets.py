@@ -48,7 +48,6 @@ def fake_versions(author: bytes, count: int) -> list[Entry]:
             0,
             START_MS,
             500,
-            None,
         )
         for number in range(count)
     ]

@@ -33,7 +33,7 @@ def any_story(rng: Random, *, epochs: int) -> Entry:
     replaces = rng.choice((b"", b"1", b"2")) if kind is Kind.VERSION else b""
     epoch, seq = rng.randrange(epochs), START_MS + rng.randrange(6)
     id_ = sha256(f"{kind} {subject} {content!r} {replaces!r} {epoch} {seq} {rng.randrange(2)}".encode()).digest()
-    return Entry(id_, BOB.public, kind, subject, epoch, seq, 500, None, content, replaces)
+    return Entry(id_, BOB.public, kind, subject, epoch, seq, 500, content, replaces)
 
 
 def told(registry: Registry, entries: Iterable[Entry]) -> None:
@@ -85,7 +85,7 @@ def test_without_proofs_the_set_follows_from_what_was_heard_and_from_nothing_els
 
 def story(seq: int, content: bytes = b"x", epoch: int = 0, subject: str = "a") -> Entry:
     id_ = sha256(f"{seq} {content!r} {epoch} {subject}".encode()).digest()
-    return Entry(id_, BOB.public, Kind.VERSION, subject, epoch, seq, 500, None, content)
+    return Entry(id_, BOB.public, Kind.VERSION, subject, epoch, seq, 500, content)
 
 
 def test_a_convicted_author_has_one_place_in_the_set_whatever_its_cap_and_takes_no_other() -> None:
@@ -106,7 +106,7 @@ def test_a_convicted_author_has_one_place_in_the_set_whatever_its_cap_and_takes_
 def test_a_conviction_is_parked_in_the_place_of_everything_else_and_counts_once_its_author_is_admitted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    conviction = Entry(conviction_id(BOB.public), BOB.public, Kind.CONVICTION, "", 0, 0, 900, None)
+    conviction = Entry(conviction_id(BOB.public), BOB.public, Kind.CONVICTION, "", 0, 0, 900)
     registry = Registry(ALICE.public)
     told(registry, [story(1), story(2, subject="b")])
 

@@ -19,7 +19,7 @@ UNSALTED = bytes(32)
 
 
 def entry_with(announcement_id: bytes, number: int) -> Entry:
-    return Entry(announcement_id, BOB.public, Kind.VERSION, f"ground/{number}/1", 0, START_MS, 500, None)
+    return Entry(announcement_id, BOB.public, Kind.VERSION, f"ground/{number}/1", 0, START_MS, 500)
 
 
 def alone_in_cell_0(length: int, amount: int) -> list[bytes]:

@@ -174,7 +174,7 @@ def test_what_waits_for_a_neighbour_that_moved_is_sent_to_its_new_address() -> N
 def test_news_that_comes_over_a_link_that_ended_meanwhile_has_no_parent() -> None:
     registry, outgoing = Registry(PEER), Outgoing()
     gossip = Gossip(registry, outgoing, lambda peer: EMPTY, Random(1), has_url=True)
-    entry = Entry(ONE, THIRD, Kind.VERSION, "dev@pub.test/hello/1.0", 0, NOW, 400, None)
+    entry = Entry(ONE, THIRD, Kind.VERSION, "dev@pub.test/hello/1.0", 0, NOW, 400)
     gossip.open(OTHER, "http://other.test", (), NOW, asked=True)
 
     gossip.tell([entry], THIRD, NOW)
@@ -233,7 +233,7 @@ def test_a_neighbour_that_refuses_everything_is_told_the_status_no_oftener_than_
     registry, outgoing = Registry(PEER), Outgoing()
     gossip = Gossip(registry, outgoing, lambda peer: EMPTY, Random(1), has_url=True)
     gossip.open(THIRD, "", (), NOW, asked=False)
-    gossip.tell([Entry(ONE, THIRD, Kind.NODE, "", 0, NOW, 400, None)], THIRD, NOW)  # so there is a parent
+    gossip.tell([Entry(ONE, THIRD, Kind.NODE, "", 0, NOW, 400)], THIRD, NOW)  # so there is a parent
     gossip.open(OTHER, "http://other.test", (), NOW, asked=True)
     moments: list[int] = []
     now_ms: int | None = NOW
