@@ -1,15 +1,13 @@
 """What consumers ask for: conclusions only, read by primary key or index, never judged here.
 
-Search text becomes an FTS5 query out of its words alone, so no operator, quote or column name of that language can be
-smuggled in. A search looks at the newest `SEARCH_MATCHES_MAX` matches: ranking a common word among a million plugins
-would take seconds. Pages are continued by the sort key of their last row, never by an offset: a page costs the same
-wherever it is, and rows that come meanwhile shift nothing.
+A search (see `matching`) looks at the newest `SEARCH_MATCHES_MAX` matches: all those of a common word among a million
+plugins would take seconds. Pages are continued by the sort key of their last row, never by an offset: a page costs the
+same wherever it is, and rows that come meanwhile shift nothing.
 """
 
 import base64
 import json
 import time
-import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,15 +16,13 @@ import sqlite_utils
 from pfn_node.store.facts import own_id
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.listing import ASSURANCE_RANKS
+from pfn_node.store.matching import RELEVANCE, condition_of
 from pfn_node.store.observations import counted_observations, observation_from
 from pfn_node.store.queries import Row, change, iterate, select, select_one, value
 from pfn_node.store.rows import Observation, Plugin, Release
 from pfn_protocol.versions import sort_key
 
 SEARCH_MATCHES_MAX: Final = 2_000
-# More words narrow nothing that a person meant.
-SEARCH_WORDS_MAX: Final = 16
-WORD_CHARACTERS_MAX: Final = 64
 PAGE_ROWS_MAX: Final = 250
 CURSOR_CHARACTERS_MAX: Final = 1_024
 SORTS: Final = ("updated", "name", "relevance")
@@ -60,17 +56,19 @@ def search_plugins(
     """
     sort = _sort_of(query)
     limit = max(1, min(query.limit, PAGE_ROWS_MAX))
-    counted, chosen = selection(query), selection(query, ranked=sort == "relevance")
-    if counted is None or chosen is None:
+    chosen = selection(query, ranked=sort == "relevance")
+    if chosen is None:
         return [], 0, None  # punctuation only: no plugin has that as a word
     ids, parameters = chosen
-    total = int(value(db, " ".join(("SELECT count(*) FROM (", counted[0], ")")), parameters))
-    page = ["WITH chosen AS (", ids, ")", _PAGE]
+    # What words find is a short list, and dear; without them an index gives one page of a long one.
+    kept = "" if query.q is not None else "NOT"
+    page = ["WITH chosen AS", kept, "MATERIALIZED (", ids, "), page AS MATERIALIZED (", _PAGE]
     if query.cursor is not None:
         parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
         page.append(_CONTINUE[sort])
-    page.append(_ORDER[sort])
+    page += [_ORDER[sort], "LIMIT :limit )", _SHOWN, _ORDER[sort]]
     rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
+    total = rows[0]["total"] if rows else value(db, " ".join(("SELECT count(*) FROM (", ids, ")")), parameters)
     at = int(time.time()) if now is None else now
     sources = {source: _of_source(db, source, at) for source in {row["source_id"] for row in rows[:limit]}}
     plugins = [_plugin_from(row, sources[row["source_id"]]) for row in rows[:limit]]
@@ -81,9 +79,8 @@ def search_plugins(
 def selection(query: PluginQuery, *, ranked: bool = False, newest: bool = False) -> tuple[str, dict[str, Any]] | None:
     """Return the query for the ids of all rows that match, and its parameters; None: nothing can match.
 
-    `ranked`: with their relevance, which takes longer than finding them. `newest`: only the newest
-    `SEARCH_MATCHES_MAX`, as it is with words anyhow. The text is made of constants alone. Raise
-    `CatalogueError` for an unknown assurance.
+    `ranked`: with their relevance, the best with the lowest. `newest`: only the newest `SEARCH_MATCHES_MAX`, as it is
+    with words anyhow. The text is made of constants alone. Raise `CatalogueError` for an unknown assurance.
     """
     parameters: dict[str, Any] = {
         "source": query.source,
@@ -92,15 +89,20 @@ def selection(query: PluginQuery, *, ranked: bool = False, newest: bool = False)
         "rank": _rank_of(query.min_assurance),
         "matches": SEARCH_MATCHES_MAX,
     }
-    words = None if query.q is None else match_expression(query.q)
-    if words == "":
+    conditions = _conditions(query)
+    if query.q is None:
+        pieces = ["SELECT p.id, 0.0 AS relevance FROM plugins AS p WHERE TRUE", *conditions]
+        if newest:
+            pieces.append("ORDER BY p.id DESC LIMIT :matches")
+        return " ".join(pieces), parameters
+    search = condition_of(query.q, narrowed=bool(conditions))
+    if search is None:
         return None
-    if words is not None:
-        parameters["words"] = words
-    pieces = _chosen(query, searching=words is not None, ranked=ranked)
-    if newest and words is None:
-        pieces.append("ORDER BY p.id DESC LIMIT :matches")
-    return " ".join(pieces), parameters
+    found, words = search
+    pieces = ["SELECT p.id,", RELEVANCE if ranked else "0.0", "AS relevance FROM plugin_texts"]
+    pieces += ["JOIN plugins AS p ON p.id = plugin_texts.rowid WHERE", found, *conditions]
+    pieces.append("ORDER BY plugin_texts.rowid DESC LIMIT :matches")
+    return " ".join(pieces), {**parameters, **words}
 
 
 def get_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, now: int | None = None) -> Plugin | None:
@@ -234,20 +236,6 @@ def plugins_with_slug(db: sqlite_utils.Database, slug: str, limit: int = 100) ->
     return [release_from(row) for row in rows]
 
 
-def match_expression(text: str) -> str:
-    """Return the FTS5 query for what was typed: all its words, the last one also as a beginning.
-
-    A single letter is no beginning. Empty: no words.
-    """
-    characters = (c if unicodedata.category(c)[0] in "LNM" else " " for c in text)
-    words = [word[:WORD_CHARACTERS_MAX] for word in "".join(characters).split()][:SEARCH_WORDS_MAX]
-    # Letters and digits only, in quotes: a word such as AND or NEAR is a word.
-    quoted = [f'"{word}"' for word in words]
-    if not words or (len(words[-1]) == 1 and words[-1].isascii()):
-        return " ".join(quoted)  # half of all words begin with it: that narrows nothing, and takes long
-    return " ".join((*quoted[:-1], f"{quoted[-1]}*"))
-
-
 def release_from(row: Row) -> Release:
     """Make a `Release` of a row of the table."""
     return Release(
@@ -280,21 +268,25 @@ def release_from(row: Row) -> Release:
 
 
 _PAGE: Final = """
-    SELECT chosen.id, chosen.relevance, p.name_key, p.updated_at, p.reported_version, p.versions, (
+    SELECT p.id, chosen.relevance, p.name_key, p.updated_at FROM chosen JOIN plugins AS p ON p.id = chosen.id
+"""
+# Only what the page shows is read whole.
+_SHOWN: Final = """
+    SELECT (SELECT count(*) FROM chosen) AS total, page.*, p.reported_version, p.versions, (
         SELECT total(count) FROM download_counts AS d
         WHERE d.source_id = p.source_id AND d.plugin_id = p.plugin_id) AS downloads, r.*
-    FROM chosen JOIN plugins AS p ON p.id = chosen.id
+    FROM page CROSS JOIN plugins AS p ON p.id = page.id
     JOIN releases AS r ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
 """
 _CONTINUE: Final = {
     "updated": "WHERE (p.updated_at, p.id) < (:after, :after_id)",
     "name": "WHERE (p.name_key, p.id) > (:after, :after_id)",
-    "relevance": "WHERE (chosen.relevance, p.id) > (:after, :after_id)",
+    "relevance": "WHERE (chosen.relevance, -p.id) > (:after, -:after_id)",
 }
 _ORDER: Final = {
-    "updated": "ORDER BY p.updated_at DESC, p.id DESC LIMIT :limit",
-    "name": "ORDER BY p.name_key, p.id LIMIT :limit",
-    "relevance": "ORDER BY chosen.relevance, p.id LIMIT :limit",
+    "updated": "ORDER BY p.updated_at DESC, p.id DESC",
+    "name": "ORDER BY p.name_key, p.id",
+    "relevance": "ORDER BY relevance, p.id DESC",
 }
 _SORT_COLUMNS: Final = {"updated": "updated_at", "name": "name_key", "relevance": "relevance"}
 
@@ -315,28 +307,15 @@ def _rank_of(min_assurance: str | None) -> int:
     return ASSURANCE_RANKS[min_assurance]
 
 
-def _chosen(query: PluginQuery, *, searching: bool, ranked: bool) -> list[str]:
-    """Return the pieces of the query for the ids of all rows that match; every piece is a constant."""
+def _conditions(query: PluginQuery) -> list[str]:
+    """Return the pieces of the query that narrow it without words; every piece is a constant."""
     conditions = [
-        (query.source is not None, "p.source_id = :source"),
-        (query.type is not None, "p.type = :type"),
-        (query.min_assurance is not None, "p.assurance_rank >= :rank"),
-        (query.tag is not None, "p.id IN (SELECT plugin FROM plugin_tags WHERE tag = :tag)"),
+        (query.source is not None, "AND p.source_id = :source"),
+        (query.type is not None, "AND p.type = :type"),
+        (query.min_assurance is not None, "AND p.assurance_rank >= :rank"),
+        (query.tag is not None, "AND p.id IN (SELECT plugin FROM plugin_tags WHERE tag = :tag)"),
     ]
-    pieces = ["SELECT p.id, 0.0 AS relevance FROM plugins AS p WHERE TRUE"]
-    if searching:
-        pieces = [
-            "SELECT p.id,",
-            "plugin_texts.rank" if ranked else "0.0",
-            "AS relevance FROM plugin_texts",
-            "JOIN plugins AS p ON p.id = plugin_texts.rowid WHERE plugin_texts MATCH :words",
-        ]
-    for wanted, condition in conditions:
-        if wanted:
-            pieces += ["AND", condition]
-    if searching:
-        pieces.append("ORDER BY plugin_texts.rowid DESC LIMIT :matches")
-    return pieces
+    return [condition for wanted, condition in conditions if wanted]
 
 
 def _write_cursor(sort: str, row: Row) -> str:

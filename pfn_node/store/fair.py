@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from pfn_node.store.catalogue import match_expression, release_from
+from pfn_node.store.catalogue import release_from
 from pfn_node.store.changes import LISTABLE
+from pfn_node.store.matching import match_expression
 from pfn_node.store.packages import OF_PLUGIN, facts_of, sha384_signatures
 from pfn_node.store.queries import select
 from pfn_node.store.rows import PackageFacts, Release, Source

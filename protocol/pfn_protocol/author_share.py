@@ -81,8 +81,9 @@ class AuthorShare:
 
     def withdraw_after(self, seq_max: int) -> list[Entry]:
         """Take out the slots with anything later than `seq_max`, but for the node's; returns what stood there."""
-        early = [key for _, key in self._ranking() if any(entry.seq > seq_max for entry in self._entries_of(key))]
-        return [entry for key in early for entry in self._remove_slot(key)]
+        late = {(entry.kind, entry.subject) for entry in self.any_order(self.cap) if entry.seq > seq_max}
+        ranked = sorted(late - {_NODE_SLOT}, key=lambda key: slot_rank(self.author, *key))
+        return [entry for key in ranked for entry in self._remove_slot(key)]
 
     def entries(self, cap: int | None = None) -> list[Entry]:
         """What is in the set at a cap (its own by default): the node announcement, then by the rank of the slots."""

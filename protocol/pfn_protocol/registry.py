@@ -29,6 +29,7 @@ from pfn_protocol.limits import (
 )
 from pfn_protocol.messages import AuthorSummary
 from pfn_protocol.parking import Parking
+from pfn_protocol.records import record
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import Entry, Slot
 from pfn_protocol.sorted_ids import SortedIds
@@ -48,7 +49,7 @@ class Verdict(Enum):
 _stale_expiries_max = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What offering one announcement changed."""
 
@@ -214,7 +215,6 @@ class Registry:
         """Take an accepted announcement in, or park it."""
         if self.knows(entry.id):
             return Outcome(Verdict.KNOWN)
-        former = self.node_statement(entry.author)
         if entry.author not in self._caps:
             parked, gone = self.parking.park(entry)
             if parked:
@@ -225,12 +225,11 @@ class Registry:
         if stood is not None:
             size = entry.size + stood.size + conviction_overhead_bytes
             entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size, None)
+        may_change_graph = entry.kind in (Kind.NODE, Kind.CONVICTION)
+        former = self.node_statement(entry.author) if may_change_graph else None
         _, gone = self._offer_to_share(entry)
         came_in = entry.id in self._by_id
-        follows_from = (Kind.NODE, Kind.CONVICTION)
-        graph_changed = entry.kind in follows_from and _relations(former) != _relations(
-            self.node_statement(entry.author)
-        )
+        graph_changed = may_change_graph and _relations(former) != _relations(self.node_statement(entry.author))
         verdict = Verdict.NOT_TAKEN if not came_in else Verdict.IN_SET if stood is None else Verdict.CONTRADICTS
         return Outcome(
             verdict,
@@ -305,7 +304,8 @@ class Registry:
         What was taken in while the clock was ahead would fill shares in the place of what everybody else holds.
         """
         latest_ms = now_ms + future_ms_max
-        if 2 * sum(entry.seq > latest_ms for entry in self._by_id.values()) > len(self._by_id):
+        early = sum(entry.seq > latest_ms for entry in self._by_id.values())
+        if not early or 2 * early > len(self._by_id):
             return ()
         gone: list[bytes] = []
         for author, share in self._shares.items():
@@ -323,7 +323,8 @@ class Registry:
             self._total.add(entry.id)
             self.changes.note(entry.id, entry.author, came=True)
             self._await_expiry(entry)
-        self._leave(gone)
+        if gone:
+            self._leave(gone)
         return stands, gone
 
     def _leave(self, entries: Iterable[Entry]) -> list[bytes]:

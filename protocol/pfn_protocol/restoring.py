@@ -32,21 +32,30 @@ def restore(
     registry: Registry, outgoing: Outgoing, kept: Iterable[tuple[Entry, bool]], now_ms: int
 ) -> NodeStatement | None:
     """Fill an empty registry. Returns this node's own last node announcement, which names whom it sponsored."""
-    entries: list[Entry] = []
+    living: list[Entry] = []
+    expired: list[bytes] = []
     aside: set[bytes] = set()
     for entry, admitted in kept:
-        entries.append(entry)
+        if entry.expires_ms is not None and entry.expires_ms <= now_ms:
+            expired.append(entry.id)
+            continue
+        living.append(entry)
         if not admitted:
             aside.add(entry.id)
-    living = [entry for entry in entries if entry.expires_ms is None or entry.expires_ms > now_ms]
     own = _own_node(registry, living)
     registry.set_policy(registry.pins, own.sponsored if own else ())
     for entry in _nodes_from_the_pins_outwards(registry, living):
         _offer(registry, outgoing, entry)
-    for entry in sorted(living, key=lambda entry: registry.cap(entry.author) == 0):
+    strangers: list[Entry] = []
+    for entry in living:
+        if registry.cap(entry.author):
+            _offer(registry, outgoing, entry)
+        else:
+            strangers.append(entry)
+    for entry in strangers:
         _offer(registry, outgoing, entry)
     registry.withdraw_early(now_ms)  # the clock may have been ahead before (R135); reported with what else is gone
-    _report(registry, outgoing, entries, aside)
+    _report(registry, outgoing, living, aside, expired)
     return own
 
 
@@ -74,11 +83,14 @@ def _nodes_from_the_pins_outwards(registry: Registry, entries: list[Entry]) -> I
         registry.readmit()
 
 
-def _report(registry: Registry, outgoing: Outgoing, entries: list[Entry], aside: set[bytes]) -> None:
-    """`aside`: those of them that were not in the set before."""
-    admitted = tuple(entry.id for entry in entries if entry.id in aside and entry.id in registry)
-    parked = tuple(entry.id for entry in entries if entry.id not in aside and entry.id in registry.parking)
-    dropped = tuple(entry.id for entry in entries if not registry.knows(entry.id))
+def _report(
+    registry: Registry, outgoing: Outgoing, living: list[Entry], aside: set[bytes], expired: list[bytes]
+) -> None:
+    """`aside`: those of the living that were not in the set before."""
+    admitted = tuple(entry.id for entry in living if entry.id in aside and entry.id in registry)
+    absent = [entry.id for entry in living if registry.find(entry.id) is None]
+    parked = tuple(one for one in absent if one not in aside and one in registry.parking)
+    dropped = (*expired, *(one for one in absent if one not in registry.parking))
     if admitted or parked:
         outgoing.add(ChangeAdmission(admitted, parked))
     if dropped:

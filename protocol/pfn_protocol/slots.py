@@ -14,12 +14,13 @@ from typing import Final
 from pfn_protocol.acceptance import expires_ms
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, NodeStatement
 from pfn_protocol.equivocation import is_equivocation
+from pfn_protocol.records import record
 
 # What an author said first of these stays in sight beside what it says now.
 _KEEPS_FIRST: Final = (Kind.VERSION, Kind.SUCCESSOR)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """What the registry remembers of an announcement; the body lies elsewhere, under its id."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pfn_node.store import catalogue, releases
-from pfn_node.store.catalogue import CatalogueError, PluginQuery, match_expression, search_plugins
+from pfn_node.store import catalogue, matching, releases
+from pfn_node.store.catalogue import CatalogueError, PluginQuery, search_plugins
 from pfn_node.store.rows import Plugin
 from tests.node.store_world import NOW, Publisher, World, digest, key
 
@@ -149,9 +149,9 @@ def test_no_search_text_breaks_the_query() -> None:
 
 
 def test_a_query_is_bounded_in_words_and_letters() -> None:
-    expression = match_expression(" ".join("x" * 1000 for _ in range(100)))
+    expression = matching.match_expression(" ".join("x" * 1000 for _ in range(100)))
 
-    assert len(expression) <= catalogue.SEARCH_WORDS_MAX * (catalogue.WORD_CHARACTERS_MAX + 4)
+    assert len(expression) <= matching.SEARCH_WORDS_MAX * (matching.WORD_CHARACTERS_MAX + 4)
 
 
 def test_a_search_looks_at_the_newest_matches_only(monkeypatch: pytest.MonkeyPatch) -> None:
