@@ -6,7 +6,6 @@ would take seconds. Pages are continued by the sort key of their last row, never
 wherever it is, and rows that come meanwhile shift nothing.
 """
 
-import base64
 import json
 import time
 import unicodedata
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import sqlite_utils
 
+from pfn_node.store import cursors
 from pfn_node.store.facts import own_id
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.listing import ASSURANCE_RANKS
@@ -28,7 +28,8 @@ SEARCH_MATCHES_MAX: Final = 2_000
 SEARCH_WORDS_MAX: Final = 16
 WORD_CHARACTERS_MAX: Final = 64
 PAGE_ROWS_MAX: Final = 250
-CURSOR_CHARACTERS_MAX: Final = 1_024
+# What narrows to so few rows is answered sooner in the event loop than a thread is asked.
+SMALL_ROWS_MAX: Final = 200
 SORTS: Final = ("updated", "name", "relevance")
 
 
@@ -65,17 +66,33 @@ def search_plugins(
         return [], 0, None  # punctuation only: no plugin has that as a word
     ids, parameters = chosen
     total = int(value(db, " ".join(("SELECT count(*) FROM (", counted[0], ")")), parameters))
-    page = ["WITH chosen AS (", ids, ")", _PAGE]
+    page = ["WITH chosen AS (", ids, "), page AS MATERIALIZED (", _PAGE]
     if query.cursor is not None:
         parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
         page.append(_CONTINUE[sort])
-    page.append(_ORDER[sort])
+    page += [_ORDER[sort], "LIMIT :limit )", _SHOWN, _ORDER[sort]]
     rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
     at = int(time.time()) if now is None else now
     sources = {source: _of_source(db, source, at) for source in {row["source_id"] for row in rows[:limit]}}
     plugins = [_plugin_from(row, sources[row["source_id"]]) for row in rows[:limit]]
-    following = _write_cursor(sort, rows[limit - 1]) if len(rows) > limit else None
+    following = None
+    if len(rows) > limit:
+        following = cursors.write(sort, rows[limit - 1][_SORT_COLUMNS[sort]], rows[limit - 1]["id"])
     return plugins, total, following
+
+
+def is_small(db: sqlite_utils.Database, query: PluginQuery) -> bool:
+    """Whether a query without words looks at `SMALL_ROWS_MAX` rows at most: then answering takes about a millisecond.
+
+    Finding that out takes some microseconds.
+    """
+    if query.q is not None or (query.source is None and query.tag is None):
+        return False
+    narrow = "SELECT 1 FROM plugins WHERE source_id = ? LIMIT ?", query.source
+    if query.source is None:
+        narrow = "SELECT 1 FROM plugin_tags WHERE tag = ? LIMIT ?", (query.tag or "").casefold()
+    sql, name = narrow
+    return len(db.execute(sql, (name, SMALL_ROWS_MAX + 1)).fetchall()) <= SMALL_ROWS_MAX
 
 
 def selection(query: PluginQuery, *, ranked: bool = False, newest: bool = False) -> tuple[str, dict[str, Any]] | None:
@@ -257,44 +274,54 @@ def release_from(row: Row) -> Release:
         type=row["type"],
         name=row["name"],
         description=row["description"],
-        tags=tuple(json.loads(row["tags"])),
+        tags=_list(row["tags"]),
         sha256=row["sha256"],
         size=row["size"],
         assurance=row["assurance"],
         backed=bool(row["backed"]),
         mirrored=bool(row["mirrored"]),
         conflict=bool(row["conflict"]),
-        disputed_by=tuple(json.loads(row["disputed_by"])),
-        reported_by=tuple(json.loads(row["reported_by"])),
+        disputed_by=_list(row["disputed_by"]),
+        reported_by=_list(row["reported_by"]),
         backed_by=row["backed_by"],
-        icons=json.loads(row["icons"]),
+        icons={} if row["icons"] == "{}" else json.loads(row["icons"]),
         observed_at=row["observed_at"],
         yanked=row["yanked"],
         yanked_by=row["yanked_by"],
         taken_down=row["taken_down"],
         revoked_key=bool(row["revoked_key"]),
         cooldown_until=row["cooldown_until"],
-        advisories=tuple(json.loads(row["advisories"])),
+        advisories=_list(row["advisories"]),
         held_back=row["held_back"],
     )
 
 
+def _list(text: str) -> tuple[Any, ...]:
+    return () if text == "[]" else tuple(json.loads(text))  # most are empty
+
+
+# Which rows are on the page comes first: what is shown of them is looked up for these alone.
 _PAGE: Final = """
-    SELECT chosen.id, chosen.relevance, p.name_key, p.updated_at, p.reported_version, p.versions, (
+    SELECT p.id, relevance, p.name_key, p.updated_at, p.reported_version, p.versions, p.source_id, p.plugin_id,
+           p.version
+    FROM chosen JOIN plugins AS p ON p.id = chosen.id
+"""
+_SHOWN: Final = """
+    SELECT p.id, relevance, p.name_key, p.updated_at, p.reported_version, p.versions, (
         SELECT total(count) FROM download_counts AS d
         WHERE d.source_id = p.source_id AND d.plugin_id = p.plugin_id) AS downloads, r.*
-    FROM chosen JOIN plugins AS p ON p.id = chosen.id
+    FROM page AS p
     JOIN releases AS r ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
 """
 _CONTINUE: Final = {
     "updated": "WHERE (p.updated_at, p.id) < (:after, :after_id)",
     "name": "WHERE (p.name_key, p.id) > (:after, :after_id)",
-    "relevance": "WHERE (chosen.relevance, p.id) > (:after, :after_id)",
+    "relevance": "WHERE (relevance, p.id) > (:after, :after_id)",
 }
 _ORDER: Final = {
-    "updated": "ORDER BY p.updated_at DESC, p.id DESC LIMIT :limit",
-    "name": "ORDER BY p.name_key, p.id LIMIT :limit",
-    "relevance": "ORDER BY chosen.relevance, p.id LIMIT :limit",
+    "updated": "ORDER BY p.updated_at DESC, p.id DESC",
+    "name": "ORDER BY p.name_key, p.id",
+    "relevance": "ORDER BY relevance, p.id",
 }
 _SORT_COLUMNS: Final = {"updated": "updated_at", "name": "name_key", "relevance": "relevance"}
 
@@ -305,6 +332,13 @@ def _sort_of(query: PluginQuery) -> str:
         raise CatalogueError(f"sort is one of {', '.join(SORTS)}")
     # Without words nothing is more relevant than anything else.
     return "updated" if sort == "relevance" and query.q is None else sort
+
+
+def _read_cursor(cursor: str, sort: str) -> tuple[str | float, int]:
+    try:
+        return cursors.read(cursor, sort)
+    except ValueError:
+        raise CatalogueError("this cursor is not one that this query gave; ask again without a cursor") from None
 
 
 def _rank_of(min_assurance: str | None) -> int:
@@ -337,37 +371,6 @@ def _chosen(query: PluginQuery, *, searching: bool, ranked: bool) -> list[str]:
     if searching:
         pieces.append("ORDER BY plugin_texts.rowid DESC LIMIT :matches")
     return pieces
-
-
-def _write_cursor(sort: str, row: Row) -> str:
-    text = json.dumps([sort, row[_SORT_COLUMNS[sort]], row["id"]])
-    return base64.urlsafe_b64encode(text.encode("utf-8")).decode("ascii").rstrip("=")
-
-
-def _read_cursor(cursor: str, sort: str) -> tuple[str | float, int]:
-    try:
-        # Whatever is no base64 of a list of these three kinds raises one of these errors.
-        if len(cursor) > CURSOR_CHARACTERS_MAX:
-            raise ValueError
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        made_for, after, after_id = parts
-        if made_for != sort or not _is_sort_key(sort, after) or not _is_integer(after_id):
-            raise ValueError
-    except (ValueError, TypeError, RecursionError):
-        raise CatalogueError("this cursor is not one that this query gave; ask again without a cursor") from None
-    return after, after_id
-
-
-def _is_sort_key(sort: str, key: object) -> bool:
-    if sort == "updated":
-        return _is_integer(key)
-    return isinstance(key, str if sort == "name" else float)
-
-
-def _is_integer(number: object) -> bool:
-    """Whether this is an integer that SQLite can hold."""
-    return type(number) is int and -(2**63) <= number < 2**63
 
 
 @dataclass(frozen=True, slots=True)
