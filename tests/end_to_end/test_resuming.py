@@ -42,7 +42,9 @@ async def test_a_node_that_was_killed_while_it_was_filled_goes_on_with_what_it_h
             return seen >= KILLED_AT
 
         async def is_filled() -> bool:
-            return (await newcomer.get("health"))["mesh"]["digest"] == (await full.get("health"))["mesh"]["digest"]
+            return bool(
+                (await newcomer.get("health"))["mesh"]["digest"] == (await full.get("health"))["mesh"]["digest"]
+            )
 
         await eventually(is_partly_filled)
         await mesh.nodes[1].kill()
