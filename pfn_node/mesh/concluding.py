@@ -1,7 +1,8 @@
 """Has concluded what was kept in bulk: a little at a time, and while more comes in only now and then.
 
 Concluding takes the same processor as taking in, and many times as long. So while pages of announcements arrive it lets
-them, for a while; after that both go on side by side. What waits stands in the database, so a restart goes on with it.
+them, for a while, also if it had begun already; after that both go on side by side. What waits stands in the database,
+so a restart goes on with it.
 """
 
 import math
@@ -34,9 +35,11 @@ class Concluding:
         self._concluded = concluded
         self._due = trio.Event()
         self._kept_at = -math.inf  # in trio's time
+        self.waiting = 0  # how many announcements are kept and not shown yet, about
 
-    def kept(self) -> None:
-        """Announcements were kept that wait to be concluded."""
+    def kept(self, count: int) -> None:
+        """So many announcements were kept that wait to be concluded."""
+        self.waiting += count
         self._kept_at = trio.current_time()
         self._due.set()
 
@@ -48,23 +51,29 @@ class Concluding:
             await self._due.wait()
 
     async def _conclude_waiting(self) -> None:
-        waiting = await self._database.read(concluding.waiting)
-        if waiting:
-            log.info("announcements_not_shown_yet", waiting=waiting)
-            await self._pages_end()
+        self.waiting = await self._database.read(concluding.waiting)
+        if self.waiting:
+            log.info("announcements_not_shown_yet", waiting=self.waiting)
             await self._conclude_all()
+            self.waiting = await self._database.read(concluding.waiting)
             self._concluded()
 
-    async def _pages_end(self) -> None:
-        with trio.move_on_after(PATIENCE_SECONDS):
-            while (quiet_at := self._kept_at + QUIET_SECONDS) > trio.current_time():
-                await trio.sleep_until(quiet_at)
-
     async def _conclude_all(self) -> None:
-        after, at = "", int(self._clock())
+        patient_until = trio.current_time() + PATIENCE_SECONDS
+        after, at = "", 0
 
         def work(db: sqlite_utils.Database) -> str:
             return concluding.conclude_some(db, after, CONCLUDED_AT_ONCE, at)
 
-        while after := await self._database.write(work):
+        while True:
+            await self._pages_end(patient_until)
             at = int(self._clock())
+            after = await self._database.write(work)
+            if not after:
+                return
+            self.waiting = max(0, self.waiting - CONCLUDED_AT_ONCE)
+
+    async def _pages_end(self, patient_until: float) -> None:
+        with trio.move_on_at(patient_until):
+            while (quiet_at := self._kept_at + QUIET_SECONDS) > trio.current_time():
+                await trio.sleep_until(quiet_at)

@@ -297,7 +297,8 @@ class Engine:
         if self._mesh is None:
             return {}
         status = self._mesh.status()
-        return {**asdict(status), "digest": status.digest.hex(), "last": list(status.last)}
+        shown = {"digest": status.digest.hex(), "last": list(status.last), "to_conclude": self._concluding.waiting}
+        return asdict(status) | shown
 
     async def fetch_artifact(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> bool:
         """Whether the artifact is here now, fetched from other nodes if it was not; its digest and size are checked.

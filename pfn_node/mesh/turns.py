@@ -277,7 +277,7 @@ class Turns:
         for effect in effects:
             self._metrics.kept.labels(_CHANGES[type(effect)]).inc()
         if later:
-            self._concluding.kept()
+            self._concluding.kept(len(later))
         return later
 
     def _tell_others(self, doers: Doers, effect: Effect) -> None:

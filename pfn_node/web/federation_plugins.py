@@ -36,10 +36,13 @@ async def list_plugins(services: Services, query: PluginsQuery) -> Plugins:
     """Search or list plugins: one row for each plugin of each source, its newest backed version."""
     question = asked(query)
     now = int(services.now())
+
+    def search(db: sqlite_utils.Database) -> tuple[list[Plugin], int, str | None]:
+        return catalogue.search_plugins(db, question, now=now)
+
     try:
-        found, total, next_cursor = await services.database.read(
-            lambda db: catalogue.search_plugins(db, question, now=now)
-        )
+        small = services.database.read_now(lambda db: search(db) if catalogue.is_small(db, question) else None)
+        found, total, next_cursor = await services.database.read(search) if small is None else small
     except catalogue.CatalogueError as error:  # everything else that it refuses was refused by the query's model
         raise ApiError(404, f"There is no such page: {error}.") from error
     return Plugins(plugins=[PluginRow.of(plugin) for plugin in found], total=total, next=next_cursor)

@@ -13,8 +13,9 @@ there a change is seen `SHARED_SECONDS` later, and once more `SHARED_STALE_SECON
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from quart import Response, g, request
 
@@ -33,6 +34,10 @@ CACHE_CONTROL: Final = f"public, max-age=0, s-maxage={SHARED_SECONDS}, stale-whi
 # They differ from one answer to the next; `front.py` writes them anew.
 _OF_ONE_REQUEST: Final = ("x-request-id", "content-length", "etag")
 _NOT_OF_304: Final = ("content-type",)
+
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,36 @@ class ReadyAnswers:
         dropped = self._kept.pop(target, None)
         if dropped is not None:
             self._bytes -= dropped.size + len(target)
+
+
+class KeptUntilChange(Generic[K, V]):
+    """What was found in the store and in nothing else, not even in the time: kept until the next commit."""
+
+    def __init__(self, database: Database, entries_max: int) -> None:
+        self._database = database
+        self._entries_max = entries_max
+        self._version = -1
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def version(self) -> int:
+        """The state of the store of now; what was found in an earlier one is forgotten."""
+        version = self._database.version()
+        if version != self._version:
+            self._version = version
+            self._kept.clear()
+        return version
+
+    def find(self, key: K) -> V | None:
+        """What is kept of the state that `version` gave last."""
+        return self._kept.get(key)
+
+    def keep(self, found: Mapping[K, V], version: int) -> None:
+        """Keep what was found in the store as it was at `version`, or later; the oldest make room."""
+        if version != self.version():
+            return
+        self._kept.update(found)
+        while len(self._kept) > self._entries_max:
+            self._kept.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

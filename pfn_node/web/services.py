@@ -24,7 +24,7 @@ from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.download_counting import Downloads
-from pfn_node.web.ready_answers import ReadyAnswers
+from pfn_node.web.ready_answers import KeptUntilChange, ReadyAnswers
 from pfn_node.web.stopping import Stopping
 from pfn_protocol.announcements import NoticeStatement
 
@@ -138,6 +138,7 @@ class WebhooksRoom(Protocol):
 
 MEASURING_MAX = 2
 STREAMS_MAX = 100
+UPDATES_KEPT_MAX = 2_048  # a kilobyte or two each
 MAP_STREAMS_MAX = 50  # for visitors, who take nothing from the streams of those with a key
 
 
@@ -175,7 +176,9 @@ class Services:
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
     downloads: Downloads = field(init=False)
     ready: ReadyAnswers = field(init=False)
+    updates: KeptUntilChange[Any, Any] = field(init=False)  # by what is installed: wordpress_updates.py
 
     def __post_init__(self) -> None:
         self.downloads = Downloads(self.database)
         self.ready = ReadyAnswers(self.database)
+        self.updates = KeptUntilChange(self.database, UPDATES_KEPT_MAX)

@@ -17,6 +17,7 @@ from pfn_protocol.comparison import Comparison, Round, Rung, goes_on
 from pfn_protocol.effects import DecodeCells
 from pfn_protocol.limits import (
     authors_pages_max,
+    fetch_ids_max,
     fetch_shared_ms_max,
     ids_pages_max,
     round_fetches_max,
@@ -236,6 +237,7 @@ class Rounds:
         if more or not round_.told_all:
             self._ask_authors(in_flight.peer, comparison, round_, page[-1][0] if page else after or _NO_AUTHOR, now_ms)
         elif round_.is_telling:
+            comparison.told(round_.ids_told)
             round_ = comparison.round = Round(round_.began_ms)
             self.compare(in_flight.peer, comparison, round_, now_ms)
         elif round_.cells is not None:
@@ -313,9 +315,13 @@ class Rounds:
         comparison.count_fruit(round_.gained, now_ms)
 
     def _go_on(self, peer: bytes, comparison: Comparison, round_: Round, now_ms: int) -> None:
-        """Fetch what is lacking, then compare the next author, then rest."""
+        """Fetch what is lacking, once that fills a request or nothing is left to compare; else compare the next author.
+
+        A thousand authors of whom three announcements each are lacking are a dozen fetches, not a thousand.
+        """
         may_fetch = round_.fetches < round_fetches_max
-        if may_fetch and (batch := round_.next_batch(self._on_their_way(round_, now_ms), self._registry)):
+        is_due = may_fetch and (len(round_.lacking) >= fetch_ids_max or not round_.to_compare)
+        if is_due and (batch := round_.next_batch(self._on_their_way(round_, now_ms), self._registry)):
             round_.fetches += 1
             comparison.ask(self._outgoing, peer, FetchRequest(batch), now_ms)
         elif round_.to_compare and may_fetch:

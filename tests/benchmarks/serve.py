@@ -4,7 +4,8 @@ Sixteen connections that stay open, in a process of their own. Each round asks e
 turn, so that all share what else the machine does; a ratio is the median of the rounds'. Beside the ratio by the clock
 stands that by the processor time of the server, which is the same however busy the machine is.
 
-`cached` is asked again and again, `dynamic` is another question each time. Set PFN_PLUGIN_FACTS to a file of facts of
+`cached` is asked again and again; of `dynamic` no question comes back within what is kept of the first (seconds, until
+the next commit). Set PFN_PLUGIN_FACTS to a file of facts of
 real plugins; else they are made up (catalogue_facts.py).
 """
 
@@ -36,7 +37,8 @@ CONNECTIONS: Final = 16
 SECONDS: Final = 0.7  # of each kind of question in each round
 ROUNDS: Final = 7
 SITE_PLUGINS: Final = 20
-SITES: Final = 40
+SITES: Final = 400  # of each plugin three of them ask
+STATUS_SPELLINGS: Final = 16  # of each source's id: one question asked again in other bytes is made anew
 SOURCES_SHOWN: Final = 20  # about what one page shows
 EMPTY_SOURCES: Final = 20
 EMPTY_PLUGINS: Final = 50
@@ -144,8 +146,8 @@ def _questions(servers: dict[str, ServerProcess], listed: list[dict[str, Any]]) 
         Question(
             "dynamic source-status",
             [
-                get(f"/federation/source-status?{urlencode({'sourceId': catalogue_facts.source_id(number)})}")
-                for number in range(catalogue_facts.SOURCES)
+                get(f"/federation/source-status?sourceId={_spelled(catalogue_facts.source_id(number), spelling)}")
+                for spelling, number in product(range(STATUS_SPELLINGS), range(catalogue_facts.SOURCES))
             ],
             DYNAMIC_BAR,
         ),
@@ -165,6 +167,12 @@ def _questions(servers: dict[str, ServerProcess], listed: list[dict[str, Any]]) 
 
 def _path(row: dict[str, Any]) -> str:
     return f"/federation/plugins/{quote(row['source_id'])}/{row['plugin_id']}"
+
+
+def _spelled(text: str, spelling: int) -> str:
+    """A text in a query, with those of its first characters escaped that the bits of a number say."""
+    escaped = (f"%{ord(letter):02X}" if spelling >> place & 1 else quote(letter) for place, letter in enumerate(text))
+    return "".join(escaped)
 
 
 def get(path: str, *headers: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlite_utils
@@ -168,16 +169,45 @@ async def test_concluding_lets_pages_come_first_and_goes_on_after_a_restart(
     await keep(database, [KeepAnnouncement(one, True) for one in much()])
     ended = trio.Event()
     work = Concluding(database=database, clock=clock, concluded=ended.set)
-    work.kept()
+    work.kept(1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(work.run)
         await trio.sleep(concluding_module.QUIET_SECONDS / 2)
         assert database.read_now(concluding.waiting) == len(much())
-        work.kept()
+        work.kept(1)
         with trio.fail_after(3 * concluding_module.QUIET_SECONDS):
             await ended.wait()
         nursery.cancel_scope.cancel()
     assert database.read_now(concluding.waiting) == 0
+
+
+async def test_concluding_that_has_begun_after_a_restart_lets_pages_come_first_but_not_for_ever(
+    database: Database, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concluding_module, "CONCLUDED_AT_ONCE", 10)
+    await keep(database, [KeepAnnouncement(one, True) for one in much()])
+    work = Concluding(database=database, clock=clock, concluded=lambda: None)
+    shown_at: list[float] = []
+    conclude_some = concluding.conclude_some
+
+    def one_more(*given: Any) -> str:
+        shown_at.append(trio.current_time())
+        work.kept(0)  # a page comes while it is at it
+        return conclude_some(*given)
+
+    monkeypatch.setattr(concluding, "conclude_some", one_more)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work.run)
+        while trio.current_time() < began + concluding_module.PATIENCE_SECONDS + 1:
+            await trio.sleep(concluding_module.QUIET_SECONDS / 2)
+            assert work.waiting == database.read_now(concluding.waiting)
+            work.kept(0)
+        nursery.cancel_scope.cancel()
+
+    first, *others = [at - began for at in shown_at]
+    assert first == 0 and others == [concluding_module.PATIENCE_SECONDS] * (len(much()) // 10)
+    assert work.waiting == 0
 
 
 # ---- Verified in threads.

@@ -5,11 +5,12 @@ import hashlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pfn_node.composer_names import composer_name
-from pfn_node.store import registry
+from pfn_node.store import catalogue, registry
 from pfn_protocol.identity import did_key
 from tests.node.web_node import BILBO, NODE, NOW, STRANGER, URL, WebNode, web_node
 
@@ -64,6 +65,30 @@ async def test_plugins_are_searched_filtered_and_paged(node: WebNode) -> None:
     second = (await node.get("/federation/plugins", query_string={"sort": "name", "cursor": first["next"]})).json
     assert first["total"] == second["total"] == 4
     assert [row["name"] for row in second["plugins"]] == ["Dora"]
+
+
+@pytest.mark.parametrize("small", [0, 1, 200])
+async def test_a_narrow_question_has_the_same_answer_wherever_it_is_looked_up(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(catalogue, "SMALL_ROWS_MAX", small)
+    read = Mock(side_effect=node.services.database.read)
+    monkeypatch.setattr(node.services.database, "read", read)
+    await node.add_bilbo()
+    for number in range(3):
+        await node.add_release(b"x%d" % number, plugin_id=f"p{number}", name=f"Plugin {2 - number}")
+    await node.add_report(b"y", plugin_id="p9", name="Dora", tags=("New",))
+    narrow = {"source": BILBO, "sort": "name", "limit": 3}
+
+    first = (await node.get("/federation/plugins", query_string=narrow)).json
+    second = (await node.get("/federation/plugins", query_string={**narrow, "cursor": first["next"]})).json
+    tagged = (await node.get("/federation/plugins?tag=nEw")).json
+
+    assert [row["plugin_id"] for row in first["plugins"]] == ["p9", "p2", "p1"]
+    assert [row["plugin_id"] for row in second["plugins"]] == ["p0"]
+    assert [row["plugin_id"] for row in tagged["plugins"]] == ["p9"]
+    assert (first["total"], second["total"], tagged["total"]) == (4, 4, 1)
+    assert read.call_count == {0: 3, 1: 2, 200: 0}[small]
 
 
 async def test_a_cursor_that_is_none_or_of_another_query_is_refused(node: WebNode) -> None:

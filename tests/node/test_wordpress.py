@@ -4,21 +4,24 @@ The fields are those whose absence breaks a page of WordPress 6.1 or 7.1, or mak
 """
 
 import hashlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from pfn_node.store import downloads, packages
 from pfn_node.store.rows import PackageFacts
 from pfn_node.store.wordpress import Offer
-from pfn_node.web.consumers.php_form import read_form
+from pfn_node.web.consumers.php_form import NoForm, read_form
 from pfn_node.web.consumers.wordpress_answers import row
 from pfn_node.web.consumers.wordpress_installed import whose_id
 from tests.node.web_node import BILBO, NOW, URL, WebNode, a_release, web_node
 from tests.node.wordpress_site import FILE, FRODO, INFO, Schema, add_frodos, ask, check, fits, installed, own, slugs
 
+_ESCAPED = ("22", "2C", "2c", "25", "26", "3D", "3B", "5B", "5C", "C3", "A4")
 # What has to be there and of which kind; a number has to be a JSON number.
 LIST_ROW: Schema = {
     "name": str,
@@ -261,6 +264,40 @@ def test_fields_are_nested_as_php_nests_them() -> None:
         "d": {"e": "7"},
     }
     assert read_form(b"a[b][c][d][e]=too+deep&]=1&[x]=1&a[b=1&a]=1") == {}
+
+
+def test_every_text_of_a_form_is_decoded_as_by_pythons_own_reader() -> None:
+    pieces = [
+        "%",
+        "2",
+        "C",
+        "c",
+        "22",
+        "%22",
+        "%2C",
+        "%2c",
+        "%25",
+        "%26",
+        "%3D",
+        "%3B",
+        "%5B",
+        "%5C",
+        "%C3",
+        "%A4",
+        "+",
+        "=",
+        "a",
+    ]
+    dice = random.Random(1)
+    for _ in range(3_000):
+        raw = ("a=" + "".join(dice.choices(pieces, k=6))).encode("ascii")
+        try:
+            expected = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError:
+            with pytest.raises(NoForm):
+                read_form(raw)
+        else:
+            assert read_form(raw) == dict(expected), raw
 
 
 @pytest.mark.parametrize("plugin_id", ["did:plc:ewvi7nxzyoun6zhxrhs64oiz", "did:key:zNoKey"])

@@ -3,10 +3,14 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import quote, urlencode
 
 import pytest
 
+from pfn_node.store import wordpress
+from pfn_node.web.consumers.wordpress_updates import LOOKED_UP_AT_ONCE
+from pfn_node.web.ready_answers import KeptUntilChange
 from pfn_protocol.identity import did_key
 from tests.node.web_node import BILBO, PUBLISHER, WebNode, web_node
 from tests.node.wordpress_site import FILE, FRODO, Schema, add_frodo, add_frodos, check, fits, installed, judge, own
@@ -49,6 +53,49 @@ async def test_an_update_has_every_field_that_wordpress_needs(node: WebNode) -> 
     assert item["new_version"] == "1.1.0"
     assert item["package"] == f"https://node.test/download/plugin/hello-signal.1.1.0.zip?source={BILBO}"
     assert item["id"] == f"node.test/plugins/{BILBO}/hello-signal"
+
+
+async def test_what_one_site_was_told_is_told_others_until_something_changes(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.add_release(b"1.1", version="1.1.0")
+    newest_offer = Mock(side_effect=wordpress.newest_offer)
+    monkeypatch.setattr(wordpress, "newest_offer", newest_offer)
+
+    async def said(version: str) -> tuple[str, str]:
+        answer = await check(node, {FILE: installed(version), "x/x.php": installed(version)})
+        [(kind, files)] = [(kind, files) for kind, files in answer.items() if files]
+        return kind, files[FILE]["new_version"]
+
+    assert [await said("1.0.0") for _ in range(3)] == [("plugins", "1.1.0")] * 3
+    assert newest_offer.call_count == 1
+    assert await said("1.1.0") == ("no_update", "1.1.0")
+    assert newest_offer.call_count == 2  # another version is another question
+
+    await node.add_release(b"1.2", version="1.2.0")
+
+    assert await said("1.0.0") == ("plugins", "1.2.0")
+    assert await said("1.1.0") == ("plugins", "1.2.0")
+
+
+async def test_a_site_with_very_many_plugins_is_answered_for_all_of_them(node: WebNode) -> None:
+    await node.add_release(b"1.1", version="1.1.0")
+    many = {f"p{number}/p{number}.php": installed("1.0.0") for number in range(LOOKED_UP_AT_ONCE)}
+
+    assert set((await check(node, {**many, FILE: installed("1.0.0")}))["plugins"]) == {FILE}
+
+
+async def test_what_is_kept_is_bounded_and_of_one_state_of_the_store(node: WebNode) -> None:
+    kept: KeptUntilChange[str, int] = KeptUntilChange(node.services.database, entries_max=2)
+    version = kept.version()
+    kept.keep({"a": 1, "b": 2, "c": 3}, version)
+
+    assert [kept.find(key) for key in "abc"] == [None, 2, 3]
+
+    await node.add_release(b"1.1", version="1.1.0")
+    kept.keep({"d": 4}, version)
+
+    assert [kept.find(key) for key in "abcd"] == [None] * 4
 
 
 async def test_an_installed_plugin_that_names_nobody_is_only_answered_for_if_an_admin_says_whose_it_is(

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from pfn_node.sources.progress import STEPS, Step, Steps
 from pfn_node.sources.standing import skipped_of
-from pfn_node.store import catalogue, registry, source_history
+from pfn_node.store import catalogue, cursors, registry, source_history
 from pfn_node.store.rows import Source, SourceSummary
 from pfn_node.web.answers import health_word
 from pfn_node.web.errors import ApiError
@@ -67,7 +67,7 @@ class SourcesPageQuery(Query):
 class SourcePageQuery(Query):
     """Where the list of its plugins goes on."""
 
-    cursor: str | None = Field(None, max_length=catalogue.CURSOR_CHARACTERS_MAX)
+    cursor: str | None = Field(None, max_length=cursors.CURSOR_CHARACTERS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
