@@ -20,7 +20,6 @@ from tests.clients.wordpress_shop import (
     PLUGIN,
     SEARCH,
     UPDATE,
-    Shop,
     connect,
     install,
     open_shop,
@@ -84,10 +83,11 @@ def resigned(key: PrivateKey, evil: bytes | None = None) -> Any:
     return lie
 
 
-def tamper(shop: Shop, sha256: str) -> None:
-    """Change the bytes that the node has on its disk."""
-    stored = shop.mesh.folder / shop.mesh.nodes[0].name / "artifacts" / sha256[:2] / sha256[2:]
-    stored.write_bytes(stored.read_bytes().replace(b"harbour-light/readme.txt", b"harbour-light/evil12.php"))
+def tampered(path: str, body: bytes) -> bytes:
+    """Give other bytes than the evidence names; a node does not do that itself, whatever is on its disk."""
+    if path != "/federation/download":
+        return body
+    return body.replace(b"harbour-light/readme.txt", b"harbour-light/evil12.php")
 
 
 async def test_a_tampered_mirror_is_refused_and_an_honest_one_stands_in(
@@ -97,14 +97,12 @@ async def test_a_tampered_mirror_is_refused_and_an_honest_one_stands_in(
     honest = await mesh.start_node()
     await follow(honest, shop.publisher, "dan")
     assert (await honest.post("subscribe", {"sourceId": shop.source}))["success"]
-    (row,) = (await shop.client.get("plugins"))["plugins"]
-    tamper(shop, row["sha256"])
-
-    await connect(site, mesh.nodes[0].url)
-    refused = await install(site, shop.slug)
-    nothing = site.version_of(PLUGIN)
-    await set_nodes(site, mesh.nodes[0].url, mesh.nodes[1].url)
-    installed = await install(site, shop.slug)
+    with lying_node(mesh.nodes[0].url, tampered) as mirror:
+        await connect(site, mirror)
+        refused = await install(site, shop.slug)
+        nothing = site.version_of(PLUGIN)
+        await set_nodes(site, mirror, mesh.nodes[1].url)
+        installed = await install(site, shop.slug)
 
     assert not refused["done"] and "its SHA-256 or size differs" in refused["error"]
     assert nothing is None and not list((site.content / "upgrade").iterdir())
