@@ -193,6 +193,6 @@ async def test_the_node_stands_in_for_a_dead_publisher_and_a_tampered_zip_is_ref
     victim = Project.of(tmp_path / "victim", mesh.nodes[0].url)
     refused = await victim.composer("require", shop.name)
 
+    # The node itself notices, or Composer does: that depends on whether the node had read the file before.
     assert refused.returncode != 0
-    assert "checksum verification of the file failed" in refused.stderr.decode()
     assert victim.installed(shop.name) is None
