@@ -187,7 +187,7 @@ class Artifacts:
         sums = self.checks.known(sha256)
 
         def is_sound(number: int, block: bytes) -> bool:
-            if sums is None or sums.agree(number, block):
+            if sums is not None and sums.agree(number, block):
                 return True
             with suppress(ArtifactError):  # out of service at once, if it is the disk
                 self.check(sha256, again=True)

@@ -181,10 +181,11 @@ class Mending:
                 began = trio.current_time()
                 try:
                     await self._database.read(lambda db, table=table: _read_through(db, table))  # type: ignore[misc]
-                except (sqlite3.DatabaseError, StoreError):
+                except (sqlite3.DatabaseError, StoreError) as error:
                     if self._database.damage is not None:
                         await self._tell_of_pages()
                         return
+                    log.error("store_failed", doing="scrub", reason=str(error))  # the next round comes to it again
                 await trio.sleep(DATABASE_REST * (trio.current_time() - began))
             await trio.sleep(SCRUB_PAUSE_SECONDS)
 

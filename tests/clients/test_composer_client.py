@@ -13,6 +13,7 @@ import trio
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess
 from tests.clients.conftest import need
+from tests.clients.lying_node import lying_node
 from tests.end_to_end.conftest import eventually, follow, offers, row_of
 from tests.end_to_end.plugins import write_plugin
 
@@ -178,7 +179,7 @@ async def test_what_is_yanked_is_not_chosen_and_a_lock_file_still_installs(mesh:
     assert (other.installed(shop.name), third.installed(shop.name)) == ("1.0.0", "1.1.0")
 
 
-async def test_the_node_stands_in_for_a_dead_publisher_and_a_tampered_zip_is_refused(
+async def test_the_node_stands_in_for_a_dead_publisher_and_never_gives_what_its_disk_made_of_a_zip(
     mesh: LocalMesh, tmp_path: Path
 ) -> None:
     shop = await open_shop(mesh, tmp_path)
@@ -189,10 +190,34 @@ async def test_the_node_stands_in_for_a_dead_publisher_and_a_tampered_zip_is_ref
     assert project.installed(shop.name) == "1.1.0"
 
     stored = artifact_file(shop, project.locked()["dist"]["reference"])
-    stored.write_bytes(stored.read_bytes().replace(b"harbour-light/readme.txt", b"harbour-light/evil12.php"))
+    stored.write_bytes(tampered(stored.read_bytes()))
     victim = Project.of(tmp_path / "victim", mesh.nodes[0].url)
     refused = await victim.composer("require", shop.name)
 
-    # The node itself notices, or Composer does: that depends on whether the node had read the file before.
     assert refused.returncode != 0
     assert victim.installed(shop.name) is None
+    assert "artifact_damaged" in mesh.nodes[0].log.read_text()
+
+
+async def test_a_mirror_that_gives_other_bytes_is_refused_by_composer(mesh: LocalMesh, tmp_path: Path) -> None:
+    shop = await open_shop(mesh, tmp_path)
+    await shop.publisher.kill()  # else Composer has the zip from there
+    honest = mesh.nodes[0].url
+
+    def lie(path: str, body: bytes) -> bytes:
+        if path.endswith(".zip"):
+            return tampered(body)
+        return body.replace(honest.encode(), lies.encode())
+
+    with lying_node(honest, lie) as lies:
+        victim = Project.of(tmp_path / "victim", lies)
+        refused = await victim.composer("require", shop.name)
+
+    assert refused.returncode != 0
+    assert "checksum verification of the file failed" in refused.stderr.decode()
+    assert victim.installed(shop.name) is None
+
+
+def tampered(zipped: bytes) -> bytes:
+    """Another file in the zip, at the same size."""
+    return zipped.replace(b"harbour-light/readme.txt", b"harbour-light/evil12.php")
