@@ -125,22 +125,29 @@ async def _run_rooms(
             nursery.start_soon(_watch, artifacts.store)
         nursery.start_soon(metrics.watch_loop)
         nursery.start_soon(mending.run)
-        app = create_app(services)
-        limits = ServerLimits(
-            settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
-        )
-        # The server has a nursery of its own: it ends first, gracefully, while the rooms behind it still answer.
-        async with trio.open_nursery() as serving:
-            await serving.start(partial(serve, app, listener=listener, shutdown=stop, limits=limits))
-            structlog.get_logger().info("node_ready", url=url, host=listener.host, port=listener.port)
-            ready(listener.host, listener.port)
-            await stop.wait()
-            artifacts.close()
-            structlog.get_logger().info("node_stops", seconds_max=settings.stop_seconds)
-            services.stopping.begin()
-            await engine.shutdown()
+        await _serve_until(stop, services, engine, listener, ready)
         await services.downloads.keep()
         nursery.cancel_scope.cancel()
+
+
+async def _serve_until(
+    stop: trio.Event, services: Services, engine: Engine, listener: Listener, ready: Callable[[str, int], None]
+) -> None:
+    """Answer requests until the node is to stop, and then those that have begun, while all rooms still answer."""
+    settings, log = services.settings, structlog.get_logger()
+    limits = ServerLimits(
+        settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
+    )
+    # The server has a nursery of its own: it ends first, gracefully.
+    async with trio.open_nursery() as serving:
+        await serving.start(partial(serve, create_app(services), listener=listener, shutdown=stop, limits=limits))
+        log.info("node_ready", url=services.url, host=listener.host, port=listener.port)
+        ready(listener.host, listener.port)
+        await stop.wait()
+        services.artifacts.close()
+        log.info("node_stops", seconds_max=settings.stop_seconds)
+        services.stopping.begin()
+        await engine.shutdown()
 
 
 def open_artifacts(settings: Settings, folder: DataFolder) -> Artifacts:
