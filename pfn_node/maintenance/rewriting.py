@@ -49,7 +49,7 @@ def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
         with closing(sqlite3.connect(path, isolation_level=None)) as old:
             for table in _tables(db):
                 lost += _copy(old, db, table)
-            _copy_sequences(old, db)
+            lost += _copy_sequences(old, db)
         with db.atomic():
             lost += _without_parents(db)
             lost += conclude_again(db, mesh)
@@ -112,15 +112,16 @@ def _copy(old: sqlite3.Connection, db: sqlite_utils.Database, table: str) -> lis
     return [f"{table}: {gaps.count} stretches of rows cannot be read"] if gaps.count else []
 
 
-def _copy_sequences(old: sqlite3.Connection, db: sqlite_utils.Database) -> None:
+def _copy_sequences(old: sqlite3.Connection, db: sqlite_utils.Database) -> list[str]:
     """Numbers that were given away are never given again, also those of rows that are gone."""
     try:
         given = old.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-    except sqlite3.DatabaseError:
-        return
+    except sqlite3.DatabaseError as error:
+        return [f"sqlite_sequence: numbers of rows that are gone may be given again ({error})"]
     for name, seq in given:
         if change(db, "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (seq, name)) == 0:
             change(db, "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, seq))
+    return []
 
 
 class _Gaps:

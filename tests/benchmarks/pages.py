@@ -25,9 +25,9 @@ from pfn_node.settings import Settings
 from pfn_node.store import facts as node_facts
 from pfn_node.store.database import Database
 from pfn_node.web.app import create_app
-from pfn_node.web.services import Services
 from tests.benchmarks import catalogue_facts
-from tests.node.web_node import NODE, FakeMesh, FakeSources, FakeWant, FakeWebhooks
+from tests.benchmarks.lone_services import lone_services
+from tests.node.web_node import NODE
 
 GOAL_MS = 150
 GOAL_BYTES = 120_000
@@ -133,17 +133,7 @@ async def loaded_node(
         await database.write(lambda db: node_facts.set_identity(db, NODE.public, 1))
         await database.write(lambda db: catalogue_facts.load(db, now))
         await database.write(prepare)
-        services = Services(
-            settings,
-            database,
-            artifacts,
-            FakeSources(database),
-            FakeMesh(),
-            NODE.public,
-            settings.url,
-            FakeWant(),
-            FakeWebhooks(),
-        )
+        services = lone_services(settings, database, artifacts)
         yield create_app(services).test_client(use_cookies=False), database
         database.close()
 

@@ -28,8 +28,7 @@ from pfn_node.server import serve
 from pfn_node.settings import Settings
 from pfn_node.store.database import Database
 from pfn_node.web.app import create_app
-from pfn_node.web.services import Services
-from tests.node.web_node import NODE, FakeMesh, FakeSources, FakeWant, FakeWebhooks
+from tests.node.web_node import lone_services
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -85,17 +84,7 @@ async def _node(folder: Path, stop: trio.Event) -> None:
     artifacts = Artifacts(folder / "artifacts", 0)
     artifacts.start()
     settings = Settings(data=folder, url="https://node.test")
-    services = Services(
-        settings,
-        database,
-        artifacts,
-        FakeSources(database),
-        FakeMesh(),
-        NODE.public,
-        settings.url,
-        FakeWant(),
-        FakeWebhooks(),
-    )
+    services = lone_services(settings, database, artifacts)
     async with trio.open_nursery() as nursery:
         await nursery.start(database.run_writer)
         async with trio.open_nursery() as serving:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from pfn_node.artifacts import Artifacts
 from pfn_node.cli import app
 from pfn_node.data_folder import hold_lock
+from pfn_node.maintenance import rewriting
 from pfn_node.maintenance.fsck import FsckError, check
 from pfn_node.store import announcements, audit, catalogue, page_checksums, peers, registry
 from pfn_node.store.database import Database
@@ -244,3 +245,13 @@ def test_what_is_no_database_is_said_and_left_where_it_is(data: Path) -> None:
 def test_a_folder_without_a_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FsckError, match="not a node's data folder"):
         check(tmp_path, MESH)
+
+
+def test_a_rewriting_says_that_numbers_of_rows_may_be_given_again() -> None:
+    with closing(sqlite3.connect(":memory:")) as unreadable:
+        db = sqlite_utils.Database(memory=True, execute_plugins=False)
+
+        (lost,) = rewriting._copy_sequences(unreadable, db)
+        db.close()
+
+    assert lost.startswith("sqlite_sequence: numbers of rows that are gone may be given again")
