@@ -28,7 +28,7 @@ from pfn_node.server import serve
 from pfn_node.settings import Settings
 from pfn_node.store.database import Database
 from pfn_node.web.app import create_app
-from tests.node.web_node import lone_services
+from tests.benchmarks.lone_services import lone_services
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
