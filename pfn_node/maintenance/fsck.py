@@ -20,7 +20,7 @@ from pfn_node.maintenance.database_checks import REPAIR, check_database, check_p
 from pfn_node.maintenance.findings import Progress, Report
 from pfn_node.maintenance.rewriting import conclude_again, rewrite
 from pfn_node.store import page_checksums
-from pfn_node.store.database import Database, StoreError
+from pfn_node.store.database import StoreError, writer
 from pfn_node.store.schema import unknown_migrations
 
 _BUSY_SECONDS: Final = 10.0
@@ -94,11 +94,7 @@ def _repair(path: Path, mesh: str, report: Report, rewrite_always: bool) -> None
         report.repaired.append(f"the database was written anew; the old one is {aside}")
         report.repaired += [f"lost: {sentence}" for sentence in lost]
     elif report.has("announcements") or report.has("catalogue") or report.has("search"):
-        database = Database.open(path)
-        try:
-            with database._writer.atomic():
-                lost = conclude_again(database._writer, mesh)
-        finally:
-            database.close()
+        with writer(path) as db, db.atomic():
+            lost = conclude_again(db, mesh)
         report.repaired.append("the catalogue and the index of words were made again from the announcements")
         report.repaired += lost

@@ -18,7 +18,7 @@ import sqlite_utils
 
 from pfn_node.maintenance.database_checks import agrees, verified_announcements
 from pfn_node.store import claims, page_checksums, releases
-from pfn_node.store.database import Database
+from pfn_node.store.database import writer
 from pfn_node.store.listing import list_plugin
 from pfn_node.store.queries import change, select, value
 from pfn_protocol.announcements import VersionStatement
@@ -42,9 +42,7 @@ def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
     for name in _all_files(fresh):
         name.unlink(missing_ok=True)
     lost: list[str] = []
-    database = Database.open(fresh)
-    try:
-        db = database._writer
+    with writer(fresh) as db:
         db.execute("PRAGMA foreign_keys = OFF")
         with closing(sqlite3.connect(path, isolation_level=None)) as old:
             for table in _tables(db):
@@ -54,8 +52,6 @@ def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
             lost += _without_parents(db)
             lost += conclude_again(db, mesh)
         db.execute("PRAGMA foreign_keys = ON")
-    finally:
-        database.close()
     aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
     for old_name, new_name in zip(_all_files(path), _all_files(aside), strict=True):
         if old_name.exists():

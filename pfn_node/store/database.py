@@ -317,6 +317,16 @@ class Database:
 
 
 @contextmanager
+def writer(path: Path) -> Iterator[sqlite_utils.Database]:
+    """The connection that writes, where no node runs on this database. Raise `StoreError` as `Database.open` does."""
+    database = Database.open(path)
+    try:
+        yield database._writer
+    finally:
+        database.close()
+
+
+@contextmanager
 def reader(path: Path) -> Iterator[sqlite_utils.Database]:
     """A connection of another process than the node's, that only reads: the node may run, and is not kept waiting.
 
