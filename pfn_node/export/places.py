@@ -22,6 +22,7 @@ from obstore.store import ObjectStore
 from pfn_node.artifact_errors import ArtifactError
 from pfn_node.object_store import PART_BYTES, PARTS_AT_ONCE, connect
 from pfn_node.store_urls import check_store_url
+from pfn_node.web.routes import KEPT_BY_DIGEST
 
 # Names of what is being written in a folder: no path of an export begins like that (R172).
 _WRITING: Final = ".writing-"
@@ -38,8 +39,8 @@ _TYPES: Final = {
 }
 # Files whose name has the digest of what is in them.
 _NAMED_BY_DIGEST: Final = re.compile(r"composer/mirror/.*|pfn-export/files-.*")
-_UNCHANGING: Final = "public, max-age=31536000, immutable"
-_CHANGING: Final = "public, max-age=300, stale-while-revalidate=3600"
+# A cache in front learns of a yank or a takedown after ten minutes at the latest.
+_CHANGING: Final = "public, max-age=300, stale-while-revalidate=300"
 
 
 class PlaceError(Exception):
@@ -218,7 +219,7 @@ class Bucket:
     def write(self, path: str, content: bytes | IO[bytes]) -> None:
         attributes: Any = {
             "Content-Type": _TYPES.get(os.path.splitext(path)[1], "application/octet-stream"),
-            "Cache-Control": _UNCHANGING if _NAMED_BY_DIGEST.fullmatch(path) else _CHANGING,
+            "Cache-Control": KEPT_BY_DIGEST if _NAMED_BY_DIGEST.fullmatch(path) else _CHANGING,
         }
         if not isinstance(content, bytes):
             content.seek(0)
