@@ -13,7 +13,7 @@ there a change is seen `SHARED_SECONDS` later, and once more `SHARED_STALE_SECON
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -64,68 +64,20 @@ class ReadyAnswer:
         return len(self.body) + _ENTRY_BYTES
 
 
-class ReadyAnswers:
-    """The kept answers, by what was asked: path and query, as they were sent."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._version = -1
-        self._kept: OrderedDict[str, ReadyAnswer] = OrderedDict()
-        self._bytes = 0
-        self.heads: dict[str, Heads] = {}  # of each route that was answered in the usual way
-
-    @property
-    def size(self) -> int:
-        """About the memory that all of them take, in bytes."""
-        return self._bytes
-
-    def version(self) -> int:
-        """The state of the store of now; what was made of an earlier one is forgotten."""
-        version = self._database.version()
-        if version != self._version:
-            self._version = version
-            self._kept.clear()
-            self._bytes = 0
-        return version
-
-    def find(self, target: str, now: float) -> ReadyAnswer | None:
-        """The answer, if it is still what would be made now."""
-        self.version()
-        found = self._kept.get(target)
-        if found is None:
-            return None
-        # A clock that was put back makes an answer of the future; that is not kept either.
-        if not 0 <= now - found.made_at < KEPT_SECONDS:
-            self._drop(target)
-            return None
-        self._kept.move_to_end(target)
-        return found
-
-    def keep(self, target: str, answer: ReadyAnswer, version: int) -> None:
-        """Keep an answer that was made of the store as it was at `version`, or later."""
-        size = answer.size + len(target)
-        if version != self.version() or size > ANSWER_BYTES_MAX:
-            return
-        self._drop(target)
-        self._kept[target] = answer
-        self._bytes += size
-        while self._bytes > KEPT_BYTES_MAX:
-            self._drop(next(iter(self._kept)))
-
-    def _drop(self, target: str) -> None:
-        dropped = self._kept.pop(target, None)
-        if dropped is not None:
-            self._bytes -= dropped.size + len(target)
+def _one(key: object, value: object) -> int:
+    return 1
 
 
 class KeptUntilChange(Generic[K, V]):
-    """What was found in the store and in nothing else, not even in the time: kept until the next commit."""
+    """What was found in the store, kept until the next commit; `most` in entries, or in what `cost` says of each."""
 
-    def __init__(self, database: Database, entries_max: int) -> None:
+    def __init__(self, database: Database, most: int, cost: Callable[[K, V], int] = _one) -> None:
         self._database = database
-        self._entries_max = entries_max
+        self._most = most
+        self._cost = cost
         self._version = -1
         self._kept: OrderedDict[K, V] = OrderedDict()
+        self.size = 0  # what all entries cost
 
     def version(self) -> int:
         """The state of the store of now; what was found in an earlier one is forgotten."""
@@ -133,19 +85,66 @@ class KeptUntilChange(Generic[K, V]):
         if version != self._version:
             self._version = version
             self._kept.clear()
+            self.size = 0
         return version
 
     def find(self, key: K) -> V | None:
         """What is kept of the state that `version` gave last."""
-        return self._kept.get(key)
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
 
     def keep(self, found: Mapping[K, V], version: int) -> None:
-        """Keep what was found in the store as it was at `version`, or later; the oldest make room."""
+        """Keep what was found in the store as it was at `version`, or later; what was used longest ago makes room."""
         if version != self.version():
             return
-        self._kept.update(found)
-        while len(self._kept) > self._entries_max:
-            self._kept.popitem(last=False)
+        for key, value in found.items():
+            self._drop(key)
+            self._kept[key] = value
+            self.size += self._cost(key, value)
+        while self.size > self._most:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: K) -> None:
+        dropped = self._kept.pop(key, None)
+        if dropped is not None:
+            self.size -= self._cost(key, dropped)
+
+
+class ReadyAnswers:
+    """The kept answers, by what was asked: path and query, as they were sent."""
+
+    def __init__(self, database: Database) -> None:
+        self._kept: KeptUntilChange[str, ReadyAnswer] = KeptUntilChange(database, KEPT_BYTES_MAX, _bytes_of)
+        self.heads: dict[str, Heads] = {}  # of each route that was answered in the usual way
+
+    @property
+    def size(self) -> int:
+        """About the memory that all of them take, in bytes."""
+        return self._kept.size
+
+    def version(self) -> int:
+        """The state of the store of now; what was made of an earlier one is forgotten."""
+        return self._kept.version()
+
+    def find(self, target: str, now: float) -> ReadyAnswer | None:
+        """The answer, if it is still what would be made now."""
+        self.version()
+        found = self._kept.find(target)
+        # A clock that was put back makes an answer of the future; that is not given either.
+        if found is None or not 0 <= now - found.made_at < KEPT_SECONDS:
+            return None
+        return found
+
+    def keep(self, target: str, answer: ReadyAnswer, version: int) -> None:
+        """Keep an answer that was made of the store as it was at `version`, or later."""
+        if _bytes_of(target, answer) <= ANSWER_BYTES_MAX:
+            self._kept.keep({target: answer}, version)
+
+
+def _bytes_of(target: str, answer: ReadyAnswer) -> int:
+    return answer.size + len(target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ async def test_a_site_with_very_many_plugins_is_answered_for_all_of_them(node: W
 
 
 async def test_what_is_kept_is_bounded_and_of_one_state_of_the_store(node: WebNode) -> None:
-    kept: KeptUntilChange[str, int] = KeptUntilChange(node.services.database, entries_max=2)
+    kept: KeptUntilChange[str, int] = KeptUntilChange(node.services.database, most=2)
     version = kept.version()
     kept.keep({"a": 1, "b": 2, "c": 3}, version)
 
