@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import pairwise
 
@@ -43,6 +43,7 @@ class Round:
     heard_all: bool = False
     to_compare: deque[tuple[bytes, int]] = field(default_factory=deque)  # author and cap
     ids_to_compare: int = 0  # how many ids the neighbour has of those authors, by its own word
+    ids_told: int = 0  # how many it has of the authors that this node admits, while it tells whom it admits
     pages: int = 0
     theirs: dict[bytes, None] = field(default_factory=dict)  # ids of the author that is being compared
     lacking: deque[bytes] = field(default_factory=deque)  # ids to fetch next, shortened
@@ -74,11 +75,12 @@ class Round:
     def heard(self, authors: Iterable[AuthorSummary], link_set: LinkSet, registry: Registry) -> None:
         """A page of the neighbour's authors came: those are compared whose share differs at the smaller cap."""
         self.pages += 1
-        for theirs in () if self.is_telling else authors:
+        for theirs in authors:
             cap = min(theirs.cap, registry.cap(theirs.author))
             if not cap or link_set.leaves_out(theirs.author):
                 continue
-            if registry.summary(theirs.author, cap) != (theirs.count, theirs.digest):
+            self.ids_told += theirs.count if theirs.cap == cap else min(theirs.count, cap)
+            if not self.is_telling and registry.summary(theirs.author, cap) != (theirs.count, theirs.digest):
                 self.to_compare.append((theirs.author, cap))
                 self.ids_to_compare += theirs.count
 
@@ -177,6 +179,14 @@ class Comparison:
         if theirs is None or (self.link_set.is_outdated and mine.scope != theirs.scope):
             return False
         return (mine.count, mine.digest) == (theirs.count, theirs.digest)
+
+    def told(self, ids: int) -> None:
+        """The lists of authors were exchanged: of what is the link's set now, the neighbour has so many ids.
+
+        What it said before was about the authors that both sides knew of each other then: perhaps none.
+        """
+        assert self.their_status is not None, "who differs has said so"
+        self.their_status = replace(self.their_status, count=ids)
 
     def rest(self) -> None:
         """Both sets are the same: nothing of the past counts any more."""

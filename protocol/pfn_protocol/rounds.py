@@ -237,6 +237,7 @@ class Rounds:
         if more or not round_.told_all:
             self._ask_authors(in_flight.peer, comparison, round_, page[-1][0] if page else after or _NO_AUTHOR, now_ms)
         elif round_.is_telling:
+            comparison.told(round_.ids_told)
             round_ = comparison.round = Round(round_.began_ms)
             self.compare(in_flight.peer, comparison, round_, now_ms)
         elif round_.cells is not None:
