@@ -14,6 +14,7 @@ from pfn_protocol.limits import (
     offered_remembered_max,
     reconciliation_quiet_ms_max,
     reconciliation_quiet_ms_min,
+    sketch_id_bytes,
     unresolved_ms,
 )
 from pfn_protocol.link_set import LinkSet
@@ -21,6 +22,10 @@ from pfn_protocol.messages import AuthorsRequest, AuthorSummary, Request, SetSta
 from pfn_protocol.outgoing import Outgoing, earliest
 from pfn_protocol.registry import Registry
 from pfn_protocol.sketch_walk import shortened
+
+# What a request for ids and its answer cost beside the ids, about.
+_REQUEST_BYTES = 600
+EVERYBODY = (b"", 0)  # in the place of an author and its cap
 
 
 class Rung(IntEnum):
@@ -41,11 +46,11 @@ class Round:
     told_until: bytes = b""
     told_all: bool = False
     heard_all: bool = False
-    to_compare: deque[tuple[bytes, int]] = field(default_factory=deque)  # author and cap
+    to_compare: deque[tuple[bytes, int]] = field(default_factory=deque)  # author and cap, or EVERYBODY
     ids_to_compare: int = 0  # how many ids the neighbour has of those authors, by its own word
     ids_told: int = 0  # how many it has of the authors that this node admits, while it tells whom it admits
     pages: int = 0
-    theirs: dict[bytes, None] = field(default_factory=dict)  # ids of the author that is being compared
+    ids_after: bytes = b""  # how far the ids of the author have come that is being compared
     lacking: deque[bytes] = field(default_factory=deque)  # ids to fetch next, shortened
     fetching: tuple[bytes, ...] = ()  # those that are on their way
     left_to_others: int = 0  # ids that were on their way over other links when their turn came here
@@ -83,6 +88,13 @@ class Round:
             if not self.is_telling and registry.summary(theirs.author, cap) != (theirs.count, theirs.digest):
                 self.to_compare.append((theirs.author, cap))
                 self.ids_to_compare += theirs.count
+
+    def begin_pages(self) -> None:
+        """Compare ids next: of everybody at once, if that costs less than so many requests for those that differ."""
+        self.pages = 0
+        one_by_one = self.ids_to_compare * sketch_id_bytes + len(self.to_compare) * _REQUEST_BYTES
+        if len(self.to_compare) > 1 and self.ids_told * sketch_id_bytes <= one_by_one:
+            self.to_compare = deque([EVERYBODY])
 
     def next_batch(self, elsewhere: Collection[bytes], registry: Registry) -> tuple[bytes, ...]:
         """Ids to fetch now. What came over another link is not lacking any more; what is on its way there may come."""

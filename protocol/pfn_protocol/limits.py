@@ -315,8 +315,8 @@ seen_envelopes_max: Final = 16_384
 reconciliation_wait_ms: Final = 2_000
 # Pages of authors in one round; with 1,024 each that is more than admitted_authors_max.
 authors_pages_max: Final = 32
-# Pages of ids of one author in one round: 5,000 slots, each with its first version, are three.
-ids_pages_max: Final = 8
+# Pages of ids of one author, or of everybody, in one round: two million ids; those of an author are one.
+ids_pages_max: Final = 128
 # Fetches in one round; a million announcements come in so many, and what is left is found by the next round.
 round_fetches_max: Final = 4_096
 # Bodies in one answer to fetch or snapshot; ids and the envelope come on top of it.

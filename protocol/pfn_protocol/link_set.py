@@ -76,6 +76,10 @@ class LinkSet:
             self._narrowed = (key, found)
         return self._narrowed[1]
 
+    def absent(self) -> list[bytes]:
+        """The authors that this node admits and that do not count at all."""
+        return [author for author, cap in self.narrowed().items() if not cap]
+
     def scope(self) -> bytes:
         """Says which authors count here, and at which caps."""
         key = self._key

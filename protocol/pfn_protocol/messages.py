@@ -111,7 +111,10 @@ class AuthorsAnswer:
 
 @record
 class IdsRequest:
-    """Which ids of this author are in your set, at this cap, from this one on (exclusive)?"""
+    """Which ids of this author are in your set, at this cap, from this one on (exclusive)?
+
+    Of no author: which of everybody are in the link's set; there the cap says nothing.
+    """
 
     path: ClassVar[str] = "ids"
     author: bytes

@@ -5,11 +5,13 @@ Authors that either side of the link leaves out do not occur.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import assert_never
 
 from pfn_protocol.limits import (
     authors_page_max,
+    digest_bytes,
     ids_page_max,
     page_bytes_max,
     sketch_id_bytes,
@@ -31,6 +33,7 @@ from pfn_protocol.slots import Entry
 
 Question = FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest
 QuestionAnswer = FetchAnswer | AuthorsAnswer | IdsAnswer | SnapshotAnswer
+_GREATEST_REST = b"\xff" * (digest_bytes - sketch_id_bytes)
 
 
 def answer_question(
@@ -45,7 +48,7 @@ def answer_question(
             page, more = registry.summaries(question.after, authors_page_max, left_out)
             return AuthorsAnswer(tuple(page), more), ()
         case IdsRequest():
-            return IdsAnswer((), False) if question.author in left_out else _ids_page(registry, question), ()
+            return _ids_page(registry, question, left_out), ()
         case SnapshotRequest():
             bodies, after = _snapshot_page(registry, question, left_out)
             return SnapshotAnswer((), after), bodies
@@ -79,11 +82,26 @@ def _found(registry: Registry, announcement_id: bytes) -> Entry | None:
     return registry.find(announcement_id)
 
 
-def _ids_page(registry: Registry, request: IdsRequest) -> IdsAnswer:
-    """An author's ids at the smaller of both caps."""
+def _ids_page(registry: Registry, request: IdsRequest, left_out: Collection[bytes]) -> IdsAnswer:
+    """An author's ids at the smaller of both caps, or everybody's."""
+    if not request.author:
+        following = islice(shortened_between(registry, request.after, b"", left_out), ids_page_max + 1)
+        page = tuple(one[:sketch_id_bytes] for one in following)
+        return IdsAnswer(page[:ids_page_max], len(page) > ids_page_max)
+    if request.author in left_out:
+        return IdsAnswer((), False)
     ids = [one[:sketch_id_bytes] for one in registry.ids(request.author, min(request.cap, slots_pinned_max))]
     start = bisect_right(ids, request.after)
     return IdsAnswer(tuple(ids[start : start + ids_page_max]), start + ids_page_max < len(ids))
+
+
+def shortened_between(registry: Registry, after: bytes, until: bytes, left_out: Collection[bytes]) -> Iterator[bytes]:
+    """The ids of the set after one and up to another one, both shortened; empty: from the start, to the end."""
+    start, end = (one and one + _GREATEST_REST for one in (after, until))
+    for announcement_id in registry.ids_between(start, end):
+        entry = registry.find(announcement_id) if left_out else None
+        if entry is None or entry.author not in left_out:
+            yield announcement_id
 
 
 def _snapshot_page(

@@ -29,6 +29,7 @@ from pfn_protocol.messages import (
     CellsAnswer,
     CellsRequest,
     IdsAnswer,
+    IdsRequest,
     SetStatus,
     SnapshotRequest,
 )
@@ -171,14 +172,14 @@ class Reconciliation:
     ) -> tuple[QuestionAnswer, tuple[bytes, ...]]:
         """The answer to a neighbour's question, and the ids of the bodies that go into it.
 
-        Whoever asks for authors tells its own. A snapshot is one of the link's set: it is without the authors that only
-        one side admits.
+        Whoever asks for authors tells its own. A snapshot is one of the link's set, as are the ids of everybody: both
+        are without the authors that only one side admits.
         """
         link_set, absent = self._comparisons[peer].link_set, {*left_out}
         if isinstance(question, AuthorsRequest):
             link_set.hear(question.mine, is_first=not question.after, is_last=question.is_last)
-        elif isinstance(question, SnapshotRequest) and not question.author:
-            absent.update(author for author, cap in link_set.narrowed().items() if not cap)
+        elif isinstance(question, SnapshotRequest | IdsRequest) and not question.author:
+            absent.update(link_set.absent())
         answer, bodies = answer_question(self._registry, question, absent)
         if isinstance(answer, AuthorsAnswer) and not answer.more:
             link_set.told()

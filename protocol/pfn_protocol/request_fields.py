@@ -132,7 +132,7 @@ def _read_cells_request(content: Value) -> CellsRequest:
 
 def _read_ids_request(content: Value) -> IdsRequest:
     reader = FieldReader(content, 3, "R77", "an ids request")
-    return IdsRequest(reader.digest("author"), reader.integer("cap"), read_short_after(reader))
+    return IdsRequest(reader.optional_digest("author"), reader.integer("cap"), read_short_after(reader))
 
 
 def _read_snapshot_request(content: Value) -> SnapshotRequest:

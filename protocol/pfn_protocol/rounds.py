@@ -36,6 +36,7 @@ from pfn_protocol.messages import (
     IdsRequest,
 )
 from pfn_protocol.outgoing import InFlight, Outgoing
+from pfn_protocol.pages import shortened_between
 from pfn_protocol.prefixes import Prefixes
 from pfn_protocol.registry import Registry
 from pfn_protocol.sketch import Cells, Difference
@@ -198,6 +199,7 @@ class Rounds:
         if round_.to_compare and round_.ids_to_compare * sketch_id_bytes <= cells.bytes_to_come():
             self._release(peer, round_, now_ms)
             comparison.rung, round_.cells = Rung.PAGES, None
+            round_.begin_pages()
             self._go_on(peer, comparison, round_, now_ms)
         else:
             round_.to_compare.clear()
@@ -243,6 +245,7 @@ class Rounds:
         elif round_.cells is not None:
             self._on_weighed(in_flight.peer, comparison, round_, round_.cells, now_ms)
         else:
+            round_.begin_pages()
             self._go_on(in_flight.peer, comparison, round_, now_ms)
         return True
 
@@ -256,20 +259,33 @@ class Rounds:
         if not goes_on(in_flight.message.after, answer.ids):
             comparison.round = None
             return False
-        author, cap = round_.to_compare[0]
-        round_.theirs.update(dict.fromkeys(answer.ids))
         round_.pages += 1
-        if answer.more and answer.ids and round_.pages < ids_pages_max:
-            comparison.ask(self._outgoing, in_flight.peer, IdsRequest(author, cap, answer.ids[-1]), now_ms)
-            return True
-        round_.to_compare.popleft()
-        round_.lacking.extend(one for one in round_.theirs if self._registry.find_short(one) is None)
-        comparison.differences_found += len(round_.lacking)
+        lacking = [one for one in answer.ids if self._registry.find_short(one) is None]
+        round_.lacking.extend(lacking)
+        comparison.differences_found += len(lacking)
         if not self._has_url:  # the other side cannot ask in its turn
-            mine = self._registry.ids(author, cap)
-            self._offer(in_flight.peer, [one for one in mine if one[:sketch_id_bytes] not in round_.theirs])
+            offered = self._not_on_page(comparison, in_flight.message, answer)
+            round_.gained += len(offered)
+            self._offer(in_flight.peer, offered)
+        if answer.more and answer.ids and round_.pages < ids_pages_max:
+            round_.ids_after = answer.ids[-1]
+        else:
+            round_.to_compare.popleft()
+            round_.pages, round_.ids_after = 0, b""
         self._go_on(in_flight.peer, comparison, round_, now_ms)
         return True
+
+    def _not_on_page(self, comparison: Comparison, request: IdsRequest, answer: IdsAnswer) -> list[bytes]:
+        """What of this node's set the neighbour would have told on this page, if it had it; and is offered now."""
+        after, until = request.after, answer.ids[-1] if answer.more and answer.ids else b""
+        if request.author:
+            ids = self._registry.ids(request.author, request.cap)
+            ids = [one for one in ids if after < one[:sketch_id_bytes]]
+            mine: Iterable[bytes] = (one for one in ids if not until or one[:sketch_id_bytes] <= until)
+        else:
+            mine = shortened_between(self._registry, after, until, comparison.link_set.absent())
+        theirs = dict.fromkeys(answer.ids)
+        return comparison.not_yet_offered(one for one in mine if one[:sketch_id_bytes] not in theirs)
 
     def _ask_authors(self, peer: bytes, comparison: Comparison, round_: Round, after: bytes, now_ms: int) -> None:
         comparison.ask(self._outgoing, peer, round_.authors_request(comparison.link_set, after), now_ms)
@@ -325,9 +341,8 @@ class Rounds:
             round_.fetches += 1
             comparison.ask(self._outgoing, peer, FetchRequest(batch), now_ms)
         elif round_.to_compare and may_fetch:
-            round_.pages, round_.theirs = 0, {}
             author, cap = round_.to_compare[0]
-            comparison.ask(self._outgoing, peer, IdsRequest(author, cap, b""), now_ms)
+            comparison.ask(self._outgoing, peer, IdsRequest(author, cap, round_.ids_after), now_ms)
         else:
             self._end(peer, comparison, round_, now_ms)
 

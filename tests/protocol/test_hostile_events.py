@@ -140,6 +140,7 @@ TINY_LIMITS = {
     "rounds.authors_pages_max": 2,
     "comparison.fetch_ids_max": 2,
     "rounds.ids_pages_max": 2,
+    "rounds.fetch_ids_max": 2,
     "rounds.round_fetches_max": 2,
     "rounds.sketch_inline_cells_max": 2,
     "snapshot.snapshot_pages_max": 4,

@@ -141,7 +141,7 @@ def _refused_contents() -> Iterator[Case]:
         ("49,153 cells", "cells", ("", bytes(4), bytes(8), 0, 49_153), "R77"),
         ("beyond the last cell", "cells", ("", bytes(4), bytes(8), 262_144, 1), "R77"),
         ("a salt of 5 bytes", "cells", ("", bytes(5), bytes(8), 0, 32), "R77"),
-        ("no author", "ids", (b"", 256, b""), "R77"),
+        ("half an author of ids", "ids", (b"\x01" * 16, 256, b""), "R77"),
         ("a start of 32 bytes", "ids", (IDS[0], 256, IDS[1]), "R77"),
         ("a start of 15 bytes", "ids", (IDS[0], 256, IDS[1][:15]), "R77"),
         ("half an author", "snapshot", (b"", b"\x01" * 16, b""), "R77"),
