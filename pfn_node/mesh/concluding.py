@@ -22,6 +22,8 @@ log = structlog.get_logger()
 CONCLUDED_AT_ONCE = 128
 # Pages have ended if none came for so long.
 QUIET_SECONDS = 1.0
+# A node that was stopped while it was filled has links again, and the first page, after so long.
+START_SECONDS = 5.0
 # What came in is shown after this time at the latest, however much more comes.
 PATIENCE_SECONDS = 300.0
 
@@ -45,6 +47,7 @@ class Concluding:
 
     async def run(self) -> None:
         """Conclude what waits, for ever."""
+        self._kept_at = trio.current_time() + START_SECONDS - QUIET_SECONDS
         while True:
             self._due = trio.Event()
             await outlast(self._conclude_waiting, "conclude")
