@@ -7,6 +7,7 @@ same wherever it is, and rows that come meanwhile shift nothing.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from pfn_node.store.listing import ASSURANCE_RANKS
 from pfn_node.store.matching import RELEVANCE, condition_of
 from pfn_node.store.observations import counted_observations, observation_from
 from pfn_node.store.queries import Row, change, iterate, select, select_one, value
-from pfn_node.store.rows import Observation, Plugin, Release
+from pfn_node.store.rows import Observation, OfSource, Page, Place, Plugin, Release
 from pfn_protocol.versions import sort_key
 
 SEARCH_MATCHES_MAX: Final = 2_000
@@ -52,6 +53,16 @@ def search_plugins(
 ) -> tuple[list[Plugin], int, str | None]:
     """Return a page of plugins, how many rows all pages have, and the cursor of the next page (None: there is none).
 
+    As `find_page` does.
+    """
+    page = find_page(db, query, now=now)
+    plugins = plugins_at(db, page.places)
+    return [plugins[place] for place in page.places], page.total, page.next
+
+
+def find_page(db: sqlite_utils.Database, query: PluginQuery, *, now: int | None = None) -> Page:
+    """Return which plugins are on a page.
+
     With a `q` at most the newest `SEARCH_MATCHES_MAX` matches count. Raise `CatalogueError` for an unknown sort,
     assurance or cursor. `now` in seconds, the clock's if left out.
     """
@@ -59,24 +70,29 @@ def search_plugins(
     limit = max(1, min(query.limit, PAGE_ROWS_MAX))
     chosen = selection(query, ranked=sort == "relevance")
     if chosen is None:
-        return [], 0, None  # punctuation only: no plugin has that as a word
+        return Page([], 0, None)  # punctuation only: no plugin has that as a word
     ids, parameters = chosen
     # What words find is a short list, and dear; without them an index gives one page of a long one.
     kept = "" if query.q is not None else "NOT"
-    page = ["WITH chosen AS", kept, "MATERIALIZED (", ids, "), page AS MATERIALIZED (", _PAGE]
+    page = ["WITH chosen AS", kept, "MATERIALIZED (", ids, ")", _PAGE]
     if query.cursor is not None:
         parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
         page.append(_CONTINUE[sort])
-    page += [_ORDER[sort], "LIMIT :limit )", _SHOWN, _ORDER[sort]]
+    page.append(_ORDER[sort])
     rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
     total = rows[0]["total"] if rows else value(db, " ".join(("SELECT count(*) FROM (", ids, ")")), parameters)
     at = int(time.time()) if now is None else now
     sources = {source: _of_source(db, source, at) for source in {row["source_id"] for row in rows[:limit]}}
-    plugins = [_plugin_from(row, sources[row["source_id"]]) for row in rows[:limit]]
     following = None
     if len(rows) > limit:
         following = cursors.write(sort, rows[limit - 1][_SORT_COLUMNS[sort]], rows[limit - 1]["id"])
-    return plugins, total, following
+    return Page([Place(row["id"], sources[row["source_id"]]) for row in rows[:limit]], total, following)
+
+
+def plugins_at(db: sqlite_utils.Database, places: Sequence[Place]) -> dict[Place, Plugin]:
+    """Return the plugins on a page, or some of them."""
+    rows = {row["id"]: row for row in select(db, _SHOWN, (json.dumps([place.id for place in places]),))}
+    return {place: _plugin_from(rows[place.id], place.source) for place in places}
 
 
 def is_small(db: sqlite_utils.Database, query: PluginQuery) -> bool:
@@ -289,14 +305,15 @@ def _list(text: str) -> tuple[Any, ...]:
 
 
 _PAGE: Final = """
-    SELECT p.id, chosen.relevance, p.name_key, p.updated_at FROM chosen JOIN plugins AS p ON p.id = chosen.id
+    SELECT (SELECT count(*) FROM chosen) AS total, p.id, chosen.relevance, p.name_key, p.updated_at, p.source_id
+    FROM chosen JOIN plugins AS p ON p.id = chosen.id
 """
 # Only what the page shows is read whole.
 _SHOWN: Final = """
-    SELECT (SELECT count(*) FROM chosen) AS total, page.*, p.reported_version, p.versions, (
+    SELECT p.id, p.reported_version, p.versions, (
         SELECT total(count) FROM download_counts AS d
         WHERE d.source_id = p.source_id AND d.plugin_id = p.plugin_id) AS downloads, r.*
-    FROM page CROSS JOIN plugins AS p ON p.id = page.id
+    FROM json_each(?) AS shown CROSS JOIN plugins AS p ON p.id = shown.value
     JOIN releases AS r ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
 """
 _CONTINUE: Final = {
@@ -305,9 +322,9 @@ _CONTINUE: Final = {
     "relevance": "WHERE (chosen.relevance, -p.id) > (:after, -:after_id)",
 }
 _ORDER: Final = {
-    "updated": "ORDER BY p.updated_at DESC, p.id DESC",
-    "name": "ORDER BY p.name_key, p.id",
-    "relevance": "ORDER BY relevance, p.id DESC",
+    "updated": "ORDER BY p.updated_at DESC, p.id DESC LIMIT :limit",
+    "name": "ORDER BY p.name_key, p.id LIMIT :limit",
+    "relevance": "ORDER BY chosen.relevance, p.id DESC LIMIT :limit",
 }
 _SORT_COLUMNS: Final = {"updated": "updated_at", "name": "name_key", "relevance": "relevance"}
 
@@ -346,19 +363,11 @@ def _conditions(query: PluginQuery) -> list[str]:
     return [condition for wanted, condition in conditions if wanted]
 
 
-@dataclass(frozen=True, slots=True)
-class _OfSource:
-    """What all plugins of a source have in common."""
-
-    mirrors: int
-    stale: bool
+def _of_source(db: sqlite_utils.Database, source_id: str, now: int) -> OfSource:
+    return OfSource(_mirrors(db, source_id, now), is_stale(db, source_id, now))
 
 
-def _of_source(db: sqlite_utils.Database, source_id: str, now: int) -> _OfSource:
-    return _OfSource(_mirrors(db, source_id, now), is_stale(db, source_id, now))
-
-
-def _plugin_from(row: Row, source: _OfSource) -> Plugin:
+def _plugin_from(row: Row, source: OfSource) -> Plugin:
     return Plugin(
         release=release_from(row),
         reported_version=row["reported_version"],

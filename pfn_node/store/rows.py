@@ -1,7 +1,7 @@
 """Rows as the other rooms see them: frozen, typed, no SQL. Times are seconds since 1970, digests raw bytes."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pfn_protocol.announcements import Evidence
 
@@ -182,6 +182,29 @@ class Plugin:
     versions: int
     stale: bool = False  # its source was verified too long ago, or its newest head has expired (R152)
     downloads: int = 0  # of all its versions, as far as they were counted here
+
+
+class OfSource(NamedTuple):
+    """What all plugins of a source have in common."""
+
+    mirrors: int
+    stale: bool
+
+
+class Place(NamedTuple):
+    """A row of a page: what a plugin's row is made of, as long as the store does not change."""
+
+    id: int
+    source: OfSource
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a question has on one page, in its order."""
+
+    places: list[Place]
+    total: int  # of all pages
+    next: str | None  # the cursor of the next page; None: there is none
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """/federation/*: what can be had: searching, one plugin, and who owns a bare slug."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import sqlite_utils
 
 from pfn_node.own_paths import download_path
 from pfn_node.store import announcements, catalogue, registry
 from pfn_node.store.downloads import downloads_of
-from pfn_node.store.rows import ApiKey, Plugin, Release
+from pfn_node.store.rows import ApiKey, Page, Place, Plugin, Release
 from pfn_node.web.answers import SlugRow, Slugs
 from pfn_node.web.errors import ApiError
 from pfn_node.web.evidence import observation_views
@@ -17,6 +20,7 @@ from pfn_node.web.release_answers import (
     PluginView,
     ReleaseFields,
     VersionView,
+    WrittenPlugins,
     plugin_fields,
 )
 from pfn_node.web.routes import Routes
@@ -26,26 +30,52 @@ from pfn_protocol.identity import did_key
 
 routes = Routes("plugins")
 
+T = TypeVar("T")
+
+# Longer ones are rare, and are written anew each time.
+ROW_CHARACTERS_KEPT_MAX = 2_048
+
 # Older versions than these are had by name all the same; they are not listed.
 VERSIONS_SHOWN_MAX = 100
 HOLDERS_SHOWN_MAX = 50
 
 
 @routes.get("/federation/plugins", query=PluginsQuery, answer=Plugins, ready=True, errors=(404,))
-async def list_plugins(services: Services, query: PluginsQuery) -> Plugins:
+async def list_plugins(services: Services, query: PluginsQuery) -> WrittenPlugins:
     """Search or list plugins: one row for each plugin of each source, its newest backed version."""
-    question = asked(query)
+    kept, now = services.rows, int(services.now())
+    version = kept.version()
+
+    def search(db: sqlite_utils.Database) -> tuple[Page, dict[Place, str], list[Place]]:
+        page = catalogue.find_page(db, asked(query), now=now)
+        rows = {place: row for place in page.places if (row := kept.find(place)) is not None}
+        missing = [place for place in page.places if place not in rows]
+        for place, plugin in catalogue.plugins_at(db, missing).items() if missing else ():
+            rows[place] = PluginRow.of(plugin).model_dump_json()
+        return page, rows, missing
+
+    page, rows, made = await _searched(services, query, search)
+    kept.keep({place: rows[place] for place in made if len(rows[place]) <= ROW_CHARACTERS_KEPT_MAX}, version)
+    return WrittenPlugins(rows=[rows[place] for place in page.places], total=page.total, next=page.next)
+
+
+async def find_plugins(services: Services, query: PluginsQuery) -> Plugins:
+    """The same for a page that shows it."""
     now = int(services.now())
+    found, total, following = await _searched(
+        services, query, lambda db: catalogue.search_plugins(db, asked(query), now=now)
+    )
+    return Plugins(plugins=[PluginRow.of(plugin) for plugin in found], total=total, next=following)
 
-    def search(db: sqlite_utils.Database) -> tuple[list[Plugin], int, str | None]:
-        return catalogue.search_plugins(db, question, now=now)
 
+async def _searched(services: Services, query: PluginsQuery, search: Callable[[sqlite_utils.Database], T]) -> T:
+    question = asked(query)
     try:
-        small = services.database.read_now(lambda db: search(db) if catalogue.is_small(db, question) else None)
-        found, total, next_cursor = await services.database.read(search) if small is None else small
+        if services.database.read_now(lambda db: catalogue.is_small(db, question)):
+            return services.database.read_now(search)
+        return await services.database.read(search)
     except catalogue.CatalogueError as error:  # everything else that it refuses was refused by the query's model
         raise ApiError(404, f"There is no such page: {error}.") from error
-    return Plugins(plugins=[PluginRow.of(plugin) for plugin in found], total=total, next=next_cursor)
 
 
 def asked(query: PluginsQuery) -> catalogue.PluginQuery:

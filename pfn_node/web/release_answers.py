@@ -1,5 +1,6 @@
 """What clients are told about plugins and releases: the catalogue's rows, their evidence, and what it is worth."""
 
+import json
 from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
@@ -106,6 +107,18 @@ class Plugins(Answer):
         description="Of all pages. With `q` the newest 2,000 matches are counted and ranked: 2000 means at least that."
     )
     next: str | None = Field(description="`cursor` of the next page; null = this was the last.")
+
+
+class WrittenPlugins(Answer):
+    """The same, of rows that were written as JSON before."""
+
+    rows: list[str]
+    total: int
+    next: str | None
+
+    def model_dump_json(self, **options: Any) -> str:
+        """The text that `Plugins` would give."""
+        return f'{{"plugins":[{",".join(self.rows)}],"total":{self.total},"next":{json.dumps(self.next)}}}'
 
 
 class EvidenceView(Answer):

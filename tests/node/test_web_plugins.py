@@ -11,6 +11,8 @@ import pytest
 
 from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, registry
+from pfn_node.web.federation_plugins import find_plugins
+from pfn_node.web.schemas import PluginsQuery
 from pfn_protocol.identity import did_key
 from tests.node.web_node import BILBO, NODE, NOW, STRANGER, URL, WebNode, web_node
 
@@ -81,14 +83,33 @@ async def test_a_narrow_question_has_the_same_answer_wherever_it_is_looked_up(
     narrow = {"source": BILBO, "sort": "name", "limit": 3}
 
     first = (await node.get("/federation/plugins", query_string=narrow)).json
+    again = (await node.get("/federation/plugins?limit=4&source=bilbo@publisher.test&sort=name")).json
     second = (await node.get("/federation/plugins", query_string={**narrow, "cursor": first["next"]})).json
     tagged = (await node.get("/federation/plugins?tag=nEw")).json
 
     assert [row["plugin_id"] for row in first["plugins"]] == ["p9", "p2", "p1"]
     assert [row["plugin_id"] for row in second["plugins"]] == ["p0"]
     assert [row["plugin_id"] for row in tagged["plugins"]] == ["p9"]
+    assert again["plugins"] == [*first["plugins"], *second["plugins"]]
+    assert (again["total"], again["next"]) == (4, None)
     assert (first["total"], second["total"], tagged["total"]) == (4, 4, 1)
-    assert read.call_count == {0: 3, 1: 2, 200: 0}[small]
+    assert read.call_count == {0: 4, 1: 3, 200: 0}[small]
+
+
+async def test_a_list_is_of_the_store_of_now_and_written_as_its_model_says(node: WebNode) -> None:
+    await node.add_bilbo()
+    await node.add_release(ZIP, name='"Signal" \\ \u2028', description="x" * 3_000)
+    await node.add_release(b"x", plugin_id="other")
+    query = PluginsQuery.model_validate({"sort": "name"})
+
+    for version in ("1.0.1", "1.0.2"):
+        for limit in (1, 2, 3):  # rows are kept from the first on
+            asked = query.model_copy(update={"limit": limit})
+            got = await node.get(f"/federation/plugins?sort=name&limit={limit}")
+            assert got.body.decode() == (await find_plugins(node.services, asked)).model_dump_json()
+        await node.add_release(version.encode(), plugin_id="other", version=version)
+        rows = (await node.get("/federation/plugins?source=bilbo@publisher.test")).json["plugins"]
+        assert version in {row["version"] for row in rows}
 
 
 async def test_a_cursor_that_is_none_or_of_another_query_is_refused(node: WebNode) -> None:

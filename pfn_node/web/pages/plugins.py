@@ -63,7 +63,7 @@ class Narrowing:
 
 @pages.get("/plugins", "plugins.html", title="Plugins", menu="main", query=ListQuery, twin="/federation/plugins")
 async def list_plugins(services: Services, visitor: Visitor, query: ListQuery) -> dict[str, Any]:
-    found = await federation_plugins.list_plugins(services, query)
+    found = await federation_plugins.find_plugins(services, query)
     asked = federation_plugins.asked(query)
     facets = await services.database.read(lambda db: facets_of(db, asked, found.total))
     return {
