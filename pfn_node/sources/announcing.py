@@ -73,11 +73,15 @@ class Announcer:
 
     async def version(self, observation: Observation) -> bool:
         """Tell what was seen, if the rule asks for it; return whether it was told."""
-        replaces = self._database.read_now(lambda db: self._replaces_if_needed(db, observation))
+        replaces = self._database.read_now(lambda db: self.replaces(db, observation))
         if replaces is None:
             return False
-        await self._announce(statement_of(observation, replaces))
+        await self.tell(observation, replaces)
         return True
+
+    async def tell(self, observation: Observation, replaces: bytes) -> None:
+        """Tell what was seen; `replaces` as the rule says."""
+        await self._announce(statement_of(observation, replaces))
 
     async def untold(self, source_id: str, plugin_id: str, version: str) -> None:
         """Tell what this node saw of a release and has not told yet, if the rule asks for it by now."""
@@ -96,8 +100,8 @@ class Announcer:
         await self._announce(statement)
         return True
 
-    def _replaces_if_needed(self, db: sqlite_utils.Database, observation: Observation) -> bytes | None:
-        """None: nothing to tell. Else the id of this node's own earlier announcement of another digest, or empty."""
+    def replaces(self, db: sqlite_utils.Database, observation: Observation) -> bytes | None:
+        """None: nothing is to be told. Else the id of its own earlier announcement of another digest, or empty."""
         key = (observation.source_id, observation.plugin_id, observation.version)
         told = [one for one in catalogue.observations_of(db, *key) if one.announcement_id is not None]
         own_others = [one for one in told if one.observer == self._node_id and one.sha256 != observation.sha256]

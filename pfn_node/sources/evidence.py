@@ -17,6 +17,7 @@ for whoever receives it from us to check again.
 from dataclasses import dataclass
 
 from pfn_node.sources.publisher_answers import AuthorEntry, PluginData
+from pfn_node.store.evidence import open_head, open_keybind, open_release_envelope
 from pfn_node.store.rows import Source
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.bundle_proof import Measured
@@ -27,9 +28,6 @@ from pfn_protocol.names import source_id_of
 from pfn_protocol.publisher import (
     KeybindStatement,
     ReleaseStatement,
-    open_head,
-    open_keybind,
-    open_release,
     verify_sha384,
 )
 
@@ -104,12 +102,12 @@ def check_bytes(entry: AuthorEntry, source: Source, measured: Measured) -> tuple
 def check_release(raw: bytes, keybind: bytes | None, source: Source, measured: Measured | None) -> ReleaseStatement:
     """A pfn/release/2 envelope of this source, over these bytes if they are known. Raises InvalidSignature."""
     try:
-        statement, signer = open_release(raw)
+        statement, envelope = open_release_envelope(raw)
     except Refusal as refusal:
         raise InvalidSignature(f"release_v2 is unusable: {refusal.sentence}") from refusal
     if _source_id(statement.origin, statement.author) != source.id:
         raise InvalidSignature(f"release_v2 is about {statement.author} at {statement.origin}")
-    _check_signer("release_v2", signer, keybind, parse_public_key(source.public_key), statement.origin)
+    _check_signer("release_v2", envelope.author, keybind, parse_public_key(source.public_key), statement.origin)
     if measured is not None and (statement.sha256, statement.size) != (measured.sha256, measured.size):
         raise InvalidSignature(f"release_v2 names sha256 {statement.sha256.hex()}, the zip has {measured.sha256.hex()}")
     return statement

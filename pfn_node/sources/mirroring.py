@@ -20,13 +20,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import sqlite_utils
 import trio
 
-from pfn_node import package_facts
-from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
 from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
@@ -34,11 +32,11 @@ from pfn_node.sources.bringing import Skipped, bring_all
 from pfn_node.sources.evidence import (
     InvalidSignature,
     SignedText,
-    check_bytes,
     check_metadata_signature,
     check_plugin_data,
 )
 from pfn_node.sources.filtering import wanted_entries
+from pfn_node.sources.judging import NOT_STORED, Judged, Judging, Keeping, ZipRefused
 from pfn_node.sources.notices import Notices
 from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.sources.progress import SyncProgress
@@ -50,7 +48,6 @@ from pfn_node.store.rows import Filters, Observation, PackageFacts, Release, Sou
 from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source
 from pfn_protocol.announcements import Evidence, EvidenceForm
-from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.identity import parse_public_key
 from pfn_protocol.limits import heads_per_source_max
 
@@ -62,7 +59,6 @@ PUT_OFF_MAX: Final = 2_000
 MESH_SECONDS_MIN: Final = 20.0
 MESH_BYTES_PER_SECOND: Final = 256 * 1024
 LISTS_REMEMBERED_MAX: Final = 256  # author-data with its ETag; the largest has a few megabytes
-NOT_STORED: Final = "this node could not store it: its disk or its cache is full, or its object store is down"
 
 
 class FetchArtifact(Protocol):
@@ -80,22 +76,6 @@ class _Refused:
     reason: str
 
 
-class _Measuring:
-    """Writes on, and keeps the digests that the writer does not."""
-
-    def __init__(self, writer: ArtifactWriter) -> None:
-        self._writer = writer
-        self._others = package_facts.Measuring()
-        self.facts = self._others.facts
-
-    def write(self, chunk: bytes) -> None:
-        self._writer.write(chunk)
-        self._others.update(chunk)
-
-    def measured(self) -> Measured:
-        return Measured(self._writer.digest(), self._others.sha384, self._writer.size)
-
-
 class Mirroring:
     """Mirrors releases of sources. Remembers, in bounded memory only, what it need not ask a publisher again."""
 
@@ -109,7 +89,6 @@ class Mirroring:
         *,
         node_id: bytes,
         clock: Callable[[], float],
-        run_blocking: RunBlocking,
         write_blocking: RunBlocking,
         fetch_artifact: FetchArtifact | None,
     ) -> None:
@@ -120,9 +99,9 @@ class Mirroring:
         self._notices = notices
         self._node_id = node_id
         self._clock = clock
-        self._run_blocking = run_blocking
         self._run_keeping = write_blocking if artifacts.store is None else in_threads(KEEPING_MAX)
         self._fetch_artifact = fetch_artifact
+        self._judging = Judging(artifacts)
         self._lists: OrderedDict[tuple[str, str], AuthorData] = OrderedDict()
         self._refused: OrderedDict[str, _Refused] = OrderedDict()
         self._put_off: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -194,9 +173,9 @@ class Mirroring:
 
     async def _bring(self, source: Source, entry: AuthorEntry, cache: bool, ask_mesh: bool) -> None:
         key = (source.id, entry.slug, entry.version)
-        if self._database.read_now(lambda db: tombstone(db, *key)) is not None:
+        taken_down, release = self._database.read_now(lambda db: (tombstone(db, *key), catalogue.get_release(db, *key)))
+        if taken_down is not None:
             raise Skipped("taken down: an admin of this node took this version down")
-        release = self._database.read_now(lambda db: catalogue.get_release(db, *key))
         if release is not None and release.held_back and release.sha256 and self._artifacts.has(release.sha256):
             raise Skipped(f"held back: {release.held_back}")
         if release is not None and release.backed and release.sha256 is not None:
@@ -270,42 +249,47 @@ class Mirroring:
     async def _fetch(self, source: Source, entry: AuthorEntry, signed: SignedText | None, cache: bool) -> None:
         """Fetch the zip from the publisher, judge it, keep it, record it, tell it. Raises Skipped, InvalidSignature."""
         with self._artifacts.writer() as writer:
-            sink = _Measuring(writer)
             try:
                 known = partial(self._etag_of_refused, entry)
-                downloaded = await self._client.download(source, entry.slug, entry.version, sink, known=known)
+                downloaded = await self._client.download(source, entry.slug, entry.version, writer, known=known)
             except NotModified as unchanged:
                 raise Skipped(self._refused[unchanged.url].reason) from unchanged
             except PublisherFailed as failure:
                 raise self._skipped(source, entry, failure) from failure
             except OSError as error:
                 raise Skipped(f"this node could not store it: {error.strerror}") from error
+            contradicts = self._contradicts((source.id, entry.slug, entry.version), writer.digest())
+            keeping = None if contradicts else _keeping(signed, cache)
             try:
-                facts = await self._inspected(writer, entry)
-                evidence = check_bytes(entry, source, sink.measured())
-            except (Skipped, InvalidSignature) as refused:
+                judged = await self._run_keeping(partial(self._judging.judge, source, entry, writer, keeping))
+            except (ZipRefused, InvalidSignature) as refused:
                 if downloaded.etag:
                     remembered = _Refused(entry, downloaded.etag, refused.reason)
                     _remember(self._refused, downloaded.url, remembered, REFUSED_REMEMBERED_MAX)
-                raise
+                raise Skipped(refused.reason) from refused
             self._refused.pop(downloaded.url, None)
-            observation = Observation(
-                source_id=source.id,
-                plugin_id=entry.slug,
-                version=entry.version,
-                observer=self._node_id,
-                announcement_id=None,
-                sha256=sink.measured().sha256,
-                size=writer.size,
-                name=entry.name,
-                description=entry.description,
-                tags=entry.tags,
-                type=facts.type,
-                evidence=evidence,
-                observed_at=int(self._clock()),
-                icons=entry.icons,
-            )
-            await self.take_in(writer, observation, signed, sink.facts(facts.headers), cache=cache)
+            observation = self._observation(source, entry, writer, judged)
+        if contradicts:
+            await self._tell_contradiction(observation)
+        await self._record(observation, signed, judged.text_sha256, judged.read, cache)
+
+    def _observation(self, source: Source, entry: AuthorEntry, writer: ArtifactWriter, judged: Judged) -> Observation:
+        return Observation(
+            source_id=source.id,
+            plugin_id=entry.slug,
+            version=entry.version,
+            observer=self._node_id,
+            announcement_id=None,
+            sha256=writer.digest(),
+            size=writer.size,
+            name=entry.name,
+            description=entry.description,
+            tags=entry.tags,
+            type=judged.type,
+            evidence=judged.evidence,
+            observed_at=int(self._clock()),
+            icons=entry.icons,
+        )
 
     async def take_in(
         self,
@@ -317,59 +301,45 @@ class Mirroring:
         cache: bool,
     ) -> None:
         """Keep the bytes that were judged good, record that they were seen, and tell it. Raises Skipped."""
-        if self._database.read_now(lambda db: self._contradicts(db, observation)):
-            # Not kept, but evidence: told with the earlier announcement's id, so that nobody takes it for a fork.
-            seen = fitted(observation)
-            await self._database.write(lambda db: releases.observe(db, seen, stored=False, now=int(self._clock())))
-            await self._announcer.version(seen)
-            raise Skipped(f"conflict: the publisher serves other bytes as {observation.version} than it did before")
+        version = (observation.source_id, observation.plugin_id, observation.version)
+        if self._contradicts(version, observation.sha256):
+            await self._tell_contradiction(observation)
+        text_sha256 = await self._run_keeping(partial(self._judging.keep, writer, _keeping(signed, cache)))
+        await self._record(observation, signed, text_sha256, read, cache)
+
+    def _contradicts(self, version: tuple[str, str, str], sha256: bytes) -> bool:
+        """Whether this node saw other bytes under this version before."""
+        return self._database.read_now(lambda db: releases.saw_other(db, *version, sha256))
+
+    async def _tell_contradiction(self, observation: Observation) -> NoReturn:
+        """Not kept, but evidence: told with the earlier announcement's id, so that nobody takes it for a fork."""
+        seen = fitted(observation)
+        await self._database.write(lambda db: releases.observe(db, seen, stored=False, now=int(self._clock())))
+        await self._announcer.version(seen)
+        raise Skipped(f"conflict: the publisher serves other bytes as {observation.version} than it did before")
+
+    async def _record(
+        self, observation: Observation, signed: SignedText | None, text_sha256: bytes, read: PackageFacts, cache: bool
+    ) -> None:
+        """Record what was seen and is kept by now, and tell it. Raises Skipped if it is held back."""
         texts: dict[bytes, bytes] = {}
-        try:
-            text = None if signed is None else signed.text
-            text_sha256 = await self._run_keeping(partial(self._keep, writer, text, cache))
-            if signed is not None:
-                if text is not None:
-                    texts[text_sha256] = text
-                piece = Evidence(signed.form, signed.signature, text_sha256)
-                observation = replace(observation, evidence=(piece, *observation.evidence))
-        except (ArtifactError, OSError) as error:
-            raise Skipped(NOT_STORED) from error
-        observation = fitted(observation)
-        now = int(self._clock())
-        await self._database.write(lambda db: _record(db, observation, texts, cache, now, read))
-        await self._announcer.version(observation)
-        key = (observation.source_id, observation.plugin_id, observation.version)
-        release = self._database.read_now(lambda db: catalogue.get_release(db, *key))
+        if signed is not None:
+            if signed.text is not None:
+                texts[text_sha256] = signed.text
+            piece = Evidence(signed.form, signed.signature, text_sha256)
+            observation = replace(observation, evidence=(piece, *observation.evidence))
+        seen, now = fitted(observation), int(self._clock())
+
+        def record(db: sqlite_utils.Database) -> tuple[bytes | None, Release | None]:
+            _record(db, seen, texts, cache, now, read)
+            key = (seen.source_id, seen.plugin_id, seen.version)
+            return self._announcer.replaces(db, seen), catalogue.get_release(db, *key)
+
+        replaces, release = await self._database.write(record)
+        if replaces is not None:
+            await self._announcer.tell(seen, replaces)
         if release is not None and release.held_back:
             raise Skipped(f"held back: {release.held_back}")
-
-    def _keep(self, zip_writer: ArtifactWriter, text: bytes | None, cache: bool) -> bytes:
-        """Keep a zip, and as long as that a signed text that describes it; the text's SHA-256, empty without one."""
-        zip_writer.keep(cache=cache)
-        if text is None:
-            return b""
-        with self._artifacts.writer(local=True) as writer:
-            writer.write(text)
-            return writer.keep(cache=cache)
-
-    def _contradicts(self, db: sqlite_utils.Database, observation: Observation) -> bool:
-        """Whether this node saw other bytes under this version before."""
-        return any(
-            one.observer == self._node_id and one.sha256 != observation.sha256
-            for one in catalogue.observations_of(db, observation.source_id, observation.plugin_id, observation.version)
-        )
-
-    async def _inspected(self, writer: ArtifactWriter, entry: AuthorEntry) -> ArchiveFacts:
-        """What the zip says about itself, if it passes the gate and says what the list says. Raises Skipped."""
-        try:
-            facts = await self._run_blocking(partial(inspect, writer.path))
-        except ArchiveRefused as refused:
-            raise Skipped(f"the zip is not accepted: {refused.sentence}") from refused
-        if facts.version != entry.version:
-            raise Skipped(f"version mismatch: the zip says {facts.version[:40]!r}, the list says {entry.version!r}")
-        if entry.type is not None and facts.type != entry.type:
-            raise Skipped(f"type mismatch: the zip holds a {facts.type}, the list says {entry.type}")
-        return facts
 
     def _etag_of_refused(self, entry: AuthorEntry, url: str) -> str | None:
         """Only for the very entry that it was judged by: with a new list the same zip may be the right one."""
@@ -381,6 +351,10 @@ class Mirroring:
             until = self._clock() + failure.retry_after
             _remember(self._put_off, (source.id, entry.slug), until, PUT_OFF_MAX)
         return Skipped(failure.sentence, answered=failure.answered or failure.ours)
+
+
+def _keeping(signed: SignedText | None, cache: bool) -> Keeping:
+    return Keeping(None if signed is None else signed.text, cache)
 
 
 def _record(

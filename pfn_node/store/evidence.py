@@ -11,6 +11,7 @@ None of this says that the key is the publisher's own: that is `Source.key_known
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from pfn_node.store.rows import Observation
@@ -26,6 +27,14 @@ TextLookup: TypeAlias = Callable[[bytes], bytes | None]
 
 # Eight pieces of a kilobyte are the most that an announcement carries; what this node saw itself may be longer.
 EVIDENCE_BYTES_MAX: Final = 65_536
+
+# What an envelope says and whether its signature holds follows from its bytes alone. A publisher's keybind and head
+# come with each of its releases, and a release is opened as it comes and again as it is judged: of each kind, those of
+# a few syncs at once. An envelope has at most two kilobytes; what does not open is not remembered.
+_OPENED_MAX: Final = 256
+open_head = lru_cache(_OPENED_MAX)(publisher.open_head)
+open_keybind = lru_cache(_OPENED_MAX)(publisher.open_keybind)
+open_release_envelope = lru_cache(_OPENED_MAX)(publisher.open_release_envelope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +127,7 @@ def _release(
     if piece is None:
         return None
     try:
-        statement, envelope = publisher.open_release_envelope(piece.data)
+        statement, envelope = open_release_envelope(piece.data)
         about = (source_id_of(statement.origin, statement.author), statement.slug, statement.version)
     except Refusal:
         return None
@@ -136,7 +145,7 @@ def _is_bound(piece: Evidence | None, origin: str, key: bytes, release_key: byte
     if piece is None:
         return False
     try:
-        bound, _ = publisher.open_keybind(piece.data)
+        bound, _ = open_keybind(piece.data)
     except Refusal:
         return False
     return (bound.origin, bound.identity_key, bound.release_key) == (origin, key, release_key)

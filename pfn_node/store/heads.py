@@ -11,13 +11,13 @@ from typing import Final
 
 import sqlite_utils
 
-from pfn_node.store.evidence import unpack_evidence
+from pfn_node.store.evidence import open_head, open_keybind, unpack_evidence
 from pfn_node.store.queries import Row, change, select, select_one
 from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.errors import Refusal
 from pfn_protocol.limits import future_ms_max, heads_per_source_max
 from pfn_protocol.names import source_id_of
-from pfn_protocol.publisher import HeadStatement, head_is_fresh, open_head, open_keybind
+from pfn_protocol.publisher import HeadStatement, head_is_fresh
 from pfn_protocol.set_digest import SetDigest
 
 _KNOWN: Final = "SELECT 1 FROM heads WHERE source_id = ? AND raw = ? AND identity_key = ?"

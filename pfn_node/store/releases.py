@@ -88,6 +88,19 @@ def observe(
     return outcome
 
 
+def saw_other(db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str, sha256: bytes) -> bool:
+    """Whether this node saw other bytes under this version."""
+    seen = select_one(
+        db,
+        """
+        SELECT 1 FROM observations
+        WHERE source_id = ? AND plugin_id = ? AND version = ? AND observer = ? AND sha256 != ? LIMIT 1
+        """,
+        (source_id, plugin_id, version, own_id(db), sha256),
+    )
+    return seen is not None
+
+
 def take_heads(db: sqlite_utils.Database, source_id: str, evidence: tuple[Evidence, ...], now: int) -> None:
     """Keep the head that stands among evidence if it is the newest of its key, and judge again what it lifts."""
     pieces = {piece.form: piece.data for piece in evidence}

@@ -305,7 +305,7 @@ async def test_an_error_inside_this_node_is_not_the_publishers_failure(
         async def broken(work: object) -> object:
             raise RuntimeError("a bug")
 
-        sources._mirroring._run_blocking = broken  # type: ignore[assignment]
+        sources._mirroring._run_keeping = broken  # type: ignore[assignment]
         with pytest.raises(PublisherFailed, match="inside this node"):
             await sources.subscribe(ID, "k1", ALL)
 

@@ -1,0 +1,94 @@
+"""Judging a zip that a publisher gave, and keeping it if it is what was listed and signed.
+
+All of it blocks and is done in one go in a worker thread: the event loop runs meanwhile, and going to a thread and back
+costs as much as checking a small zip does.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from pfn_node import package_facts
+from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
+from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
+from pfn_node.sources.blocking import THREADS_MAX
+from pfn_node.sources.bringing import Skipped
+from pfn_node.sources.evidence import check_bytes
+from pfn_node.sources.publisher_answers import AuthorEntry
+from pfn_node.store.rows import PackageFacts, Source
+from pfn_protocol.announcements import Evidence
+from pfn_protocol.bundle_proof import Measured
+
+NOT_STORED: Final = "this node could not store it: its disk or its cache is full, or its object store is down"
+
+
+class ZipRefused(Exception):
+    """The zip is not accepted, or not the one that the list speaks of; `reason` is what the subscriber gets to read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A zip that is what was listed. `evidence`: the signatures that cover it, and what belongs to them."""
+
+    type: str
+    evidence: tuple[Evidence, ...]
+    read: PackageFacts
+    text_sha256: bytes = b""  # of the signed text that was kept beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How a zip is kept. `text`: a signed text that describes it, to be kept as long. `cache`: it need not stay."""
+
+    text: bytes | None
+    cache: bool
+
+
+class Judging:
+    """Judges and keeps zips; safe to use from any thread."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+        # More threads may keep than judge: keeping waits for the disk, judging is work for the processor.
+        self._places = threading.Semaphore(THREADS_MAX)
+
+    def judge(self, source: Source, entry: AuthorEntry, writer: ArtifactWriter, keeping: Keeping | None) -> Judged:
+        """What a zip is; kept then, unless `keeping` is None.
+
+        Raises ZipRefused, InvalidSignature, and Skipped if it is good and cannot be kept.
+        """
+        with self._places:
+            facts = _inspected(writer, entry)
+            read = package_facts.measure_file(writer.path, facts.headers)
+            evidence = check_bytes(entry, source, Measured(writer.digest(), read.sha384, writer.size))
+        text_sha256 = b"" if keeping is None else self.keep(writer, keeping)
+        return Judged(facts.type, evidence, read, text_sha256)
+
+    def keep(self, writer: ArtifactWriter, keeping: Keeping) -> bytes:
+        """Keep a zip, and as long as that its signed text; the text's SHA-256, empty without one. Raises Skipped."""
+        try:
+            writer.keep(cache=keeping.cache)
+            if keeping.text is None:
+                return b""
+            with self._artifacts.writer(local=True) as beside:
+                beside.write(keeping.text)
+                return beside.keep(cache=keeping.cache)
+        except (ArtifactError, OSError) as error:
+            raise Skipped(NOT_STORED) from error
+
+
+def _inspected(writer: ArtifactWriter, entry: AuthorEntry) -> ArchiveFacts:
+    """What the zip says about itself, if it passes the gate and says what the list says. Raises ZipRefused."""
+    try:
+        facts = inspect(writer.path)
+    except ArchiveRefused as refused:
+        raise ZipRefused(f"the zip is not accepted: {refused.sentence}") from refused
+    if facts.version != entry.version:
+        raise ZipRefused(f"version mismatch: the zip says {facts.version[:40]!r}, the list says {entry.version!r}")
+    if entry.type is not None and facts.type != entry.type:
+        raise ZipRefused(f"type mismatch: the zip holds a {facts.type}, the list says {entry.type}")
+    return facts
