@@ -10,7 +10,9 @@ from typing import Final
 
 from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
-from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
+from pfn_node.artifacts.writer import ArtifactWriter
 from pfn_node.sources.blocking import THREADS_MAX
 from pfn_node.sources.bringing import Skipped
 from pfn_node.sources.evidence import check_bytes
