@@ -23,6 +23,7 @@ from pfn_node.outbound import (
 )
 from pfn_node.outbound_limits import PIECES_MAX, SLOW_AFTER_SECONDS
 from tests.node.fake_internet import PUBLIC, Answers, FakeInternet, answer, read_head
+from tests.node.fake_outbound import FakeNetwork
 
 URL = "https://plugins.example/a.zip"
 
@@ -568,13 +569,16 @@ async def test_cancelling_a_download_leaves_the_client_usable(
 # The seams.
 
 
-async def test_a_mounted_transport_answers_without_a_network(internet: FakeInternet) -> None:
+async def test_what_stands_in_for_the_connections_answers_without_a_network(internet: FakeInternet) -> None:
     async def app(scope: object, receive: object, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x" * 70_000})
 
-    mounts = {"all://alice.example": httpx.ASGITransport(app=app)}
-    async with Outbound(allow_private_networks=True, user_agent="pfn/1", network=internet, mounts=mounts) as outbound:
+    publishers = FakeNetwork()
+    publishers.apps["alice.example"] = httpx.ASGITransport(app=app)
+    async with Outbound(
+        allow_private_networks=True, user_agent="pfn/1", network=internet, instead=publishers
+    ) as outbound:
         reply = await outbound.fetch("GET", "http://alice.example/", bytes_max=70_000, seconds_max=5)
         with pytest.raises(AnswerTooLarge):
             await outbound.fetch("GET", "http://alice.example/", bytes_max=10, seconds_max=5)
