@@ -31,7 +31,7 @@ __all__ = ["ArchiveFacts", "ArchiveLimits", "ArchiveRefused", "inspect"]
 
 DIRECTORY_BYTES_MAX = 5 * 2**19  # 262 bytes for each of 10,000 entries; real ones have 100 to 200; read as one piece
 RATIO_FLOOR_BYTES = 2**20  # below this size no compression ratio is a danger
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024  # with each piece the thread waits for its turn again, which costs as much as some inflating
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -249,7 +249,7 @@ class _Archive:
         return head
 
     def _unpacked(self, entry: _Entry, start: int) -> Iterator[bytes]:
-        """The data in pieces of at most 64 KiB, however well it was packed."""
+        """The data in pieces of at most 256 KiB, however well it was packed."""
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         for offset in range(start, start + entry.packed, CHUNK_BYTES):
             packed = self._read(offset, min(CHUNK_BYTES, start + entry.packed - offset))

@@ -17,14 +17,13 @@ for whoever receives it from us to check again.
 from dataclasses import dataclass
 
 from pfn_node.sources.publisher_answers import AuthorEntry, PluginData
-from pfn_node.store.evidence import open_head, open_keybind, open_release_envelope
+from pfn_node.store.evidence import open_head, open_keybind, open_release_envelope, source_of
 from pfn_node.store.rows import Source
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.bundle_proof import Measured
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import parse_public_key, verify
 from pfn_protocol.limits import evidence_text_inline_bytes_max
-from pfn_protocol.names import source_id_of
 from pfn_protocol.publisher import (
     KeybindStatement,
     ReleaseStatement,
@@ -146,6 +145,6 @@ def _opened_keybind(raw: bytes) -> KeybindStatement:
 
 def _source_id(origin: str, author: str) -> str | None:
     try:
-        return source_id_of(origin, author)
+        return source_of(origin, author)
     except Refusal:
         return None

@@ -30,7 +30,7 @@ import trio
 
 from pfn_node.metrics import Metrics
 from pfn_node.store import page_checksums
-from pfn_node.store.queries import value
+from pfn_node.store.queries import all_or_nothing, value
 from pfn_node.store.schema import migrations, unknown_migrations
 
 T = TypeVar("T")
@@ -259,7 +259,7 @@ class Database:
 
     def _attempt(self, job: _Job) -> None:
         try:
-            with self._writer.atomic():
+            with all_or_nothing(self._writer):
                 job.answer = job.work(self._writer)
         except Exception as error:  # belongs to the caller who gave us the job, and is raised there
             self._note_damage(error)

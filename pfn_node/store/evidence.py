@@ -35,6 +35,10 @@ _OPENED_MAX: Final = 256
 open_head = lru_cache(_OPENED_MAX)(publisher.open_head)
 open_keybind = lru_cache(_OPENED_MAX)(publisher.open_keybind)
 open_release_envelope = lru_cache(_OPENED_MAX)(publisher.open_release_envelope)
+# Of each release of a source it is asked whether it is about that source.
+source_of = lru_cache(_OPENED_MAX)(source_id_of)
+# Evidence is read several times while one version is judged.
+_UNPACKED_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def pack_evidence(evidence: tuple[Evidence, ...]) -> bytes:
     return pack(tuple((str(piece.form), piece.data, piece.text_sha256) for piece in evidence))
 
 
+@lru_cache(_UNPACKED_MAX)
 def unpack_evidence(data: bytes) -> tuple[Evidence, ...]:
     """Return evidence that `pack_evidence` stored."""
     pieces: Any = unpack(data, EVIDENCE_BYTES_MAX)
@@ -128,7 +133,7 @@ def _release(
         return None
     try:
         statement, envelope = open_release_envelope(piece.data)
-        about = (source_id_of(statement.origin, statement.author), statement.slug, statement.version)
+        about = (source_of(statement.origin, statement.author), statement.slug, statement.version)
     except Refusal:
         return None
     if about != (observation.source_id, observation.plugin_id, observation.version):

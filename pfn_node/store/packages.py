@@ -30,6 +30,7 @@ SAME_BYTES_MAX: Final = 32
 SIGNATURES_MAX: Final = 8
 # Zips: each row has up to a few kilobytes.
 FACTS_MAX: Final = 200_000
+_COUNT: Final = "SELECT count(*) FROM package_facts"
 
 OF_PLUGIN: Final = "r.source_id = p.source_id AND r.plugin_id = p.plugin_id"
 
@@ -165,13 +166,13 @@ def sha384_signatures(db: sqlite_utils.Database, release: Release) -> tuple[byte
 
 def keep_facts(db: sqlite_utils.Database, facts: dict[bytes, PackageFacts]) -> None:
     """Remember what was read in zips, by their SHA-256; at most `FACTS_MAX`, and of those that are releases first."""
-    if value(db, "SELECT count(*) FROM package_facts") >= FACTS_MAX:
+    if value(db, _COUNT) >= FACTS_MAX:
         change(
             db,
             "DELETE FROM package_facts WHERE NOT EXISTS (SELECT 1 FROM releases WHERE sha256 = package_facts.sha256)",
         )
-    if value(db, "SELECT count(*) FROM package_facts") >= FACTS_MAX:
-        return
+        if value(db, _COUNT) >= FACTS_MAX:
+            return
     for sha256, one in facts.items():
         change(
             db,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import sqlite_utils
@@ -37,6 +38,23 @@ def value(db: sqlite_utils.Database, sql: str, parameters: Parameters = ()) -> A
 def change(db: sqlite_utils.Database, sql: str, parameters: Parameters = ()) -> int:
     """Run an INSERT, UPDATE or DELETE; return how many rows it touched."""
     return int(db.execute(sql, parameters).rowcount)
+
+
+@contextmanager
+def all_or_nothing(db: sqlite_utils.Database) -> Iterator[None]:
+    """Undo what the block did if it raises, and nothing else of the transaction that is under way; not to be nested.
+
+    That of sqlite_utils takes a new name each time, so that SQLite has two statements to compile each time.
+    """
+    db.conn.execute("SAVEPOINT all_or_nothing")
+    try:
+        yield
+    except BaseException:
+        if db.conn.in_transaction:  # a full disk, for one, has rolled back all of it
+            db.conn.execute("ROLLBACK TO all_or_nothing")
+            db.conn.execute("RELEASE all_or_nothing")
+        raise
+    db.conn.execute("RELEASE all_or_nothing")
 
 
 def to_json(data: Mapping[str, Any] | Sequence[Any]) -> str:
