@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -27,21 +27,21 @@ class ArtifactWriter:
         self.size = 0
 
     def __enter__(self) -> Self:
-        self._file = NamedTemporaryFile(dir=self._folder, delete=False, buffering=0)
-        self.path = Path(self._file.name)
+        self._fd, name = mkstemp(dir=self._folder)
+        self.path = Path(name)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        os.close(self._fd)
         self.path.unlink(missing_ok=True)
 
     def write(self, chunk: bytes) -> None:
         """Appends; what was written can be read at `path` at once."""
         rest = memoryview(chunk)
-        while rest:  # an unbuffered file may take less than it is given
-            rest = rest[self._file.write(rest) :]
+        while rest:  # a file may take less than it is given
+            rest = rest[os.write(self._fd, rest) :]
         self._hash.update(chunk)
         self.size += len(chunk)
 
@@ -57,7 +57,7 @@ class ArtifactWriter:
         sha256 = self.digest()
         if expected is not None and sha256 != expected:
             raise ArtifactMismatch(f"The bytes have the SHA-256 {sha256.hex()}, but {expected.hex()} was wanted.")
-        os.fchmod(self._file.fileno(), 0o644)
-        os.fsync(self._file.fileno())
+        os.fchmod(self._fd, 0o644)
+        os.fsync(self._fd)
         self._adopt(self.path, sha256, self.size, cache=cache, local=self._local)
         return sha256

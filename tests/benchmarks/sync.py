@@ -1,9 +1,11 @@
 """How long mirroring takes, everything checked and kept durably, against curl fetching the same files and no more.
 
 Both take turns at the same publisher, `pfn publisher serve`, in the same run; every sync is of a node that has nothing
-yet. Beside the ratio: the time per plugin, and the processor time of the node.
+yet. Beside the ratio: the time per plugin, and the processor time of the node for it and of the publisher for a file
+that curl fetches.
 """
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess, local_mesh
+from pfn_node.publisher.packing import list_files, pack
 from tests.end_to_end.conftest import follow, offers
 from tests.end_to_end.plugins import write_plugin
 
@@ -38,19 +41,23 @@ def run() -> list[dict[str, float | int | str]]:
 
 
 async def _measure(folder: Path, plugins: int, rounds: int) -> dict[str, float | int | str]:
-    (folder / "plugins").mkdir()
-    fetched, synced, worked = [], [], []
+    fetched, synced, worked, served = [], [], [], []
+    listing = {f"plugin-{number:04}": "1.0" for number in range(plugins)}
+    _write_zips(folder / "zips", list(listing))
+    (folder / "none").mkdir()
+    (folder / "plugins").symlink_to(folder / "none")
     async with local_mesh(folder) as mesh:
         publisher = await mesh.start_publisher(folder / "plugins", AUTHOR)
-        listing = {f"plugin-{number:04}": "1.0" for number in range(plugins)}
-        for number, slug in enumerate(listing):
-            filler = "// " + Random(number).randbytes(FILLER_BYTES).hex()  # compresses to about FILLER_BYTES
-            write_plugin(folder / "plugins", slug, "1.0", filler=filler)
+        # All at once: after a look that found much to read, the publisher leaves its folder alone for long.
+        (folder / "next").symlink_to(folder / "zips")
+        (folder / "next").replace(folder / "plugins")
         watching = await mesh.start_node()
         while not await offers(publisher, watching, AUTHOR, listing):
             await trio.sleep(0.1)
         for number in range(rounds):
+            before = _processor_seconds_of(publisher)
             fetched.append(await trio.to_thread.run_sync(_curl, publisher, list(listing), folder / f"curl-{number}"))
+            served.append(_processor_seconds_of(publisher) - before)
             seconds, processor = await _sync(mesh, publisher, plugins)
             synced.append(seconds)
             worked.append(processor)
@@ -64,7 +71,18 @@ async def _measure(folder: Path, plugins: int, rounds: int) -> dict[str, float |
         "ratio_bar": RATIO_MIN if plugins == max(ROUNDS) else "",
         "milliseconds_a_plugin": round(1000 * median(synced) / plugins, 2),
         "processor_milliseconds_a_plugin": round(1000 * median(worked) / plugins, 2),
+        "publishers_processor_milliseconds_a_file": round(1000 * median(served) / plugins, 2),
     }
+
+
+def _write_zips(folder: Path, slugs: list[str]) -> None:
+    folder.mkdir()
+    drafts = folder.with_name("drafts")
+    for number, slug in enumerate(slugs):
+        filler = "// " + Random(number).randbytes(FILLER_BYTES).hex()  # compresses to about FILLER_BYTES
+        write_plugin(drafts, slug, "1.0", filler=filler)
+        with (folder / f"{slug}.zip").open("wb") as file:
+            pack(list_files(drafts / slug), slug, file)
 
 
 async def _sync(mesh: LocalMesh, publisher: LocalProcess, plugins: int) -> tuple[float, float]:
@@ -74,6 +92,8 @@ async def _sync(mesh: LocalMesh, publisher: LocalProcess, plugins: int) -> tuple
     worked = await _processor_seconds(node)
     started = perf_counter()
     answer = (await node.post("subscribe", {"sourceId": source}))["syncResult"]
+    while answer.get("running"):  # it answers before a proxy would give up
+        answer = (await node.post("subscribe", {"sourceId": source}))["syncResult"]
     seconds = perf_counter() - started
     assert answer["mirroredCount"] == plugins, f"{answer['mirroredCount']} of {plugins}: {answer.get('skipped')}"
     worked = await _processor_seconds(node) - worked
@@ -89,6 +109,12 @@ async def _processor_seconds(node: NodeClient) -> float:
         for sample in family.samples
         if sample.name == "process_cpu_seconds_total"
     )
+
+
+def _processor_seconds_of(process: LocalProcess) -> float:
+    assert process.process is not None, "it was started"
+    fields = Path(f"/proc/{process.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user, system
 
 
 def _curl(publisher: LocalProcess, slugs: list[str], folder: Path) -> float:
