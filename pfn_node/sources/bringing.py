@@ -15,7 +15,7 @@ from pfn_node.sources.publisher_answers import AuthorEntry
 
 # A publisher is asked for four at once (outbound_limits.py): the others are being judged and written, which waits for
 # the disk, and the more of them do the fewer syncs of it each of them costs. Their bytes lie on the disk meanwhile.
-AT_ONCE_MAX: Final = 16
+AT_ONCE_MAX: Final = 32
 UNANSWERED_MAX: Final = 3  # zips in a row that nobody answers for: the publisher is down, and the rest would only wait
 
 
