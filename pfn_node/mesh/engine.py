@@ -9,7 +9,6 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 
 import sqlite_utils
@@ -40,7 +39,7 @@ from pfn_node.mesh.succession import follow_pins, moves_pins
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.verifying import Verifying
-from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
+from pfn_node.mesh.views import NodeInfo, PeerView, peer_views, status_view
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
@@ -104,6 +103,7 @@ class Engine:
         self._verifying = Verifying(settings.mesh, in_thread or worker_threads(verifying.THREADS_MAX))
         self._concluding = Concluding(database=database, clock=clock, concluded=self._on_concluded)
         self._turns = self._new_turns(metrics)
+        self._filling = FillingReport(self._traffic, self._opinions.is_trusted, self._record)
         self._availability = Availability(self._client)
         self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
@@ -235,7 +235,7 @@ class Engine:
                 await nursery.start(self._joining.run, self._settings.join)
                 nursery.start_soon(self._backfill.run)
                 nursery.start_soon(self._concluding.run)
-                nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
+                nursery.start_soon(self._filling.run, mesh)
                 task_status.started()
         except Exception as error:
             log.critical("mesh_cannot_go_on", error=repr(error))
@@ -296,9 +296,7 @@ class Engine:
         """The mesh in a few numbers, ready for JSON; empty before it runs."""
         if self._mesh is None:
             return {}
-        status = self._mesh.status()
-        shown = {"digest": status.digest.hex(), "last": list(status.last), "to_conclude": self._concluding.waiting}
-        return asdict(status) | shown
+        return status_view(self._mesh.status(), self._concluding.waiting, self._filling.filling)
 
     async def fetch_artifact(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> bool:
         """Whether the artifact is here now, fetched from other nodes if it was not; its digest and size are checked.

@@ -58,7 +58,7 @@ async def _measure(folder: Path, announcements: int) -> dict[str, float | int | 
         read = time.perf_counter() - before
         page = await first_page(mesh.outbound, node)
         ready = time.perf_counter() - before
-        processor, peak = _costs(node)
+        processor, peak = costs(node)
     return {
         "announcements": announcements,
         "listening_seconds": round(listening, 2),
@@ -84,7 +84,7 @@ async def first_page(outbound: Outbound, node: LocalProcess) -> int:
     return len(answer.announcements)
 
 
-def _costs(node: LocalProcess) -> tuple[float, int]:
+def costs(node: LocalProcess) -> tuple[float, int]:
     """Processor time so far in seconds, and the most memory that was in use, in megabytes."""
     assert node.process is not None
     stat = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
