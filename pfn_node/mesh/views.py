@@ -85,7 +85,7 @@ class NodeInfo:
 
 def status_view(status: MeshStatus, waiting: int, filling: Filling | None) -> dict[str, object]:
     """The mesh in a few numbers, ready for JSON. `waiting`: announcements that are kept and not shown yet."""
-    shown = {"digest": status.digest.hex(), "last": list(status.last), "to_conclude": waiting}
+    shown = {"reading": False, "digest": status.digest.hex(), "last": list(status.last), "to_conclude": waiting}
     return asdict(status) | shown | {"filling": filling and asdict(filling)}
 
 

@@ -109,8 +109,8 @@ async def _fill(mesh: LocalMesh, newcomer: LocalProcess, full: NodeClient, *, un
 
     async def is_there() -> bool:
         if until is not None:
-            return status["announcements"] >= until
-        return status["digest"] == (await _mesh_status(full))["digest"]
+            return int(status["announcements"]) >= until
+        return bool(status["digest"] == (await _mesh_status(full))["digest"])
 
     others_before, started = costs(mesh.nodes[0])[0], time.perf_counter()
     await newcomer.start()
