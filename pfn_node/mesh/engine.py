@@ -223,7 +223,7 @@ class Engine:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the mesh until `shutdown`; an exception means that the node cannot go on.
 
-        It has started when it takes turns; but nobody waits while very much that was kept is read: nor are questions lost.
+        It has started when it takes turns, or before that if very much was kept: what is asked waits for its turn then.
         """
         try:
             await identify(self._key, self._settings, self._database)
