@@ -10,15 +10,16 @@ from functools import partial
 import structlog
 import trio
 
-from pfn_node.artifact_store import ArtifactStore
-from pfn_node.artifacts import Artifacts, StoreUnavailable
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import StoreUnavailable
+from pfn_node.artifacts.object_store import ObjectStore
+from pfn_node.artifacts.store import ArtifactStore
 from pfn_node.data_folder import DataFolder, open_data_folder
 from pfn_node.maintenance.mending import Mending
 from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
 from pfn_node.metrics import Metrics
-from pfn_node.object_store import ObjectStore
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
 from pfn_node.server import Listener, ServerLimits, bind, serve

@@ -13,7 +13,7 @@ import trio
 import typer
 
 from pfn_node import node
-from pfn_node.artifacts import ArtifactError
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.cli import service_manager
 from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
 from pfn_node.data_folder import DataFolderError

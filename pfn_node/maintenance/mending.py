@@ -19,7 +19,8 @@ import sqlite_utils
 import structlog
 import trio
 
-from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.maintenance.ways import FetchArtifact, FetchRelease, InThread
 from pfn_node.store import catalogue, registry, releases
 from pfn_node.store.activity import record_activity

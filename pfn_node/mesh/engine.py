@@ -15,7 +15,7 @@ import sqlite_utils
 import structlog
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import verifying
 from pfn_node.mesh.admission import Admission
 from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted

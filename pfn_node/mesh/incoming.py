@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.admission import BUSY, Admission, NotHeard
 from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.page_limits import PageLimits

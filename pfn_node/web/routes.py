@@ -26,10 +26,11 @@ from quart_schema.validation import (
 )
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
-from pfn_node.artifact_response import artifact_response
-from pfn_node.artifacts import OpenArtifact, StoredArtifact
+from pfn_node.artifacts.artifacts import OpenArtifact
+from pfn_node.artifacts.response import artifact_response
+from pfn_node.artifacts.store import StoredArtifact
+from pfn_node.artifacts.stored_body import StoredBody
 from pfn_node.safe_quart import SafeBody
-from pfn_node.stored_body import StoredBody
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
 from pfn_node.web.errors import ApiError, too_many

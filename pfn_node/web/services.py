@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.sources.outcomes import NoticeOutcome, SyncResult, VerificationOutcome

@@ -19,7 +19,7 @@ import sqlite_utils
 import trio
 from nacl.signing import VerifyKey
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.engine import Engine
 from pfn_node.settings import Settings
 from pfn_node.store import announcements, concluding, facts, peers

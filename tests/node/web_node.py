@@ -12,7 +12,7 @@ from quart.typing import TestClientProtocol
 from werkzeug.datastructures import Headers
 
 from pfn_node.addresses import check_url
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.views import PeerView
 from pfn_node.safe_quart import SafeQuart
 from pfn_node.settings import Settings
