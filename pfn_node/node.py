@@ -128,7 +128,7 @@ async def _run_rooms(
             nursery.start_soon(_watch, artifacts.store)
         nursery.start_soon(metrics.watch_loop)
         nursery.start_soon(malloc.give_back_for_ever)
-        nursery.start_soon(mending.run)
+        nursery.start_soon(_mend, engine, mending)
         await _serve_until(stop, services, engine, listener, ready)
         await services.downloads.keep()
         nursery.cancel_scope.cancel()
@@ -169,6 +169,12 @@ async def _watch(store: ArtifactStore) -> None:
         with suppress(StoreUnavailable):  # it has noted that itself
             await trio.to_thread.run_sync(store.look, limiter=limiter, abandon_on_cancel=True)
         await trio.sleep(STORE_SECONDS)
+
+
+async def _mend(engine: Engine, mending: Mending) -> None:
+    """After the mesh has read what the node keeps: scrubbing reads all of it once more."""
+    await engine.takes_turns.wait()
+    await mending.run()
 
 
 async def _say(engine: Engine, statement: KeyStatement) -> None:

@@ -201,6 +201,7 @@ class FakeMesh:
     joined: list[tuple[str, bytes | None]] = field(default_factory=list)
     reached: bytes | None = STRANGER.public
     refusal: Refusal | None = None
+    figures: dict[str, Any] = field(default_factory=dict)  # of the status, beside those that it always has
 
     async def handle(self, path: str, raw: bytes) -> tuple[int, bytes]:
         self.asked.append((path, raw))
@@ -219,7 +220,7 @@ class FakeMesh:
         return self.known
 
     def status(self) -> Mapping[str, Any]:
-        return {"links": len(self.known), "software": "not a figure"}
+        return {"links": len(self.known), "software": "not a figure", **self.figures}
 
 
 @dataclass
