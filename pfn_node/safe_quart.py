@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
 from quart import Request, Response
+from quart.routing import QuartRule
 from quart.typing import ResponseTypes, ResponseValue
 from quart.utils import run_sync_iterable
 from quart.wrappers.base import BaseRequestWebsocket
@@ -183,6 +184,20 @@ class SafeHTTPConnection(TrioASGIHTTPConnection):
         await super()._send_response(send, response)
 
 
+class Rule(QuartRule):
+    """A route. To compile how addresses are built from it takes longer than the rest of making an application, and no
+    address is built here: it waits until somebody does.
+    """
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        compile_now = super()._compile_builder
+
+        def build(rule: Rule, **values: Any) -> tuple[str, str]:
+            return compile_now(append_unknown)(rule, **values)
+
+        return build
+
+
 class SafeQuart(QuartTrio):
     """A Quart application that may face the internet, behind `server.serve`.
 
@@ -192,6 +207,7 @@ class SafeQuart(QuartTrio):
 
     asgi_http_class = SafeHTTPConnection
     request_class = SafeRequest
+    url_rule_class = Rule  # type: ignore[assignment]  # as in Quart itself
     front: Front | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
