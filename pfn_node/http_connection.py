@@ -142,7 +142,7 @@ class Connection:
         with self._reading:
             while True:
                 try:
-                    data = await self._stream.socket.recv(READ_BYTES)
+                    data = await self._receive()
                 except (OSError, trio.ClosedResourceError):
                     return
                 if not data:
@@ -161,6 +161,20 @@ class Connection:
                     self._is_head_begun = True
                     self._reading.deadline = trio.current_time() + self._limits.head_seconds
                 await self._http.handle(RawData(data))
+
+    async def _receive(self) -> bytes:
+        """What came next; nothing at the end.
+
+        Nearly always there is nothing yet: so it waits first, and reads once. Trio's own `recv` reads, then waits.
+        """
+        bound = self._stream.socket
+        while bound.fileno() != -1:
+            await trio.lowlevel.wait_readable(bound)
+            try:
+                return os.read(bound.fileno(), READ_BYTES)
+            except BlockingIOError:
+                continue
+        return b""
 
     async def _ask_front(self, data: bytes, peer: str) -> bytes | None:
         found = self._front(data, peer) if self._front is not None and self._http.is_at_rest else None

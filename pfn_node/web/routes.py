@@ -81,12 +81,18 @@ class Operation:
     takes_session: bool = True  # in the place of the key
     verifies: bool = False  # anybody may call, and it costs signature checks or reading a file: fewer a minute
     ready: bool = False  # made of the store and the time alone: kept as bytes until either changes (ready_answers.py)
+    plain: bool = False  # made of nothing of a request but what is declared here; anybody may call
     errors: tuple[int, ...] = ()
     in_document: bool = True
 
     @property
     def protected(self) -> bool:
         return self.needs_key or self.needs_master or self.scope is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the front may have the handler answer (front.py)."""
+        return self.ready or self.plain
 
     @property
     def reads(self) -> bool:
@@ -132,7 +138,7 @@ class Checks:
 
 def install(app: Quart, services: Services, checks: Checks, operation: Operation) -> None:
     """Make the app serve an operation."""
-    assert not (operation.ready and (operation.protected or operation.takes_key)), "ready answers are everybody's"
+    assert not (operation.is_plain and (operation.protected or operation.takes_key)), "these answers are everybody's"
 
     async def answer_to(parts: Mapping[str, Any], facts: Facts) -> Response:
         given: dict[str, Any] = dict(parts)
@@ -143,12 +149,15 @@ def install(app: Quart, services: Services, checks: Checks, operation: Operation
         if isinstance(operation.body, type):
             given["body"] = await read_json(operation.body, services.settings.body_bytes_max)
             facts.note_body(given["body"])
+        elif operation.plain and operation.body is not None:
+            given["body"] = await read_body(services.settings.body_bytes_max)
         answer = await operation.handler(services, **given)
         return answer if isinstance(answer, Response) else json_response(answer)
 
     async def view(**parts: Any) -> Response:
         if operation.ready:
             g.making = Making(services.ready.version(), services.now())
+        g.is_plain = operation.is_plain
         if operation.verifies:
             _take_verification(checks.verifications)
         facts = Facts(f"{operation.method} {operation.path}", g.address)
