@@ -12,7 +12,7 @@ A JSON body is read as JSON whatever its content type says; it is read up to a l
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pydantic
 import trio
@@ -33,6 +33,7 @@ from pfn_node.stored_body import StoredBody
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
 from pfn_node.web.errors import ApiError, too_many
+from pfn_node.web.percent import read_fields
 from pfn_node.web.rate_limits import RateLimit, client_address
 from pfn_node.web.ready_answers import Making
 from pfn_node.web.services import Services
@@ -248,13 +249,8 @@ def json_response(answer: BaseModel, status: int = 200) -> Response:
 def read_query(model: type[M], query_string: bytes) -> M:
     """The query string as its model; the first of a repeated field counts. Raises ApiError 400."""
     try:
-        pairs = parse_qsl(
-            query_string.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=QUERY_FIELDS_MAX,
-        )
-    except ValueError:  # also of decoding
+        pairs = read_fields(query_string, QUERY_FIELDS_MAX)
+    except ValueError:
         raise ApiError(
             400,
             "The query string cannot be read: percent-encoded UTF-8 is expected, and at most "
