@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from werkzeug.routing import MapAdapter
 
 from pfn_node.http1 import date_field
-from pfn_node.safe_quart import MakeAnswer
+from pfn_node.safe_quart import MakeAnswer, WholeAnswer
 from pfn_node.store.database import StoreError
 from pfn_node.web.consumers.conditional import tag_of
 from pfn_node.web.gate import Gate
@@ -120,7 +120,7 @@ class Front:
         self._bucket_of = lru_cache(_REMEMBERED_MAX)(gate.bucket_of)
         self._read = lru_cache(_REMEMBERED_MAX)(read_plain)  # a client's requests begin alike
 
-    def __call__(self, data: bytes, peer: str) -> bytes | MakeAnswer | None:
+    def __call__(self, data: bytes, peer: str) -> WholeAnswer | MakeAnswer | None:
         """The whole answer to what came from an address; or how to make it; None: it takes the usual way."""
         started = self._clock()
         end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
@@ -137,7 +137,7 @@ class Front:
             return partial(self._make, plain, data[end:], bucket, started) if may_be_made else None
         return self._written(plain, bucket, ready, started)
 
-    async def _make(self, plain: PlainRequest, body: bytes, bucket: str | None, started: float) -> bytes | None:
+    async def _make(self, plain: PlainRequest, body: bytes, bucket: str | None, started: float) -> WholeAnswer | None:
         """The answer, made as the usual way makes it, and kept; None: that one has to say why there is none."""
         kept = self._services.ready
         making = Making(kept.version(), self._services.now())
@@ -173,7 +173,9 @@ class Front:
             given["body"] = body
         return operation, given
 
-    def _written(self, plain: PlainRequest, bucket: str | None, ready: ReadyAnswer, started: float) -> bytes | None:
+    def _written(
+        self, plain: PlainRequest, bucket: str | None, ready: ReadyAnswer, started: float
+    ) -> WholeAnswer | None:
         if not self._gate.rates.admit(bucket):
             return None
         is_short = ready.etag is not None and is_known(plain.known, ready.etag)
@@ -185,6 +187,6 @@ class Front:
             each_time = b"etag: %b\r\n%b" % (ready.etag.encode("ascii"), each_time)
         self._gate.metrics.count(ready.route, plain.method, 304 if is_short else 200, self._clock() - started)
         if is_short:
-            return b"%b%b\r\n" % (ready.heads.known, each_time)
+            return b"%b%b\r\n" % (ready.heads.known, each_time), b""
         body = b"" if plain.method == "HEAD" else ready.body
-        return b"%b%bcontent-length: %d\r\n\r\n%b" % (ready.heads.whole, each_time, len(ready.body), body)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (ready.heads.whole, each_time, len(ready.body)), body
