@@ -19,11 +19,13 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote
 
+import trio
 from pydantic import BaseModel
 from werkzeug.routing import MapAdapter
 
@@ -119,6 +121,7 @@ class Front:
         self._is_allowed = lru_cache(_REMEMBERED_MAX)(gate.allows)
         self._bucket_of = lru_cache(_REMEMBERED_MAX)(gate.bucket_of)
         self._read = lru_cache(_REMEMBERED_MAX)(read_plain)  # a client's requests begin alike
+        self._under_way: dict[str, trio.Event] = {}  # what is being made, by target
 
     def __call__(self, data: bytes, peer: str) -> WholeAnswer | MakeAnswer | None:
         """The whole answer to what came from an address; or how to make it; None: it takes the usual way."""
@@ -133,15 +136,34 @@ class Front:
         except (StoreError, sqlite3.Error):
             return None  # the usual way says what is wrong with the store
         if ready is None:
-            may_be_made = plain.target.startswith(_MADE_BELOW) and self._gate.rates.would_admit(bucket)
-            return partial(self._make, plain, data[end:], bucket, started) if may_be_made else None
+            if not plain.target.startswith(_MADE_BELOW) or not self._gate.rates.would_admit(bucket):
+                return None
+            if plain.method == "POST":
+                return partial(self._make, plain, data[end:], bucket, started)
+            return partial(self._make_once, plain, bucket, started)
         return self._written(plain, bucket, ready, started)
+
+    async def _make_once(self, plain: PlainRequest, bucket: str | None, started: float) -> WholeAnswer | None:
+        """As `_make`; but whoever asks the same meanwhile waits for the first: every commit finds many who ask."""
+        under_way = self._under_way.get(plain.target)
+        if under_way is not None:
+            await under_way.wait()
+            with suppress(StoreError, sqlite3.Error):
+                if (ready := self._services.ready.find(plain.target, self._services.now())) is not None:
+                    return self._written(plain, bucket, ready, started)
+        done = self._under_way[plain.target] = trio.Event()
+        try:
+            return await self._make(plain, b"", bucket, started)
+        finally:
+            done.set()
+            if self._under_way.get(plain.target) is done:
+                del self._under_way[plain.target]
 
     async def _make(self, plain: PlainRequest, body: bytes, bucket: str | None, started: float) -> WholeAnswer | None:
         """The answer, made as the usual way makes it, and kept; None: that one has to say why there is none."""
         kept = self._services.ready
-        making = Making(kept.version(), self._services.now())
         try:
+            making = Making(kept.version(), self._services.now())
             operation, given = self._operation_of(plain, body)
             answer = await operation.handler(self._services, **given)
         except Exception:  # it happens again in the usual way, where errors are answered

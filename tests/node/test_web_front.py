@@ -4,12 +4,14 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import urlencode
 
 import pytest
 import trio
 import trio.testing
 
+from pfn_node.store import registry
 from pfn_node.web.app import SUBJECTS
 from pfn_node.web.front import FIELDS_MAX, HEAD_BYTES_MAX, read_plain
 from pfn_node.web.ready_answers import Heads, ReadyAnswer, ReadyAnswers
@@ -264,6 +266,31 @@ async def test_what_the_front_made_is_answered_on_the_wire(tmp_path: Path) -> No
             await stream.send_all(head(asked))
             answer, _ = await read_answer(stream)
             assert answer.startswith(b"HTTP/1.1 400" if asked.endswith("x") else b"HTTP/1.1 200")
+
+
+async def test_what_many_ask_at_once_is_made_once_and_is_of_the_store_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with web_node(tmp_path) as node:
+        await node.get(SOURCES)
+        asked = head(f"{SOURCES}?limit=1")
+        listed = Mock(wraps=registry.list_sources)
+        monkeypatch.setattr(registry, "list_sources", listed)
+        bodies: list[bytes] = []
+
+        async def ask() -> None:
+            bodies.append(parts(await made(node, asked))[2])
+
+        for known in (b"[]", BILBO.encode()):
+            if known != b"[]":
+                await node.add_bilbo()
+            bodies.clear()
+            listed.reset_mock()
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(ask)
+            assert len(bodies) == 5 and all(known in body for body in bodies)
+            assert listed.call_count == 1
 
 
 CHECK = "/plugins/update-check/1.1/"
