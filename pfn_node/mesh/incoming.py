@@ -108,6 +108,7 @@ class Incoming:
         self._pages.charge(received, len(body))
         self._traffic.count(received.message.path, "in")
         self._traffic.record(received.sender, sent=len(body), received=len(raw), at=self._clock())
+        self._traffic.hear(received.sender, received.message)
         return STATUS_OK, body
 
     async def _answer_to(self, received: ReceivedRequest, size: int) -> Answer:

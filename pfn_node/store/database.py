@@ -30,7 +30,8 @@ import trio
 
 from pfn_node.metrics import Metrics
 from pfn_node.store import page_checksums
-from pfn_node.store.queries import all_or_nothing, value
+from pfn_node.store.connection import Connection
+from pfn_node.store.queries import value
 from pfn_node.store.schema import migrations, unknown_migrations
 
 T = TypeVar("T")
@@ -259,7 +260,7 @@ class Database:
 
     def _attempt(self, job: _Job) -> None:
         try:
-            with all_or_nothing(self._writer):
+            with self._writer.atomic():
                 job.answer = job.work(self._writer)
         except Exception as error:  # belongs to the caller who gave us the job, and is raised there
             self._note_damage(error)
@@ -371,7 +372,7 @@ def _connect_writer(path: Path) -> sqlite_utils.Database:
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the schema itself may be what is damaged
         connection.close()
         raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
-    return sqlite_utils.Database(connection, execute_plugins=False)
+    return Connection(connection, execute_plugins=False)
 
 
 def _connect_reader(path: Path) -> sqlite_utils.Database:
@@ -381,7 +382,7 @@ def _connect_reader(path: Path) -> sqlite_utils.Database:
     )
     _prepare(connection)
     connection.execute("PRAGMA query_only = ON")
-    return sqlite_utils.Database(connection, execute_plugins=False)
+    return Connection(connection, execute_plugins=False)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

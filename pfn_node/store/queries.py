@@ -11,6 +11,17 @@ Row: TypeAlias = dict[str, Any]
 Parameters: TypeAlias = Sequence[Any] | dict[str, Any]
 
 
+@contextmanager
+def read_once(db: sqlite_utils.Database) -> Iterator[None]:
+    """Reads of what is read through once: its pages are not worth the memory, nor those that they would push out."""
+    kept = int(db.execute("PRAGMA cache_size").fetchone()[0])
+    db.execute("PRAGMA cache_size = -500")
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA cache_size = {kept}")
+
+
 def iterate(db: sqlite_utils.Database, sql: str, parameters: Parameters = ()) -> Iterator[Row]:
     """Yield the rows of a statement; read them all before writing to the tables that they come from."""
     cursor = db.execute(sql, parameters)
@@ -38,23 +49,6 @@ def value(db: sqlite_utils.Database, sql: str, parameters: Parameters = ()) -> A
 def change(db: sqlite_utils.Database, sql: str, parameters: Parameters = ()) -> int:
     """Run an INSERT, UPDATE or DELETE; return how many rows it touched."""
     return int(db.execute(sql, parameters).rowcount)
-
-
-@contextmanager
-def all_or_nothing(db: sqlite_utils.Database) -> Iterator[None]:
-    """Undo what the block did if it raises, and nothing else of the transaction that is under way; not to be nested.
-
-    That of sqlite_utils takes a new name each time, so that SQLite has two statements to compile each time.
-    """
-    db.conn.execute("SAVEPOINT all_or_nothing")
-    try:
-        yield
-    except BaseException:
-        if db.conn.in_transaction:  # a full disk, for one, has rolled back all of it
-            db.conn.execute("ROLLBACK TO all_or_nothing")
-            db.conn.execute("RELEASE all_or_nothing")
-        raise
-    db.conn.execute("RELEASE all_or_nothing")
 
 
 def to_json(data: Mapping[str, Any] | Sequence[Any]) -> str:
