@@ -39,7 +39,15 @@ from pfn_node.outbound_errors import (
     OutboundError,
     Unreachable,
 )
-from pfn_node.outbound_limits import CONNECTIONS_MAX, RATE_WINDOW_SECONDS, REQUESTS_MAX, Meter, RequestSlots, too_large
+from pfn_node.outbound_limits import (
+    CONNECTIONS_MAX,
+    RATE_WINDOW_SECONDS,
+    REQUESTS_MAX,
+    Meter,
+    RequestSlots,
+    checked_headers,
+    too_large,
+)
 
 __all__ = [
     "AddressRefused",
@@ -62,8 +70,6 @@ ADDRESSES_READ_MAX: Final = 64  # a name with more answers than this is no place
 # Below the five seconds after which common servers close an idle connection, so that we do not write into one that is
 # just being closed.
 KEEP_ALIVE_SECONDS: Final = 4.0
-HEADER_BYTES_MAX: Final = 32 * 2**10
-HEADER_FIELDS_MAX: Final = 100
 CHUNKS_BETWEEN_CHECKPOINTS: Final = 8  # a flood of tiny chunks must not keep the other tasks from running
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 CONTENT_STATUSES: Final = frozenset({200, 206})
@@ -268,7 +274,7 @@ class Outbound:
         try:
             response = await self._requests.handle_async_request(self._request(exchange, url))
             try:
-                headers = _checked_headers(response.headers)
+                headers = checked_headers(response.headers)
                 if exchange.redirects_max and response.status in REDIRECT_STATUSES:
                     return _Redirect(headers.get("location"))
                 if exchange.method != "HEAD" and exchange.wants(response.status):
@@ -372,28 +378,6 @@ class _Content:
             raise StopAsyncIteration
         content, self._content = self._content, b""
         return content
-
-
-def _checked_headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    if len(raw) > HEADER_FIELDS_MAX or sum(len(name) + len(value) for name, value in raw) > HEADER_BYTES_MAX:
-        raise AnswerBroken(
-            f"The header of the answer has more than {HEADER_FIELDS_MAX} fields or {HEADER_BYTES_MAX} bytes."
-        )
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name, value = raw_name.decode("ascii").lower(), _text(raw_value)  # h11 takes no other names
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    headers.pop("set-cookie", None)
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise AnswerBroken("The answer is compressed, though this node asks for content as it is.")
-    return headers
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")  # every byte is one of its characters
 
 
 def _check_declared_length(headers: Mapping[str, str], bytes_max: int) -> None:

@@ -65,6 +65,29 @@ async def test_a_fetch_gives_status_headers_body_and_url(internet: FakeInternet,
     assert {b"host: plugins.example", b"user-agent: pfn/1", b"accept-encoding: identity", b"x-mine: yes"} <= {*lines}
 
 
+async def test_a_header_in_another_encoding_is_read_all_the_same(internet: FakeInternet, outbound: Outbound) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"
+    internet.put("plugins.example", Answers(head + "X-Utf: é\r\n".encode() + "X-Latin: é\r\n\r\n".encode("latin-1")))
+
+    reply = await outbound.fetch("GET", URL, bytes_max=0, seconds_max=5)
+
+    assert (reply.headers["x-utf"], reply.headers["x-latin"]) == ("é", "é")
+
+
+async def test_a_request_names_host_and_port_and_asks_for_all_of_the_path(internet: FakeInternet) -> None:
+    machine = Answers(answer())
+    internet.put("plugins.example", machine)
+
+    async with private_outbound(internet) as private:
+        url = "http://plugins.example:8080/a;b=1/c?d=e%20f;g"
+        await private.fetch("GET", url, headers={"User-Agent": "another"}, bytes_max=0, seconds_max=5)
+
+    lines = machine.requests[0].split(b"\r\n")
+    assert lines[0] == b"GET /a;b=1/c?d=e%20f;g HTTP/1.1"
+    assert b"host: plugins.example:8080" in lines
+    assert [line for line in lines if line.lower().startswith(b"user-agent")] == [b"User-Agent: another"]
+
+
 async def test_tls_is_verified_against_the_name_while_the_checked_address_is_dialled(
     internet: FakeInternet, outbound: Outbound
 ) -> None:
