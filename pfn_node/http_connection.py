@@ -19,8 +19,10 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, cast
 
+import h11
 import structlog
 import trio
 from hypercorn.config import Config
@@ -47,7 +49,7 @@ log = structlog.get_logger()
 class ServerLimits:
     """What clients may use up. Times in seconds, sizes in bytes. Loopback is exempt from the limit per address."""
 
-    connections_max: int = 1000
+    connections_max: int = 4096
     connections_per_address_max: int = 64
     head_seconds: float = 10.0
     head_bytes_max: int = 16 * 2**10
@@ -67,6 +69,15 @@ class ServerLimits:
         config.h11_max_incomplete_size = self.head_bytes_max
         config.keep_alive_max_requests = self.keep_alive_requests_max
         return config
+
+
+class Waits(IntEnum):
+    """What a connection waits for; while there is no room, those of the lowest number go first."""
+
+    FOR_FIRST_HEAD = 0
+    FOR_NEXT_HEAD = 1
+    FOR_BODY = 2
+    FOR_ANSWER = 3  # that is ours to give: it is not cut to make room
 
 
 class Connection:
@@ -123,6 +134,14 @@ class Connection:
             self.abort()
         finally:
             self._stream.socket.close()
+
+    @property
+    def waits(self) -> Waits:
+        """What it waits for."""
+        if self._is_idle:
+            return Waits.FOR_NEXT_HEAD if self._http.keep_alive_requests else Waits.FOR_FIRST_HEAD
+        is_sending = self._is_lingering or self._http.connection.their_state is h11.SEND_BODY
+        return Waits.FOR_BODY if is_sending else Waits.FOR_ANSWER
 
     def abort(self) -> None:
         """Cuts the connection: nothing more is sent, the kernel forgets what was waiting, every wait on it ends."""

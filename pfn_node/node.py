@@ -21,7 +21,7 @@ from pfn_node.metrics import Metrics
 from pfn_node.object_store import ObjectStore
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
-from pfn_node.server import Listener, ServerLimits, bind, serve
+from pfn_node.server import Listener, ServerLimits, bind, connections_that_fit, serve
 from pfn_node.settings import Settings
 from pfn_node.sources.operations import Sources
 from pfn_node.store import successions
@@ -136,7 +136,9 @@ async def _serve_until(
     """Answer requests until the node is to stop, and then those that have begun, while all rooms still answer."""
     settings, log = services.settings, structlog.get_logger()
     limits = ServerLimits(
-        settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
+        connections_that_fit(settings.connections_max),
+        settings.connections_per_address_max,
+        shutdown_seconds=settings.stop_seconds,
     )
     # The server has a nursery of its own: it ends first, gracefully.
     async with trio.open_nursery() as serving:

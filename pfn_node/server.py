@@ -23,8 +23,10 @@ HTTP/2 are for the proxy in front.
 """
 
 import errno
+import resource
 import socket
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -37,10 +39,19 @@ from hypercorn.typing import AppWrapper
 from quart_trio import QuartTrio
 
 from pfn_node.artifact_response import artifact_response
-from pfn_node.http_connection import Connection, ServerLimits
+from pfn_node.http_connection import Connection, ServerLimits, Waits
 from pfn_node.safe_quart import SafeQuart
 
-__all__ = ["Listener", "SafeQuart", "ServerError", "ServerLimits", "artifact_response", "bind", "serve"]
+__all__ = [
+    "Listener",
+    "SafeQuart",
+    "ServerError",
+    "ServerLimits",
+    "artifact_response",
+    "bind",
+    "connections_that_fit",
+    "serve",
+]
 
 BACKLOG: Final = 1024  # connections that the kernel keeps for us while we are busy
 TURNING_AWAY_SECONDS_MAX: Final = 1.0
@@ -94,6 +105,12 @@ def bind(host: str, port: int) -> Listener:
         bound.close()
         raise ServerError(_why_not_bound(error, host, port)) from error
     return Listener(bound, *bound.getsockname()[:2])
+
+
+def connections_that_fit(most: int) -> int:
+    """As many connections, or as many as this process may have descriptors for: a download takes two."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if files_max == resource.RLIM_INFINITY else min(most, files_max // 2)
 
 
 def _why_not_bound(error: OSError, host: str, port: int) -> str:
@@ -155,14 +172,18 @@ async def _serve_until(
 
 
 class _Door:
-    """Who is let in: so many connections in all, and so many from one place."""
+    """Who is let in: so many connections in all, and so many from one place.
+
+    Where no more is, a newcomer takes the room of whoever has kept us waiting for longest: sockets that send nothing,
+    or next to nothing, keep nobody out.
+    """
 
     def __init__(self, app: QuartTrio, limits: ServerLimits) -> None:
         self._app = app
         self._limits = limits
         self._config = limits.config()
         self._context = WorkerContext(None)
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, str | None] = {}  # in the order in which they came, and from where
         self._places: Counter[str] = Counter()
         self._one_left = trio.Event()
 
@@ -173,24 +194,39 @@ class _Door:
         except OSError:
             return  # gone before we looked
         place = _place(client[0])
-        if len(self._open) >= self._limits.connections_max or (
-            place is not None and self._places[place] >= self._limits.connections_per_address_max
-        ):
+        if not self._has_room(place):
             await _turn_away(stream)
             return
         front = self._app.front if isinstance(self._app, SafeQuart) else None
         connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits, front)
-        self._open.add(connection)
+        self._open[connection] = place
         if place is not None:
             self._places[place] += 1
         try:
             await connection.run(client[:2], server[:2])
         finally:
-            self._open.discard(connection)
-            self._leave(place)
-            self._one_left.set()
+            self._leave(connection)
 
-    def _leave(self, place: str | None) -> None:
+    def _has_room(self, place: str | None) -> bool:
+        """Whether one more may come from a place; perhaps in the room of one that was cut for it."""
+        if place is not None and self._places[place] >= self._limits.connections_per_address_max:
+            return self._cut_one([one for one, origin in self._open.items() if origin == place])
+        return len(self._open) < self._limits.connections_max or self._cut_one(self._open)
+
+    def _cut_one(self, among: Iterable[Connection]) -> bool:
+        for waits in Waits:
+            for one in among:
+                if one.waits is waits is not Waits.FOR_ANSWER:
+                    one.abort()
+                    self._leave(one)
+                    return True
+        return False
+
+    def _leave(self, connection: Connection) -> None:
+        if connection not in self._open:
+            return  # it was cut
+        place = self._open.pop(connection)
+        self._one_left.set()
         if place is None:
             return
         self._places[place] -= 1

@@ -1,7 +1,9 @@
 """How the server starts, whom it lets in, what it answers in simple cases, and how it ends."""
 
 import errno
+import resource
 import socket
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -14,7 +16,7 @@ from structlog.testing import capture_logs
 
 from pfn_node import server as server_module
 from pfn_node.safe_quart import SafeHTTPConnection
-from pfn_node.server import Listener, SafeQuart, ServerError, ServerLimits, bind, serve
+from pfn_node.server import Listener, SafeQuart, ServerError, ServerLimits, bind, connections_that_fit, serve
 from tests.node.server_app import create_app
 from tests.node.serving import FOR_EVER, SECONDS_MAX, Server, get, post, read_answer, read_to_end, serving
 
@@ -123,11 +125,11 @@ async def test_hooks_around_serving_run_and_background_tasks_are_ended() -> None
 # Who is let in.
 
 
-async def test_beyond_the_cap_clients_are_turned_away() -> None:
+async def test_beyond_the_cap_clients_are_turned_away_while_all_are_answered() -> None:
     app, watched = create_app()
 
-    async with serving(app, connections_max=2) as server:
-        async with await server.connect() as first, await server.connect():
+    async with serving(app, connections_max=1) as server:
+        async with await server.connect() as first:
             await first.send_all(get("/hang", close=True))
             await watched.begun.wait()
             refused = await server.exchange(get("/"))
@@ -141,20 +143,72 @@ async def test_beyond_the_cap_clients_are_turned_away() -> None:
     assert f"content-length: {len(body)}".encode() in head
 
 
-async def test_beyond_the_cap_of_one_address_clients_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_beyond_the_cap_a_newcomer_takes_the_room_of_who_kept_the_server_waiting() -> None:
+    app, watched = create_app()
+    head = get("/").removesuffix(b"\r\n")
+
+    async with serving(app, connections_max=4) as server, AsyncExitStack() as stack:
+
+        async def begin(says: bytes) -> trio.SocketStream:
+            watched.begun = trio.Event()
+            stream = await stack.enter_async_context(await server.connect())
+            await stream.send_all(says)
+            await watched.begun.wait()
+            return stream
+
+        answered = await begin(get("/hang"))
+        sending = await begin(post("/whole", b"", length=10))
+        async with await server.connect() as resting, await server.connect() as dripping:
+            await resting.send_all(get("/"))
+            await read_answer(resting)
+            await dripping.send_all(head)
+
+            for goes in (dripping, resting, sending):
+                latest = await begin(get("/hang"))
+                assert await read_to_end(goes) == b""
+        assert b" 503 " in await server.exchange(get("/"))
+
+        watched.go_on.set()
+        for stream in (answered, latest):
+            assert (await read_answer(stream))[1] == b"at last"
+
+
+def test_there_are_no_more_connections_than_descriptors_for_two_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    for files_max, fit in ((100, 50), (10_000, 1_000), (resource.RLIM_INFINITY, 1_000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda limit, files_max=files_max: (files_max, files_max))
+        assert connections_that_fit(1_000) == fit
+
+
+async def test_idle_and_dripping_sockets_keep_nobody_out() -> None:
     app, _ = create_app()
+
+    async with serving(app, connections_max=20) as server, AsyncExitStack() as stack:
+        for number in range(60):
+            stream = await stack.enter_async_context(await server.connect())
+            await stream.send_all((b"", b"GET / HT", post("/whole", b"a", length=10))[number % 3])
+            assert number % 10 or await server.is_well()
+        assert await server.is_well()
+
+
+async def test_beyond_the_cap_of_one_address_its_own_are_cut_or_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, watched = create_app()
 
     async with serving(app, connections_per_address_max=1) as server, await server.connect() as first:
         await first.send_all(get("/"))
         await read_answer(first)
         assert await server.is_well()  # loopback is exempt
+        await first.send_all(get("/"))
+        await read_answer(first)
     with monkeypatch.context() as patch:
         patch.setattr(server_module, "_place", lambda host: "one household")
         async with serving(app, connections_per_address_max=1) as server:
-            async with await server.connect() as first:
-                await first.send_all(get("/"))
-                await read_answer(first)
+            async with await server.connect() as first, await server.connect() as second:
+                await second.send_all(get("/hang"))
+                assert await read_to_end(first) == b""
+                await watched.begun.wait()
                 assert b" 503 " in await server.exchange(get("/"))
+                watched.go_on.set()
+                await read_answer(second)
             while not await server.is_well():
                 await trio.sleep(0.01)
 
