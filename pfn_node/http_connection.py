@@ -28,12 +28,9 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import (
-    AppWrapper,
-    ConnectionState,
-    TaskGroup,
-)
+from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup
 
+from pfn_node.elsewhere import Elsewhere, Passing
 from pfn_node.http1 import Http11, QuickConfig, Requests
 from pfn_node.safe_quart import DEADLINES_STATE, BodyDeadlines, Front
 
@@ -91,6 +88,8 @@ class Connection:
         context: WorkerContext,
         limits: ServerLimits,
         front: Front | None = None,
+        passing: Passing | None = None,
+        first: bytes = b"",  # what another process read of it
     ) -> None:
         self._stream = stream
         self._app = app
@@ -104,6 +103,11 @@ class Connection:
         self._is_idle = True
         self._is_head_begun = False
         self._is_lingering = False
+        self._passing = passing
+        self._first = first
+        self._is_elsewhere = False
+        self._is_passed = False
+        self._progress = trio.Event()  # of a request, in a process that may pass it on
 
     async def run(self, client: tuple[str, int], server: tuple[str, int]) -> None:
         """Reads requests and has them answered, until the connection ends; then the socket is closed."""
@@ -117,7 +121,7 @@ class Connection:
                         self._app,
                         self._config,
                         self._context,
-                        cast(TaskGroup, Requests(nursery)),
+                        cast(TaskGroup, Requests(nursery, self._note_elsewhere)),
                         state,
                         False,
                         client,
@@ -125,9 +129,10 @@ class Connection:
                         self._send,
                     )
                     await self._read(client[0])
-                    # Fault 5: requests that are still running are told that the client is gone, and have this long.
-                    self._whole.deadline = trio.current_time() + self._limits.linger_seconds
-                    await self._http.handle(Closed())
+                    if not self._is_passed:
+                        # Fault 5: requests that still run are told that the client is gone, and have this long.
+                        self._whole.deadline = trio.current_time() + self._limits.linger_seconds
+                        await self._http.handle(Closed())
         except* Exception as failures:
             # Fault 1: whatever a connection does to the HTTP machine, it is its own end, not that of the server.
             log.warning("connection_failed", error=repr(failures.exceptions[0]))
@@ -161,9 +166,10 @@ class Connection:
         with self._reading:
             while True:
                 try:
-                    data = await self._stream.socket.recv(READ_BYTES)
+                    data = self._first or await self._stream.socket.recv(READ_BYTES)
                 except (OSError, trio.ClosedResourceError):
                     return
+                self._first = b""
                 if not data:
                     return
                 if self._is_lingering:
@@ -172,6 +178,9 @@ class Connection:
                         return
                     continue
                 if self._is_idle and not self._is_head_begun:
+                    if self._passing is not None and not self._passing.takes(data):
+                        await self._pass_on(self._passing, data)
+                        return
                     if (answer := await self._ask_front(data, peer)) is not None:
                         await self._write_ready(answer)
                         if self._context.terminated.is_set():
@@ -179,7 +188,35 @@ class Connection:
                         continue
                     self._is_head_begun = True
                     self._reading.deadline = trio.current_time() + self._limits.head_seconds
-                await self._http.handle(RawData(data))
+                if not self._is_elsewhere:
+                    await self._http.handle(RawData(data))
+                if self._passing is not None:
+                    await self._answer_ends()
+                    if self._is_elsewhere:
+                        self._passing.refuse(data)
+                        await self._pass_on(self._passing, data)
+                        return
+
+    def _note_elsewhere(self) -> None:
+        self._is_elsewhere = True
+        self._progress.set()
+
+    async def _answer_ends(self) -> None:
+        """Waits until the one request is answered that was taken, or is elsewhere's: nothing is read meanwhile, which
+        would be lost on whoever gets the connection then.
+        """
+        while not (self._is_idle or self._is_lingering or self._is_elsewhere):
+            self._progress = trio.Event()
+            await self._progress.wait()
+
+    async def _pass_on(self, passing: Passing, data: bytes) -> None:
+        """Leaves the connection to another process: here it ends without a word."""
+        self._is_idle, self._reading.deadline = False, math.inf
+        try:
+            await passing.pass_on(self._stream.socket, data)
+        except OSError:
+            self.abort()  # there is none any more
+        self._is_passed = True
 
     async def _ask_front(self, data: bytes, peer: str) -> bytes | None:
         found = self._front(data, peer) if self._front is not None and self._http.is_at_rest else None
@@ -188,6 +225,9 @@ class Connection:
         self._is_idle, self._reading.deadline = False, math.inf  # shutting down waits for it
         try:
             return await found()
+        except Elsewhere:
+            self._is_elsewhere = True
+            return None
         finally:
             self._is_idle = True
 
@@ -218,6 +258,7 @@ class Connection:
             # of a request could cancel before it started.
             until = trio.current_time() + self._limits.keep_alive_seconds
             self._reading.deadline = until if event.idle else math.inf
+        self._progress.set()
 
     async def _write(self, data: bytes) -> None:
         """Fault 4: writes, or cuts the connection if the client does not take it in time, or if we are cancelled."""

@@ -26,8 +26,9 @@ import errno
 import resource
 import socket
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from types import TracebackType
@@ -39,6 +40,7 @@ from hypercorn.typing import AppWrapper
 from quart_trio import QuartTrio
 
 from pfn_node.artifact_response import artifact_response
+from pfn_node.elsewhere import Passed, Passing
 from pfn_node.http_connection import Connection, ServerLimits, Waits
 from pfn_node.safe_quart import SafeQuart
 
@@ -53,8 +55,14 @@ __all__ = [
     "serve",
 ]
 
+# How long a thread that computes (a zip's names, a signature) keeps the event loop waiting each time; 5 ms by default,
+# which a request would wait for dozens of times.
+SWITCH_SECONDS: Final = 0.0005
 BACKLOG: Final = 1024  # connections that the kernel keeps for us while we are busy
 TURNING_AWAY_SECONDS_MAX: Final = 1.0
+# A client whose connection was passed on for one request comes back to those who read for all the others: connections
+# of a proxy, which carry the requests of everybody, would end up here for good.
+PASSED_REQUESTS_MAX: Final = 20
 # One household or server has 2**64 addresses of IPv6; they count as one.
 IPV6_PLACE_BITS: Final = 64
 _BUSY: Final = (
@@ -131,6 +139,8 @@ async def serve(
     listener: Listener | None = None,
     shutdown: trio.Event,
     limits: ServerLimits | None = None,
+    passing: Passing | None = None,
+    passed: Passed | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves the application until `shutdown`, then ends within two seconds whatever clients do.
@@ -139,28 +149,36 @@ async def serve(
     (host, port). At shutdown no connection is accepted any more, idle ones are closed, running requests have
     `limits.shutdown_seconds`, and what is left (streams of events, downloads) is cancelled and cut. Raises ServerError
     if it cannot listen.
+
+    Where processes share the port: `passing` says what is passed on to another one, `passed` what comes from others,
+    and that nobody is let in here while they do that.
     """
     with listener or bind(host, port) as bound:
         async with trio.open_nursery() as background:
             app.nursery = background
             await app.startup()
-            await _serve_until(shutdown, app, bound, limits or ServerLimits(), task_status)
+            door = _Door(app, limits or ServerLimits(), passing)
+            await _serve_until(shutdown, door, bound, passed, task_status)
             await app.shutdown()
 
 
 async def _serve_until(
     shutdown: trio.Event,
-    app: QuartTrio,
+    door: "_Door",
     bound: Listener,
-    limits: ServerLimits,
+    passed: Passed | None,
     task_status: trio.TaskStatus[tuple[str, int]],
 ) -> None:
-    door = _Door(app, limits)
     async with trio.open_nursery() as connections:
         try:
             async with trio.open_nursery() as accepting:
                 listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound.socket))]
-                accepting.start_soon(partial(trio.serve_listeners, door.admit, listeners, handler_nursery=connections))
+                accept = partial(trio.serve_listeners, door.admit, listeners, handler_nursery=connections)
+                if passed is None:
+                    accepting.start_soon(accept)
+                else:
+                    accepting.start_soon(_accept_when, passed.alone, accept)
+                    accepting.start_soon(_take_in, passed, door, connections)
                 task_status.started((bound.host, bound.port))
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
@@ -171,6 +189,31 @@ async def _serve_until(
             connections.cancel_scope.cancel()
 
 
+async def _accept_when(alone: trio.Event, accept: Callable[[], Awaitable[object]]) -> None:
+    await alone.wait()
+    await accept()
+
+
+async def _take_in(passed: Passed, door: "_Door", connections: trio.Nursery) -> None:
+    with passed.connections as taken:
+        try:
+            async for connection, first in taken:
+                connection.setblocking(False)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+                connections.start_soon(_serve_passed, door, stream, first)
+        finally:
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    taken.receive_nowait()[0].close()
+
+
+async def _serve_passed(door: "_Door", stream: trio.SocketStream, first: bytes) -> None:
+    try:
+        await door.admit(stream, first)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
 class _Door:
     """Who is let in: so many connections in all, and so many from one place.
 
@@ -178,17 +221,24 @@ class _Door:
     or next to nothing, keep nobody out.
     """
 
-    def __init__(self, app: QuartTrio, limits: ServerLimits) -> None:
+    def __init__(self, app: QuartTrio, limits: ServerLimits, passing: Passing | None = None) -> None:
         self._app = app
         self._limits = limits
+        self._passing = passing
         self._config = limits.config()
+        self._config_of_passed = replace(
+            limits, keep_alive_requests_max=min(limits.keep_alive_requests_max, PASSED_REQUESTS_MAX)
+        ).config()
         self._context = WorkerContext(None)
         self._open: dict[Connection, str | None] = {}  # in the order in which they came, and from where
         self._places: Counter[str] = Counter()
         self._one_left = trio.Event()
 
-    async def admit(self, stream: trio.SocketStream) -> None:
-        """Serves a new client, or turns it away. Never raises an Exception: that would end all the others."""
+    async def admit(self, stream: trio.SocketStream, first: bytes = b"") -> None:
+        """Serves a new client, or turns it away. Never raises an Exception: that would end all the others.
+
+        `first`: what another process has read of it, which passed it on.
+        """
         try:
             client, server = stream.socket.getpeername(), stream.socket.getsockname()
         except OSError:
@@ -198,7 +248,10 @@ class _Door:
             await _turn_away(stream)
             return
         front = self._app.front if isinstance(self._app, SafeQuart) else None
-        connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits, front)
+        config = self._config_of_passed if first else self._config
+        connection = Connection(
+            stream, cast(AppWrapper, self._app), config, self._context, self._limits, front, self._passing, first
+        )
         self._open[connection] = place
         if place is not None:
             self._places[place] += 1

@@ -162,6 +162,9 @@ class Settings(BaseSettings):
     node_verifications_per_second: int = Field(
         2000, gt=0, description="The same of all such nodes together; each costs a signature check."
     )
+    workers: int = Field(
+        0, ge=0, le=64, description="Processes beside the node's own that answer what everybody may read."
+    )
     connections_max: int = Field(
         4096, gt=0, description="Open connections; fewer if the limit on open files is low. Each takes about 40 kB."
     )
