@@ -24,6 +24,7 @@ from tests.benchmarks import (
     start,
     sync,
     wordpress,
+    workers,
 )
 
 Row = dict[str, float | int | str]
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "start": start.run,
     "sync": sync.run,
     "wordpress": wordpress.run,
+    "workers": workers.run,
 }
 
 
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
     parser.add_argument("--rate", type=int, default=soak.REQUESTS_PER_SECOND, help="of soak: requests per second")
     parser.add_argument("--svg", type=Path, default=soak.PICTURE, help="of soak: where its picture goes")
+    parser.add_argument("--workers", type=int, default=workers.WORKERS, help="of workers: how many beside the node")
     arguments = parser.parse_args()
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
@@ -70,6 +73,7 @@ def main() -> None:
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
         "soak": (arguments.minutes, arguments.rate, arguments.svg),
+        "workers": (arguments.workers,),
         "start": (arguments.announcements or start.ANNOUNCEMENTS,),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))

@@ -18,9 +18,11 @@ from pfn_node.server import bind
 from pfn_node.settings import Settings
 from pfn_node.store.database import Database
 from pfn_node.web.download_counting import Downloads
+from pfn_node.web.gate import Rates
 from pfn_node.web.rate_limits import RateLimit, SharedRateLimit
 from pfn_node.workers import supervising
 from pfn_node.workers.channel import CONNECTION, DAMAGED, Channel, Message, channel_pair
+from pfn_node.workers.starting import Rate
 from pfn_node.workers.supervising import Rooms, Workers
 
 NODE_ID = bytes(32)
@@ -99,6 +101,15 @@ def test_a_shared_limit_is_the_limit_of_one_process(table: int) -> None:
     for step in range(400):
         now[0] += (step % 5) * 0.25
         assert shared.take("a", now[0]) == pytest.approx(lone.take("a", now[0]), abs=1e-6), step
+
+
+def test_an_address_has_one_limit_at_all_processes(table: int, tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, requests_per_minute=10)
+    rate = Rate(file=table, secret=b"secret")
+    gates = [Rates(settings, lambda: 0.0, rate.limit(settings)) for _ in range(2)]
+
+    assert [gates[number % 2].admit("192.0.2.1") for number in range(14)] == [True] * 10 + [False] * 4
+    assert all(gate.would_admit("192.0.2.2") and not gate.would_admit("192.0.2.1") for gate in gates)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import trio
@@ -45,6 +46,7 @@ ALONE = (
     "/nothing/here",
 )
 # What needs the node.
+UPDATES = "/plugins/update-check/1.1/"
 PASSED = ("/", "/mesh", "/metrics", "/federation/peers")
 OF_EACH_TIME = (b"x-request-id:", b"date:", b"last-modified:", b"connection:")
 
@@ -85,6 +87,20 @@ async def test_what_needs_the_node_is_passed_on(shared: SharedPort) -> None:
         for times in (1, 0):
             assert (await shared.ask(get(path))).startswith(b"HTTP/1.1 200"), path
             assert len(shared.passed) == 2 * number - times
+
+
+async def test_a_site_asks_for_updates_and_the_node_where_others_have_to_be_asked(tmp_path: Path) -> None:
+    plugins = {"plugins": {"hello-signal/hello-signal.php": {"Name": "Hello", "Version": "0.1"}}, "active": []}
+    form = urlencode({"plugins": json.dumps(plugins)}).encode()
+    fields = ("Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(form)}", "Connection: close")
+    question = head(UPDATES, *fields, method="POST") + form
+
+    for folder, settings, passed in (("a", {}, []), ("b", {"wordpress_upstream": "https://api.test"}, [question])):
+        (tmp_path / folder).mkdir()
+        async with shared_port(tmp_path / folder, **settings) as shared:
+            answer = await shared.ask(question)
+            assert answer.startswith(b"HTTP/1.1 200") and b'"plugins"' in answer
+            assert shared.passed == passed
 
 
 async def test_every_call_that_reads_gives_an_answer(shared: SharedPort) -> None:
@@ -197,7 +213,14 @@ async def test_downloads_are_counted(shared: SharedPort) -> None:
         (head("/node/v1/digest"), False),
         (head("/") + head("/"), False),
         (head("/")[:-1], False),
-        (head("/", "X: " + "y" * 20_000), False),
+        (head("/", "X: " + "y" * 70_000), False),
+        (head(UPDATES, "Content-Length: 3", method="POST") + b"a=b", True),
+        (head(UPDATES, "content-length:3", method="POST") + b"a=", False),
+        (head(UPDATES, "Content-Length: 3", method="POST") + b"a=b" + head("/"), False),
+        (head(UPDATES, "Content-Length: 3", "Content-Length: 3", method="POST") + b"a=b", False),
+        (head(UPDATES, "Content-Length: x", method="POST") + b"a=b", False),
+        (head(UPDATES, "Transfer-Encoding: chunked", method="POST") + b"0\r\n\r\n", False),
+        (head("/federation/verify", "Content-Length: 3", method="POST") + b"a=b", False),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", False),
         (b"GET / HTTP/1.0\r\n\r\n", False),
         (head("http://node.test/"), False),
