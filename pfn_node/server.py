@@ -182,6 +182,7 @@ async def _serve_until(
                 task_status.started((bound.host, bound.port))
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
+                bound.socket.close()  # also where nobody was let in here: who comes now is refused, not kept waiting
             await door.empty()
         finally:
             # Also when this task is cancelled: writes that are shielded (fault 3) end with their sockets.

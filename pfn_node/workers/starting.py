@@ -12,9 +12,10 @@ from pfn_node.settings import Settings
 from pfn_node.store.downloads import Version
 from pfn_node.web.rate_limits import SharedRateLimit
 
-# What only the node may know or do: its keys; and to speak with its service manager.
+# What only the node may know or do: its keys, and those of its object store; and to speak with its service manager.
 _SECRET_SETTINGS = {"master_key", "private_key"}
 _NOT_INHERITED = ("PFN_MASTER_KEY", "PFN_PRIVATE_KEY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_OF_OBJECT_STORES = ("AWS_", "AZURE_", "GOOGLE_")
 
 
 class Rate(BaseModel):
@@ -46,7 +47,11 @@ def told(settings: Settings) -> dict[str, Any]:
 
 def environment_of_worker(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment as a worker inherits it."""
-    return {name: text for name, text in environment.items() if name not in _NOT_INHERITED}
+    return {
+        name: text
+        for name, text in environment.items()
+        if name not in _NOT_INHERITED and not name.startswith(_OF_OBJECT_STORES)
+    }
 
 
 def limits_of_worker(settings: Settings) -> ServerLimits:

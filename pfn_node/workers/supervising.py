@@ -120,8 +120,13 @@ class Workers:
         """Start a worker, and hear it until it ends, by itself or because the node stops."""
         ours, theirs = channel_pair()
         channel = Channel(ours)
-        with theirs:
-            process = await self._start(theirs)
+        try:
+            with theirs:
+                process = await self._start(theirs)
+        except OSError as error:  # no memory, no descriptors; or the node stops, and nobody listens any more
+            channel.close()
+            log.error("worker_not_started", worker=worker.number, reason=str(error))
+            return
         log.info("worker_started", worker=worker.number, pid=process.pid)
         try:
             async with trio.open_nursery() as nursery:

@@ -136,6 +136,17 @@ async def test_a_worker_that_dies_at_once_is_given_up_in_the_end_and_the_node_le
     assert rooms.metrics.registry.get_sample_value("pfn_workers") == 0
 
 
+async def test_a_worker_that_cannot_be_started_is_one_that_died(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "COMMAND", (str(tmp_path / "nothing"),))
+    monkeypatch.setattr(supervising, "SHORT_LIVES_MAX", 0)
+    settings = Settings(data=tmp_path, workers=1)
+    with bind("127.0.0.1", 0) as listener, Workers(settings, listener, NODE_ID, None) as workers, trio.fail_after(30):
+        await workers.run(trio.Event(), rooms)
+        assert workers.passed.alone.is_set()
+
+
 async def test_a_worker_that_says_nothing_is_taken_for_dead_and_killed(
     rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

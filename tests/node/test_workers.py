@@ -274,7 +274,9 @@ def test_a_worker_is_not_told_what_only_the_node_may_know(tmp_path: Path) -> Non
         data=tmp_path, master_key=MASTER_KEY, private_key="a key", trusted_proxy="10.0.0.0/8", join=("https://x.test",)
     )
     said = json.dumps(told(settings))
-    inherited = environment_of_worker({"PFN_MASTER_KEY": MASTER_KEY, "NOTIFY_SOCKET": "/run/x", "PATH": "/bin"})
+    inherited = environment_of_worker(
+        {"PFN_MASTER_KEY": MASTER_KEY, "NOTIFY_SOCKET": "/run/x", "AWS_SECRET_ACCESS_KEY": "a key", "PATH": "/bin"}
+    )
 
     assert MASTER_KEY not in said and "a key" not in said
     assert inherited == {"PATH": "/bin"}
