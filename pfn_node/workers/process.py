@@ -15,6 +15,7 @@ from itertools import islice
 import structlog
 import trio
 
+from pfn_node import malloc
 from pfn_node.logs import configure_logs
 from pfn_node.metrics import CountingMetrics
 from pfn_node.server import SWITCH_SECONDS, Listener, serve
@@ -73,6 +74,7 @@ async def work(start: Start) -> None:
             nursery.start_soon(_listen, channel, stop)
             nursery.start_soon(_stop_at_sigterm, stop)
             nursery.start_soon(metrics.watch_loop)
+            nursery.start_soon(malloc.give_back_for_ever)
             nursery.start_soon(_report_on, channel, services, metrics)
             nursery.start_soon(_tell_of_damage, channel, damaged)
             async with trio.open_nursery() as serving:
@@ -130,6 +132,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_SECONDS)
+    malloc.configure()
     configure_logs(as_json=bool(start.settings["log_json"]))
     trio.run(work, start)
 

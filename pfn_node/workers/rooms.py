@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import sqlite_utils
 
-from pfn_node.artifacts import ArtifactMismatch, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactMismatch
 from pfn_node.elsewhere import Elsewhere
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings

@@ -19,7 +19,8 @@ from typing import Final
 import structlog
 import trio
 
-from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.elsewhere import Passed
 from pfn_node.metrics import Counted, Metrics
 from pfn_node.server import Listener

@@ -27,7 +27,7 @@ import trio
 
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalProcess, local_mesh
-from pfn_node.cli.serve import allow_many_files
+from pfn_node.cli.running import allow_many_files
 from tests.benchmarks.soak import PAGE_MIB, quantile
 
 SOCKETS: Final = 2_000

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from prometheus_client import CollectorRegistry
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.metrics import Counted, CountingMetrics, Metrics
 from pfn_node.server import bind
 from pfn_node.settings import Settings

@@ -12,7 +12,7 @@ from quart.typing import TestClientProtocol
 from werkzeug.datastructures import Headers
 
 from pfn_node.addresses import check_url
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.views import PeerView
 from pfn_node.safe_quart import SafeQuart
 from pfn_node.settings import Settings
@@ -41,6 +41,7 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
 from pfn_protocol.publisher import metadata_message, open_keybind, open_release
+from tests.node.store_world import open_store
 
 MASTER_KEY = "a master key of more than 32 characters"
 NOW = 1_795_420_800
@@ -201,6 +202,7 @@ class FakeMesh:
     joined: list[tuple[str, bytes | None]] = field(default_factory=list)
     reached: bytes | None = STRANGER.public
     refusal: Refusal | None = None
+    figures: dict[str, Any] = field(default_factory=dict)  # of the status, beside those that it always has
 
     async def handle(self, path: str, raw: bytes) -> tuple[int, bytes]:
         self.asked.append((path, raw))
@@ -219,7 +221,7 @@ class FakeMesh:
         return self.known
 
     def status(self) -> Mapping[str, Any]:
-        return {"links": len(self.known), "software": "not a figure"}
+        return {"links": len(self.known), "software": "not a figure", **self.figures}
 
 
 @dataclass
@@ -410,7 +412,7 @@ async def web_node(folder: Path, **settings: Any) -> AsyncIterator[WebNode]:
     chosen = Settings(**given)
     artifacts = Artifacts(folder / "artifacts", chosen.cache_bytes_max)
     artifacts.start()
-    database = Database.open(folder / "node.db", inline=True)
+    database = open_store(folder / "node.db")
     try:
         await database.write(lambda db: facts.set_identity(db, NODE.public, chosen.trust_depth))
         sources, mesh, want = FakeSources(database), FakeMesh(), FakeWant()
