@@ -178,14 +178,14 @@ class Connection:
                         return
                     continue
                 if self._is_idle and not self._is_head_begun:
-                    if self._passing is not None and not self._passing.takes(data):
-                        await self._pass_on(self._passing, data)
-                        return
                     if (answer := await self._ask_front(data, peer)) is not None:
                         await self._write_ready(answer)
                         if self._context.terminated.is_set():
                             return
                         continue
+                    if self._passing is not None and not self._passing.takes(data):
+                        await self._pass_on(self._passing, data)
+                        return
                     self._is_head_begun = True
                     self._reading.deadline = trio.current_time() + self._limits.head_seconds
                 if not self._is_elsewhere:

@@ -97,3 +97,5 @@ async def test_workers_end_with_their_node_however_that_ends(mesh: LocalMesh) ->
         return not _is_alive(worker) and await _refuses(node)
 
     await eventually(is_gone)
+    await mesh.nodes[0].start()  # on the same port
+    assert await node.get("sources") == []
