@@ -15,6 +15,7 @@ from tests.end_to_end.conftest import download, eventually, follow, offers, vers
 from tests.end_to_end.plugins import write_plugin
 
 WORKERS = 2
+PER_MINUTE = 20
 
 
 def _workers_of(node: LocalProcess) -> list[int]:
@@ -50,10 +51,21 @@ async def _refuses(node: NodeClient) -> bool:
     return False
 
 
+async def _ask_from_afar(node: NodeClient, path: str) -> bytes:
+    """Ask as a proxy does for somebody else, on a connection of its own."""
+    host, _, port = node.node.removeprefix("http://").partition(":")
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        await stream.send_all(
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: 192.0.2.7\r\nConnection: close\r\n\r\n".encode()
+        )
+        return b"".join([data async for data in stream])
+
+
 async def test_a_node_with_workers_is_one_node(mesh: LocalMesh, tmp_path: Path) -> None:
     write_plugin(tmp_path / "plugins", "hello", "1.0")
     publisher = await mesh.start_publisher(tmp_path / "plugins", "ada")
-    node = await mesh.start_node("--workers", str(WORKERS))
+    limits = {"PFN_TRUSTED_PROXY": "127.0.0.1/32", "PFN_REQUESTS_PER_MINUTE": str(PER_MINUTE)}
+    node = await mesh.start_node("--workers", str(WORKERS), environment=limits)
     process = mesh.nodes[0]
     workers = _workers_of(process)
     assert len(workers) == WORKERS
@@ -69,6 +81,12 @@ async def test_a_node_with_workers_is_one_node(mesh: LocalMesh, tmp_path: Path) 
         return await _figure(node, "pfn_http_requests_total") >= 3 and await _figure(node, "pfn_workers") == WORKERS
 
     await eventually(is_counted)
+
+    # Whoever of them is asked: workers answer the one, the node the other; what both begin counts for both.
+    answers = [await _ask_from_afar(node, ("/healthz", "/metrics")[number % 2]) for number in range(2 * PER_MINUTE)]
+    admitted = sum(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+    assert PER_MINUTE - WORKERS <= admitted <= PER_MINUTE + 5, answers[-1]
+    assert answers[-1].startswith(b"HTTP/1.1 429")
 
     os.kill(workers[0], signal.SIGKILL)
 
