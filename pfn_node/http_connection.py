@@ -6,12 +6,15 @@ hypercorn's own connection (`hypercorn.trio.tcp_server`) is replaced; its protoc
 Two tasks share a connection. The reader takes bytes and feeds the HTTP machine; it waits whenever the application does
 not want more. A task for each request runs the application and writes the answer. Every wait has an end:
 
-    reading a header       `head_seconds`, from its first byte
+    reading a header       `head_seconds`, from its first byte; of the first one from the beginning of the connection
     between two requests   `keep_alive_seconds`
     reading a body         the application's body class (safe_quart.py); nothing is read while nobody wants it
     writing                `write_stall_seconds` in which nothing was taken; then the connection is cut, not closed
     after the answer       `linger_seconds`, in which the client may finish sending what nobody reads
     all of it              `abort`, which the server calls at shutdown, ends every one of these waits at once
+
+In a process that answers only a part of the requests (elsewhere.py), nothing is read while one is answered: until its
+first byte is written it may turn out that it is another process's, which then gets the connection as it was.
 """
 
 import math
@@ -187,7 +190,8 @@ class Connection:
                         await self._pass_on(self._passing, data)
                         return
                     self._is_head_begun = True
-                    self._reading.deadline = trio.current_time() + self._limits.head_seconds
+                    if self._http.keep_alive_requests:
+                        self._reading.deadline = trio.current_time() + self._limits.head_seconds
                 if not self._is_elsewhere:
                     await self._http.handle(RawData(data))
                 if self._passing is not None:
