@@ -11,17 +11,18 @@ from typing import Final
 
 import sqlite_utils
 
-from pfn_node.store.rows import Place
+from pfn_node.store.rows import OfSource, Place
 
 
 def write_rows(db: sqlite_utils.Database, places: Sequence[Place]) -> list[str]:
     """Return the rows of a page, or of a part of it, each a JSON object."""
     written = dict(db.execute(_WRITTEN, (json.dumps([place.id for place in places]),)).fetchall())
-    return [f"{written[place.id][:-1]},{_of_source(place)}}}" for place in places]
+    ends = {source: _of_source(source) for source in {place.source for place in places}}
+    return [f"{written[place.id][:-1]},{ends[place.source]}}}" for place in places]
 
 
-def _of_source(place: Place) -> str:
-    return f'"mirrors":{place.source.mirrors},"stale":{"true" if place.source.stale else "false"}'
+def _of_source(source: OfSource) -> str:
+    return f'"mirrors":{source.mirrors},"stale":{"true" if source.stale else "false"}'
 
 
 def _boolean(column: str) -> str:

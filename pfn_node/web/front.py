@@ -44,7 +44,7 @@ _MADE_BELOW: Final = ("/federation/", "/plugins/update-check/")
 
 Clock = Callable[[], float]
 
-_REMEMBERED_MAX: Final = 1_024  # Hosts, clients, and heads of requests; each some hundred bytes
+_REMEMBERED_MAX: Final = 1_024  # Hosts, clients, and heads of requests; each some hundred bytes, 8 KiB at most
 
 # The head of a request and nothing behind it, in the strictest form that there is. Each part begins with what the one
 # before it cannot contain: the time to read it grows with its length alone.

@@ -5,12 +5,15 @@ turn, so that all share what else the machine does; a ratio is the median of the
 stands that by the processor time of the server, which is the same however busy the machine is.
 
 `cached` is asked again and again; of `dynamic` no question comes back within what is kept of the first (seconds, until
-the next commit). Rows of plugins that another question showed before are kept then too, and what other sites were told:
-with commits all the time these two rows are slower. Set PFN_PLUGIN_FACTS to a file of facts of real plugins; else they
-are made up (catalogue_facts.py).
+the next commit); only what other sites were told of the same plugin is kept until then, so with commits all the time
+update-check is slower. Set PFN_PLUGIN_FACTS to a file of facts of real plugins; else they are made up
+(catalogue_facts.py).
+
+The almost empty node has as many rows as fill the same pages: its answers are as long as those of the full one.
 """
 
 import json
+import random
 import re
 import socket
 import subprocess
@@ -142,6 +145,7 @@ def _questions(servers: dict[str, ServerProcess], listed: list[dict[str, Any]]) 
             ("plugin", "theme"), ("A1", "A3"), ("updated", "name"), range(0, catalogue_facts.SOURCES, 3)
         )
     ]
+    random.Random(1).shuffle(narrowed)  # the first sources have the most plugins, and a busy machine asks few
     questions += [
         Question("dynamic plugin", [get(_path(row)) for row in listed], DYNAMIC_BAR),
         Question(

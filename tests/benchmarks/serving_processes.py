@@ -5,6 +5,7 @@ against. `node` serves the store in a folder with the node's own server and appl
 would dial out. Each prints one line when it can be asked, as `pfn serve` does, and ends with SIGTERM.
 """
 
+import gc
 import os
 import re
 import signal
@@ -88,6 +89,7 @@ async def _node(folder: Path, stop: trio.Event) -> None:
         await nursery.start(database.run_writer)
         async with trio.open_nursery() as serving:
             host, port = await serving.start(partial(serve, create_app(services), shutdown=stop))
+            gc.freeze()  # as a node does that has read what it holds
             _say(f"listening on http://{host}:{port}")
         database.close()
 
