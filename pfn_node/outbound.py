@@ -1,28 +1,25 @@
 """THE ONE WAY OUT: everything that this node asks of another machine goes through `Outbound`.
 
-It is the only module that imports httpx or httpcore, so that what follows holds for every request. The requests are
-httpcore's: what httpx does beyond it (cookies, credentials, redirects of its own) is not wanted here, and costs a third
-of each of them.
-
+It is the only module that imports httpx or httpcore, so that what follows holds for every request:
 
 - Only allowed addresses are dialled. A name is resolved once, ALL its answers are checked, and the checked address is
   dialled as a literal: no second look-up in which a name could lead elsewhere (DNS rebinding), and one bad answer
   among good ones refuses them all. TLS and the Host header still see the name.
-- Everything has an end: one deadline over the whole exchange (httpcore's own timeouts start anew with every byte), a
+- Everything has an end: one deadline over the whole exchange (httpx's own timeouts start anew with every byte), a
   minimum rate for downloads, a cap on the bytes taken, on the header, on the redirects, on the requests under way.
 - Nothing is unpacked. We ask for no compression and refuse what comes compressed, even on a redirect: a megabyte of
   gzip can be a gigabyte in memory before anybody could count it.
 - Nothing is carried along: no cookies, no proxies, .netrc or other habits of the environment; a redirect is followed
   only if the caller asked for it, is judged like the first URL, never leads from https to http, and takes no
   credentials with it.
-- Callers see this node's own errors (`outbound_errors.py`), never those of httpcore.
+- Callers see this node's own errors (`outbound_errors.py`), never those of httpx.
 """
 
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 import httpcore
@@ -39,15 +36,7 @@ from pfn_node.outbound_errors import (
     OutboundError,
     Unreachable,
 )
-from pfn_node.outbound_limits import (
-    CONNECTIONS_MAX,
-    RATE_WINDOW_SECONDS,
-    REQUESTS_MAX,
-    Meter,
-    RequestSlots,
-    checked_headers,
-    too_large,
-)
+from pfn_node.outbound_limits import CONNECTIONS_MAX, RATE_WINDOW_SECONDS, REQUESTS_MAX, Meter, RequestSlots, too_large
 
 __all__ = [
     "AddressRefused",
@@ -70,6 +59,8 @@ ADDRESSES_READ_MAX: Final = 64  # a name with more answers than this is no place
 # Below the five seconds after which common servers close an idle connection, so that we do not write into one that is
 # just being closed.
 KEEP_ALIVE_SECONDS: Final = 4.0
+HEADER_BYTES_MAX: Final = 32 * 2**10
+HEADER_FIELDS_MAX: Final = 100
 CHUNKS_BETWEEN_CHECKPOINTS: Final = 8  # a flood of tiny chunks must not keep the other tasks from running
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 CONTENT_STATUSES: Final = frozenset({200, 206})
@@ -154,20 +145,34 @@ def _some_of_each_family(addresses: list[str]) -> list[str]:
     return [addresses[0], other, *(address for address in addresses[1:] if address != other)]
 
 
-class Requests(Protocol):
-    """What answers requests: httpcore's pool of connections, or in tests what stands in for it."""
+class _GuardedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport over a pool that dials through a GuardedNetwork, and that drops cookies."""
 
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """The answer, its body still to be read; the caller closes it. Raises errors of httpcore."""
-        ...
+    def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
+        # Not calling super(): it would build a second pool, with a second reading of the certificate authorities. The
+        # parent's methods use this one attribute and nothing else.
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False),
+            max_connections=CONNECTIONS_MAX,
+            max_keepalive_connections=REQUESTS_MAX,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            retries=0,
+            network_backend=network,
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        # A client that lives as long as the node would collect and send back what strangers set.
+        response.headers.pop("set-cookie", None)
+        return response
 
 
 class Outbound:
     """Fetches URLs within limits. An async context manager; one for the whole life of the node.
 
     `allow_private_networks` permits http, any port, IP addresses and private networks. `network` (what opens TCP
-    connections) and `instead` (what answers requests instead of the pool of connections) are for tests that run without
-    sockets; the guard stays in front of `network`, but `instead` answers by itself.
+    connections) and `mounts` (httpx transports by URL pattern, as "all://alice.example") are for tests that run without
+    sockets; the guard stays in front of `network`, but a mounted transport answers by itself.
     """
 
     def __init__(
@@ -176,30 +181,28 @@ class Outbound:
         allow_private_networks: bool,
         user_agent: str,
         network: httpcore.AsyncNetworkBackend | None = None,
-        instead: Requests | None = None,
+        mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None = None,
     ) -> None:
         self._allow_private_networks = allow_private_networks
         guarded = GuardedNetwork(network or httpcore.TrioBackend(), allow_private_networks=allow_private_networks)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
-            max_connections=CONNECTIONS_MAX,
-            max_keepalive_connections=REQUESTS_MAX,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-            retries=0,
-            network_backend=guarded,
+        self._client = httpx.AsyncClient(
+            transport=_GuardedTransport(guarded),
+            mounts=mounts,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"user-agent": user_agent, "accept": "*/*", "accept-encoding": "identity"},
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS_MAX),
         )
-        self._requests: Requests = instead or self._pool
-        self._headers = {"user-agent": user_agent, "accept": "*/*", "accept-encoding": "identity"}
         self._slots = RequestSlots()
 
     async def __aenter__(self) -> Self:
-        await self._pool.__aenter__()
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._pool.__aexit__(kind, error, trace)
+        await self._client.__aexit__(kind, error, trace)
 
     def check_url(self, text: str) -> str:
         """`addresses.check_url` under this node's policy: the URL normalised, or AddressRefused."""
@@ -272,47 +275,29 @@ class Outbound:
 
     async def _exchange_once(self, exchange: "_Exchange", url: str) -> "Reply | _Redirect":
         try:
-            response = await self._requests.handle_async_request(self._request(exchange, url))
+            request = self._client.build_request(
+                exchange.method, url, headers=exchange.headers, content=exchange.content, timeout=exchange.timeout()
+            )
+            request.stream = _Content(exchange.content or b"")
+            response = await self._client.send(request, stream=True)
             try:
-                headers = checked_headers(response.headers)
-                if exchange.redirects_max and response.status in REDIRECT_STATUSES:
+                headers = _checked_headers(response)
+                if exchange.redirects_max and response.status_code in REDIRECT_STATUSES:
                     return _Redirect(headers.get("location"))
-                if exchange.method != "HEAD" and exchange.wants(response.status):
+                if exchange.method != "HEAD" and exchange.wants(response.status_code):
                     _check_declared_length(headers, exchange.bytes_max)
                     if exchange.begins is not None:
-                        exchange.begins(response.status)
+                        exchange.begins(response.status_code)
                     await _receive(response, exchange)
-                return Reply(response.status, headers, b"", url)
+                return Reply(response.status_code, headers, b"", url)
             finally:
                 await response.aclose()
-        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(f"{urlsplit(url).netloc} cannot be reached over {urlsplit(url).scheme}.") from error
-        except httpcore.TimeoutException as error:
+        except httpx.TimeoutException as error:
             raise AnswerTooSlow(f"Nothing came for {RATE_WINDOW_SECONDS:g} seconds.") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise AnswerBroken("The answer is not complete, valid HTTP.") from error
-
-    def _request(self, exchange: "_Exchange", url: str) -> httpcore.Request:
-        """The request for a URL that was checked, which is ASCII without a fragment then."""
-        parts = urlsplit(url)
-        given = {name.lower() for name in exchange.headers or ()}
-        ours = {"host": parts.netloc} | self._headers
-        headers = [(name, value) for name, value in ours.items() if name not in given]
-        headers += (exchange.headers or {}).items()
-        if exchange.content is not None:
-            headers.append(("content-length", str(len(exchange.content))))
-        return httpcore.Request(
-            exchange.method,
-            httpcore.URL(
-                scheme=parts.scheme,
-                host=parts.hostname or "",
-                port=parts.port,
-                target=url[len(parts.scheme) + len("://") + len(parts.netloc) :],
-            ),
-            headers=headers,
-            content=_Content(exchange.content or b""),
-            extensions={"timeout": exchange.timeouts()},
-        )
 
     def _redirected(self, url: str, redirect: "_Redirect") -> str:
         if not redirect.location:
@@ -349,10 +334,10 @@ class _Exchange:
         """Whether the body of an answer with this status is read."""
         return self.rate_min is None or status in CONTENT_STATUSES
 
-    def timeouts(self) -> dict[str, float | None]:
+    def timeout(self) -> httpx.Timeout:
         """Silence ends a download after one window; a fetch has only its deadline."""
         silence = RATE_WINDOW_SECONDS if self.rate_min else None
-        return {"connect": CONNECT_SECONDS_MAX, "read": silence}
+        return httpx.Timeout(None, connect=CONNECT_SECONDS_MAX, read=silence)
 
     def without_secrets(self) -> "_Exchange":
         """The same, for another place: with those of its headers only that are known to be harmless."""
@@ -360,10 +345,10 @@ class _Exchange:
         return replace(self, headers=kept)
 
 
-class _Content:
+class _Content(httpx.AsyncByteStream):
     """The body of a request as a plain iterator.
 
-    httpcore's own is an async generator, which nobody closes when the other side hangs up early or the request is
+    httpx's own is an async generator, which nobody closes when the other side hangs up early or the request is
     cancelled; Trio rightly complains.
     """
 
@@ -380,6 +365,18 @@ class _Content:
         return content
 
 
+def _checked_headers(response: httpx.Response) -> dict[str, str]:
+    raw = response.headers.raw
+    if len(raw) > HEADER_FIELDS_MAX or sum(len(name) + len(value) for name, value in raw) > HEADER_BYTES_MAX:
+        raise AnswerBroken(
+            f"The header of the answer has more than {HEADER_FIELDS_MAX} fields or {HEADER_BYTES_MAX} bytes."
+        )
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise AnswerBroken("The answer is compressed, though this node asks for content as it is.")
+    return headers
+
+
 def _check_declared_length(headers: Mapping[str, str], bytes_max: int) -> None:
     """Saves the trouble where the answer itself says that it is too large. What it says is not relied upon."""
     length = headers.get("content-length", "")
@@ -387,19 +384,18 @@ def _check_declared_length(headers: Mapping[str, str], bytes_max: int) -> None:
         raise too_large(bytes_max)
 
 
-async def _receive(response: httpcore.Response, exchange: _Exchange) -> None:
+async def _receive(response: httpx.Response, exchange: _Exchange) -> None:
     """Hands the raw body to the sink, within the limits.
 
-    The body comes through a chain of async generators inside httpcore, none of which closes the next one when
+    The body comes through a chain of async generators inside httpx and httpcore, none of which closes the next one when
     its consumer stops early; Trio rightly complains. So the loop is never left by an exception of its own: the first
     failure is kept, the scope is cancelled, and the cancellation, raised in the innermost read, unwinds them all.
     """
     meter = Meter(exchange.bytes_max, exchange.rate_min)
     failure: BaseException | None = None
     chunks = 0
-    assert isinstance(response.stream, AsyncIterable)
     with trio.CancelScope() as scope:
-        async for chunk in response.stream:
+        async for chunk in response.aiter_raw():
             if failure is not None:
                 continue  # what httpcore had read already, up to where it would read on
             try:

@@ -1,4 +1,4 @@
-"""How many requests at once, how many bytes, how fast, what header: the limits that `outbound.py` keeps to."""
+"""How many requests at once, how many bytes in all, how fast: the limits that `outbound.py` holds requests to."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,8 +20,6 @@ LOOK_AGAIN_SECONDS: Final = 0.1  # whether there is room among the slow ones
 # Each piece of a body costs as much as hundreds of bytes do: a megabyte of single bytes would keep the processor busy.
 PIECES_MAX: Final = 4_096
 PIECE_BYTES_MIN: Final = 64  # on average, once there are more pieces than that
-HEADER_BYTES_MAX: Final = 32 * 2**10
-HEADER_FIELDS_MAX: Final = 100
 RATE_WINDOW_SECONDS: Final = 20.0  # over which the minimum rate of a download is averaged
 
 
@@ -113,32 +111,6 @@ class _Origin:
 def too_large(bytes_max: int) -> AnswerTooLarge:
     """The error for an answer over its cap."""
     return AnswerTooLarge(f"The answer is larger than the {bytes_max} bytes that are allowed here.")
-
-
-def checked_headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The header of an answer by lower-case names, repeated ones joined by commas; without cookies.
-
-    Raises AnswerBroken for one that is too large, or that announces compressed content.
-    """
-    if len(raw) > HEADER_FIELDS_MAX or sum(len(name) + len(value) for name, value in raw) > HEADER_BYTES_MAX:
-        raise AnswerBroken(
-            f"The header of the answer has more than {HEADER_FIELDS_MAX} fields or {HEADER_BYTES_MAX} bytes."
-        )
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name, value = raw_name.decode("ascii").lower(), _text(raw_value)  # h11 takes no other names
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    headers.pop("set-cookie", None)
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise AnswerBroken("The answer is compressed, though this node asks for content as it is.")
-    return headers
-
-
-def _text(value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")  # every byte is one of its characters
 
 
 class Meter:

@@ -3,11 +3,10 @@
 Everything that `Outbound` enforces (caps, deadlines, rates, redirects) is real; only the sockets are not.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-import httpcore
 import httpx
 import trio
 
@@ -42,7 +41,7 @@ class Slow:
 Handler = Callable[[Request], "Answer | Slow"]
 
 
-class FakeNetwork:
+class FakeNetwork(httpx.AsyncBaseTransport):
     """Hosts by name ("publisher.test", "publisher.test:8803"); a host that is not there refuses the connection."""
 
     def __init__(self) -> None:
@@ -51,34 +50,30 @@ class FakeNetwork:
         self.requests: list[Request] = []
         self.before_answer: Callable[[Request], trio.Event | None] = lambda request: None
 
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await trio.lowlevel.checkpoint()
-        headers = {name.decode().lower(): value.decode() for name, value in request.headers}
-        url = f"{request.url.scheme.decode()}://{headers['host']}{request.url.target.decode()}"
-        parts = urlsplit(url)
-        if parts.netloc in self.apps:
-            return await ask_app(self.apps[parts.netloc], request, url)
+        parts = urlsplit(str(request.url))
         seen = Request(
-            request.method.decode(),
-            unquote(parts.path),
+            request.method,
+            httpx.URL(str(request.url)).path,
             dict(parse_qsl(parts.query, keep_blank_values=True)),
-            headers,
-            await _body(request),
-            url,
+            dict(request.headers),
+            await request.aread(),
+            str(request.url),
         )
         handler = self.hosts.get(parts.netloc)
         if handler is None:
-            raise httpcore.ConnectError("nobody listens here")
+            raise httpx.ConnectError("nobody listens here", request=request)
         self.requests.append(seen)
         hold = self.before_answer(seen)
         if hold is not None:
             await hold.wait()
         answer = handler(seen)
         if isinstance(answer, Slow):
-            return httpcore.Response(answer.status, headers=list(answer.headers.items()), content=_SlowStream(answer))
+            return httpx.Response(answer.status, headers=answer.headers, stream=_SlowStream(answer))
         body, status, headers = answer
         content = body.encode() if isinstance(body, str) else body
-        return httpcore.Response(status, headers=list(headers.items()), content=_SlowStream(Slow((content,), 0)))
+        return httpx.Response(status, headers=headers, stream=_SlowStream(Slow((content,), 0)))
 
     def asked(self, path: str) -> int:
         """How often a path was asked for, on any host."""
@@ -86,23 +81,11 @@ class FakeNetwork:
 
     def outbound(self) -> Outbound:
         """The real way out, into this network."""
-        return Outbound(allow_private_networks=True, user_agent="test", instead=self)
+        apps = {f"all://{host}": transport for host, transport in self.apps.items()}
+        return Outbound(allow_private_networks=True, user_agent="test", mounts={**apps, "all://": self})
 
 
-async def ask_app(app: httpx.AsyncBaseTransport, request: httpcore.Request, url: str) -> httpcore.Response:
-    """What a whole program answers to a request."""
-    asked = httpx.Request(request.method.decode(), url, headers=request.headers, content=await _body(request))
-    answer = await app.handle_async_request(asked)
-    body = await answer.aread()
-    return httpcore.Response(answer.status_code, headers=answer.headers.raw, content=_SlowStream(Slow((body,), 0)))
-
-
-async def _body(request: httpcore.Request) -> bytes:
-    assert isinstance(request.stream, AsyncIterable)
-    return b"".join([piece async for piece in request.stream])
-
-
-class _SlowStream:
+class _SlowStream(httpx.AsyncByteStream):
     def __init__(self, answer: Slow) -> None:
         self._answer = answer
 
@@ -112,7 +95,7 @@ class _SlowStream:
                 await trio.sleep(self._answer.seconds)
             yield piece
         if self._answer.breaks:
-            raise httpcore.ReadError("the connection broke")
+            raise httpx.ReadError("the connection broke")
 
     async def aclose(self) -> None:
         pass

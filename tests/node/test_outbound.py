@@ -23,7 +23,6 @@ from pfn_node.outbound import (
 )
 from pfn_node.outbound_limits import PIECES_MAX, SLOW_AFTER_SECONDS
 from tests.node.fake_internet import PUBLIC, Answers, FakeInternet, answer, read_head
-from tests.node.fake_outbound import FakeNetwork
 
 URL = "https://plugins.example/a.zip"
 
@@ -65,15 +64,6 @@ async def test_a_fetch_gives_status_headers_body_and_url(internet: FakeInternet,
     assert {b"host: plugins.example", b"user-agent: pfn/1", b"accept-encoding: identity", b"x-mine: yes"} <= {*lines}
 
 
-async def test_a_header_in_another_encoding_is_read_all_the_same(internet: FakeInternet, outbound: Outbound) -> None:
-    head = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"
-    internet.put("plugins.example", Answers(head + "X-Utf: é\r\n".encode() + "X-Latin: é\r\n\r\n".encode("latin-1")))
-
-    reply = await outbound.fetch("GET", URL, bytes_max=0, seconds_max=5)
-
-    assert (reply.headers["x-utf"], reply.headers["x-latin"]) == ("é", "é")
-
-
 async def test_a_request_names_host_and_port_and_asks_for_all_of_the_path(internet: FakeInternet) -> None:
     machine = Answers(answer())
     internet.put("plugins.example", machine)
@@ -84,7 +74,7 @@ async def test_a_request_names_host_and_port_and_asks_for_all_of_the_path(intern
 
     lines = machine.requests[0].split(b"\r\n")
     assert lines[0] == b"GET /a;b=1/c?d=e%20f;g HTTP/1.1"
-    assert b"host: plugins.example:8080" in lines
+    assert b"host: plugins.example:8080" in [line.lower() for line in lines]
     assert [line for line in lines if line.lower().startswith(b"user-agent")] == [b"User-Agent: another"]
 
 
@@ -592,16 +582,13 @@ async def test_cancelling_a_download_leaves_the_client_usable(
 # The seams.
 
 
-async def test_what_stands_in_for_the_connections_answers_without_a_network(internet: FakeInternet) -> None:
+async def test_a_mounted_transport_answers_without_a_network(internet: FakeInternet) -> None:
     async def app(scope: object, receive: object, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x" * 70_000})
 
-    publishers = FakeNetwork()
-    publishers.apps["alice.example"] = httpx.ASGITransport(app=app)
-    async with Outbound(
-        allow_private_networks=True, user_agent="pfn/1", network=internet, instead=publishers
-    ) as outbound:
+    mounts = {"all://alice.example": httpx.ASGITransport(app=app)}
+    async with Outbound(allow_private_networks=True, user_agent="pfn/1", network=internet, mounts=mounts) as outbound:
         reply = await outbound.fetch("GET", "http://alice.example/", bytes_max=70_000, seconds_max=5)
         with pytest.raises(AnswerTooLarge):
             await outbound.fetch("GET", "http://alice.example/", bytes_max=10, seconds_max=5)
