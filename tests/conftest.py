@@ -1,9 +1,11 @@
 """What holds for all tests: how they are shared out among processes, and that no example is refused for being slow."""
 
-from pathlib import PurePath
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # A folder whose tests share what takes long to start: a mesh before a browser, WordPress, an object store.
 STARTED_ONCE = ("browser", "clients", "object_store")
@@ -13,8 +15,14 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """For `--dist loadgroup`: a file is the work of one process, and so is a folder that starts something once."""
-    file = PurePath(item.nodeid.partition("::")[0])
-    group = file.parent if file.parent.name in STARTED_ONCE else file
-    item.add_marker(pytest.mark.xdist_group(str(group)))
+class ByWhatIsStarted(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file is the work of one process, and so is a folder that starts something once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePosixPath(nodeid.partition("::")[0])
+        return str(file.parent if file.parent.name in STARTED_ONCE else file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """For `--dist loadfile`."""
+    return ByWhatIsStarted(config, log) if config.getoption("dist") == "loadfile" else None
