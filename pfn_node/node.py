@@ -10,15 +10,17 @@ from functools import partial
 import structlog
 import trio
 
-from pfn_node.artifact_store import ArtifactStore
-from pfn_node.artifacts import Artifacts, StoreUnavailable
+from pfn_node import malloc
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import StoreUnavailable
+from pfn_node.artifacts.object_store import ObjectStore
+from pfn_node.artifacts.store import ArtifactStore
 from pfn_node.data_folder import DataFolder, open_data_folder
 from pfn_node.maintenance.mending import Mending
 from pfn_node.mesh.blocking import worker_threads
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.turns import Stopped
 from pfn_node.metrics import Metrics
-from pfn_node.object_store import ObjectStore
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
 from pfn_node.server import Listener, ServerLimits, bind, serve
@@ -46,6 +48,7 @@ async def run(settings: Settings, *, stop: trio.Event, ready: Callable[[str, int
     Raises ArtifactError, DataFolderError, ServerError or StoreError if the node cannot start; each says what to do.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    malloc.configure()
     with open_data_folder(settings) as folder, bind(settings.host, settings.port) as listener:
         metrics = Metrics()
         database = Database.open(folder.database, metrics=metrics)
@@ -124,7 +127,8 @@ async def _run_rooms(
         if artifacts.store is not None:
             nursery.start_soon(_watch, artifacts.store)
         nursery.start_soon(metrics.watch_loop)
-        nursery.start_soon(mending.run)
+        nursery.start_soon(malloc.give_back_for_ever)
+        nursery.start_soon(_mend, engine, mending)
         await _serve_until(stop, services, engine, listener, ready)
         await services.downloads.keep()
         nursery.cancel_scope.cancel()
@@ -165,6 +169,12 @@ async def _watch(store: ArtifactStore) -> None:
         with suppress(StoreUnavailable):  # it has noted that itself
             await trio.to_thread.run_sync(store.look, limiter=limiter, abandon_on_cancel=True)
         await trio.sleep(STORE_SECONDS)
+
+
+async def _mend(engine: Engine, mending: Mending) -> None:
+    """After the mesh has read what the node keeps: scrubbing reads all of it once more."""
+    await engine.takes_turns.wait()
+    await mending.run()
 
 
 async def _say(engine: Engine, statement: KeyStatement) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pfn_node.archive import ArchiveRefused, inspect
-from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.store.rows import PackageFacts
 
 # Headers are shown, not stored for their own sake; real ones are far shorter.

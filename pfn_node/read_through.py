@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.store import catalogue, registry
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Release

@@ -38,10 +38,11 @@ DEADLINES_STATE: Final = "pfn_body_deadlines"
 # The code of the generator by which quart (not quart_trio) makes anything that is not asynchronous so.
 _ASYNCIO_ONLY: Final = cast(AsyncGeneratorType[Any, None], run_sync_iterable(iter(()))).ag_code
 
-# Given what came on a connection and from which address: the whole answer; or how to make it, which may come to
-# nothing; or None. What the front does not answer goes to the application.
-MakeAnswer = Callable[[], Awaitable[bytes | None]]
-Front = Callable[[bytes, str], bytes | MakeAnswer | None]
+# Given what came on a connection and from which address: the head and the body of the answer; or how to make it, which
+# may come to nothing; or None. What the front does not answer goes to the application.
+WholeAnswer = tuple[bytes, bytes]
+MakeAnswer = Callable[[], Awaitable[WholeAnswer | None]]
+Front = Callable[[bytes, str], WholeAnswer | MakeAnswer | None]
 
 
 @dataclass(frozen=True, slots=True)

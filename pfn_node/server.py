@@ -15,7 +15,7 @@ the reason beside it, and has a test that attacks a running server (tests/node/t
     9  a Host that IDNA has no form for (".", a label of 64 letters) gives 500 and fills the log
 
 1, 2, 4 and 5 are mended in http_connection.py and http1.py, 3 there and in safe_quart.py, 6, 7 and 9 in safe_quart.py,
-8 in artifact_response.py.
+8 in artifacts/response.py.
 These mends reach into internals, so hypercorn, quart, quart-trio and h11 are pinned exactly in pyproject.toml.
 
 This module is the rest: the socket, who is let in, and how everything ends. HTTP/1.1 over plain TCP only; TLS and
@@ -36,11 +36,10 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper
 from quart_trio import QuartTrio
 
-from pfn_node.artifact_response import artifact_response
 from pfn_node.http_connection import Connection, ServerLimits
 from pfn_node.safe_quart import SafeQuart
 
-__all__ = ["Listener", "SafeQuart", "ServerError", "ServerLimits", "artifact_response", "bind", "serve"]
+__all__ = ["Listener", "SafeQuart", "ServerError", "ServerLimits", "bind", "serve"]
 
 BACKLOG: Final = 1024  # connections that the kernel keeps for us while we are busy
 TURNING_AWAY_SECONDS_MAX: Final = 1.0

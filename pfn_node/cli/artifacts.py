@@ -11,12 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pfn_node import artifact_moving
-from pfn_node.artifact_store import place_of
-from pfn_node.artifacts import STORED, ArtifactError, Artifacts
+from pfn_node.artifacts import moving
+from pfn_node.artifacts.artifacts import STORED, Artifacts
+from pfn_node.artifacts.errors import ArtifactError
+from pfn_node.artifacts.object_store import ObjectStore
+from pfn_node.artifacts.store import place_of
 from pfn_node.cli.failing import WRONG_USAGE, fail
 from pfn_node.data_folder import KEY_FILE, DataFolderError, open_data_folder
-from pfn_node.object_store import ObjectStore
 from pfn_node.settings import load_settings
 
 FOLDER: Final = "folder"
@@ -62,7 +63,7 @@ def check(data: Data, as_json: Json = False) -> None:
         with _opened(data) as folder:
             artifacts = _with_store(folder, _place(folder))
             with _progress("reading") as progress:
-                done = artifact_moving.read_store(artifacts, progress)
+                done = moving.read_store(artifacts, progress)
             others = [] if done.left else list(_strangers(artifacts))
     except (ArtifactError, DataFolderError, OSError) as error:
         fail(str(error))
@@ -103,16 +104,16 @@ def _strangers(artifacts: Artifacts) -> Iterator[str]:
     return (key for key, _ in artifacts.store.strangers())
 
 
-def _moved(folder: Path, to: str, *, delete: bool) -> artifact_moving.Round:
+def _moved(folder: Path, to: str, *, delete: bool) -> moving.Round:
     artifacts = _with_store(folder, _place(folder) if to == FOLDER else to)
     with _progress("moving") as progress:
         if to == FOLDER:
-            return artifact_moving.move_to_folder(artifacts, progress, delete=delete)
-        return artifact_moving.move_to_store(artifacts, progress)
+            return moving.move_to_folder(artifacts, progress, delete=delete)
+        return moving.move_to_store(artifacts, progress)
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[artifact_moving.Progress]:
+def _progress(what: str) -> Iterator[moving.Progress]:
     console = Console(stderr=True)
     bars = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bars, console=console, disable=not console.is_terminal) as shown:
@@ -120,7 +121,7 @@ def _progress(what: str) -> Iterator[artifact_moving.Progress]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-def _report(done: artifact_moving.Round, to: str, *, as_json: bool) -> None:
+def _report(done: moving.Round, to: str, *, as_json: bool) -> None:
     if as_json:
         print(_as_json(done, moved=done.done))
     else:
@@ -130,12 +131,12 @@ def _report(done: artifact_moving.Round, to: str, *, as_json: bool) -> None:
         print("now unset PFN_ARTIFACTS" if to == FOLDER else f"now set PFN_ARTIFACTS={to}")
 
 
-def _as_json(done: artifact_moving.Round, **counts: int) -> str:
+def _as_json(done: moving.Round, **counts: int) -> str:
     damaged = {sha256.hex(): why for sha256, why in done.damaged.items()}
     return json.dumps({**counts, "bytes": done.size, "left": done.left, "damaged": damaged})
 
 
-def _leave_if_bad(done: artifact_moving.Round, sentence: str, *, said: bool) -> None:
+def _leave_if_bad(done: moving.Round, sentence: str, *, said: bool) -> None:
     if not said:
         for why in done.damaged.values():
             print(why)

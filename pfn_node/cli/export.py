@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pfn_node.artifact_errors import ArtifactError
+from pfn_node.artifacts.errors import ArtifactError
+from pfn_node.artifacts.object_store import ObjectStore
 from pfn_node.cli.client import AsJson
 from pfn_node.cli.failing import FAILED, WRONG_USAGE, fail
 from pfn_node.cli.tables import moment, show, show_fields
@@ -20,7 +21,6 @@ from pfn_node.export.kept_zips import KeptZips, ZipsUnavailable
 from pfn_node.export.places import PlaceError, place_named
 from pfn_node.export.reading import IndexUnreadable, read_index, wrong_files
 from pfn_node.export.writing import Export, Written
-from pfn_node.object_store import ObjectStore
 from pfn_node.settings import Settings, SettingsError, load_settings
 from pfn_node.store.database import StoreError, reader
 from pfn_protocol.errors import Refusal

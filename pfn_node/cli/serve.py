@@ -8,7 +8,7 @@ import trio
 import typer
 
 from pfn_node import node
-from pfn_node.artifacts import ArtifactError
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
 from pfn_node.cli.running import SHUTDOWN_SECONDS_MAX, announce_ready, run_until_stopped
 from pfn_node.data_folder import DataFolderError

@@ -13,7 +13,7 @@ from typing import Final
 import sqlite_utils
 
 from pfn_node import package_facts
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, news, packages, registry, wordpress
 from pfn_node.store.changes import is_listable, last_change

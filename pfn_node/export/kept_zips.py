@@ -5,10 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
 
-from pfn_node.artifact_errors import ArtifactMissing, StoreUnavailable
-from pfn_node.artifact_store import listed
-from pfn_node.artifacts import Artifacts, OpenArtifact
-from pfn_node.object_store import ObjectStore
+from pfn_node.artifacts.artifacts import Artifacts, OpenArtifact
+from pfn_node.artifacts.errors import ArtifactMissing, StoreUnavailable
+from pfn_node.artifacts.object_store import ObjectStore
+from pfn_node.artifacts.store import listed
 
 _READ_BYTES: Final = 4 * 2**20
 

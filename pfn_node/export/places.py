@@ -19,8 +19,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from pfn_node.artifact_errors import ArtifactError
-from pfn_node.object_store import PART_BYTES, PARTS_AT_ONCE, connect
+from pfn_node.artifacts.errors import ArtifactError
+from pfn_node.artifacts.object_store import PART_BYTES, PARTS_AT_ONCE, connect
 from pfn_node.store_urls import check_store_url
 from pfn_node.web.routes import KEPT_BY_DIGEST
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from threading import BoundedSemaphore
 from typing import IO, Final, TypeVar
 
-from pfn_node.artifacts import ArtifactMissing
+from pfn_node.artifacts.errors import ArtifactMissing
 from pfn_node.export.answers import Answers, File, Text, Zip
 from pfn_node.export.places import Found, Place, PlaceError
 from pfn_node.export.reading import INDEX, IndexUnreadable, Listed, belongs, read_index, read_listed

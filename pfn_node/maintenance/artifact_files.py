@@ -7,8 +7,8 @@ from typing import Final
 
 import sqlite_utils
 
-from pfn_node.artifact_checks import note_missing, put_aside_in
-from pfn_node.artifact_store import listed
+from pfn_node.artifacts.checks import note_missing, put_aside_in
+from pfn_node.artifacts.store import listed
 from pfn_node.durable_files import move_durably
 from pfn_node.maintenance.backup_format import ARTIFACTS, artifact_files
 from pfn_node.maintenance.findings import Progress, Report

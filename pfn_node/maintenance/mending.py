@@ -19,14 +19,15 @@ import sqlite_utils
 import structlog
 import trio
 
-from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.maintenance.ways import FetchArtifact, FetchRelease, InThread
 from pfn_node.store import catalogue, registry, releases
 from pfn_node.store.activity import record_activity
 from pfn_node.store.database import Database, DatabaseClosed, StoreError
 from pfn_node.store.missing_texts import source_of_text
 from pfn_node.store.outlasting import note, outlast
-from pfn_node.store.queries import value
+from pfn_node.store.queries import read_once, value
 from pfn_node.store.rows import Release
 
 log = structlog.get_logger()
@@ -206,7 +207,8 @@ class Mending:
 
 def _read_through(db: sqlite_utils.Database, table: str) -> None:
     """Have SQLite read every page of a table and its indices; raises sqlite3.DatabaseError at one that is damaged."""
-    found = db.execute(f"PRAGMA quick_check({table})").fetchone()[0]
+    with read_once(db):
+        found = db.execute(f"PRAGMA quick_check({table})").fetchone()[0]
     if found != "ok":
         error = sqlite3.DatabaseError(found)
         error.sqlite_errorname = "SQLITE_CORRUPT"  # as SQLite says it where it meets that by itself

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pfn_node.artifacts import ArtifactError, ArtifactMissing, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError, ArtifactMissing
 from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.blocking import InThread, worker_threads
 from pfn_node.mesh.peer_client import PeerClient, PeerFailure, TooMuch

@@ -9,14 +9,13 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 
 import sqlite_utils
 import structlog
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import verifying
 from pfn_node.mesh.admission import Admission
 from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
@@ -33,14 +32,14 @@ from pfn_node.mesh.opinions import Opinions
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.page_limits import PageLimits
 from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
-from pfn_node.mesh.restoring import restore_mesh
+from pfn_node.mesh.restoring import identify, restore_mesh
 from pfn_node.mesh.signed_texts import SignedTexts
 from pfn_node.mesh.sketch_work import SketchWork
 from pfn_node.mesh.succession import follow_pins, moves_pins
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.verifying import Verifying
-from pfn_node.mesh.views import NodeInfo, PeerView, peer_views
+from pfn_node.mesh.views import NodeInfo, PeerView, peer_views, status_view
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
@@ -62,6 +61,8 @@ SOFTWARE = "pfn-node/0.1.0"
 SHUTDOWN_SECONDS_MAX = 0.5
 # Asking who has an artifact, waiting for a turn, and beginning, before the first byte of it comes.
 FETCH_SECONDS_MIN = 60.0
+# Whoever has so many announcements that to read them takes longer answers consumers meanwhile.
+READING_SECONDS_MAX = 1.0
 # A restarted node first asks its neighbours what it said before: until a first link, and from there on again.
 SILENCE_SECONDS_MAX = 2 * read_back_ms_max / 1000 + 1
 
@@ -95,6 +96,7 @@ class Engine:
         self._in_thread = in_thread or worker_threads()
         self._mesh: Mesh | None = None
         self._nursery: trio.Nursery | None = None
+        self.takes_turns = trio.Event()  # set once what was kept is read
         self._opinions = Opinions(database, lambda: self._mesh.neighbours() if self._mesh is not None else ())
         self._saying: dict[tuple[Kind, str], trio.Event] = {}  # own slots whose next announcement is waited for
         self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
@@ -104,6 +106,7 @@ class Engine:
         self._verifying = Verifying(settings.mesh, in_thread or worker_threads(verifying.THREADS_MAX))
         self._concluding = Concluding(database=database, clock=clock, concluded=self._on_concluded)
         self._turns = self._new_turns(metrics)
+        self._filling = FillingReport(self._traffic, self._opinions.is_trusted, self._record)
         self._availability = Availability(self._client)
         self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
@@ -218,24 +221,19 @@ class Engine:
     # ---- The life of the engine.
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the mesh until `shutdown`; an exception means that the node cannot go on."""
+        """Run the mesh until `shutdown`; an exception means that the node cannot go on.
+
+        It has started when it takes turns, or before that if very much was kept: what is asked waits for its turn then.
+        """
         try:
-            mesh = self._mesh = await self._restore()
+            await identify(self._key, self._settings, self._database)
+            await self._opinions.read()
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._speaks_at = trio.current_time() + SILENCE_SECONDS_MAX
-                doers = Doers(
-                    ask=partial(self._outgoing.start, nursery),
-                    answer=self._incoming.deliver,
-                    put_off=self._incoming.put_off,
-                    follow_up=self._follow_up,
-                    sketch=partial(self._sketches.start, nursery),
-                )
-                nursery.start_soon(self._turns.run, mesh, doers)
+                nursery.start_soon(self._run_mesh, nursery)
+                with trio.move_on_after(READING_SECONDS_MAX):
+                    await self.takes_turns.wait()
                 await nursery.start(self._joining.run, self._settings.join)
-                nursery.start_soon(self._backfill.run)
-                nursery.start_soon(self._concluding.run)
-                nursery.start_soon(FillingReport(progress=lambda: mesh.status().snapshot, record=self._record).run)
                 task_status.started()
         except Exception as error:
             log.critical("mesh_cannot_go_on", error=repr(error))
@@ -243,12 +241,25 @@ class Engine:
         finally:
             self._end()
 
-    async def _restore(self) -> Mesh:
-        await self._opinions.read()
+    async def _run_mesh(self, nursery: trio.Nursery) -> None:
         shared = self._settings.allow_private_networks  # a mesh of one machine, or of one house
         options = MeshOptions(url=self._url or "", software=SOFTWARE, hosts_shared=shared)
         key, settings, accept = self._key, self._settings, self._verifying.accept
-        return await restore_mesh(key, settings, options, self._database, self._rng, self._now_ms(), accept)
+        mesh = await restore_mesh(key, settings, options, self._database, self._rng, self._now_ms(), accept)
+        self._mesh = mesh
+        self._speaks_at = trio.current_time() + SILENCE_SECONDS_MAX
+        doers = Doers(
+            ask=partial(self._outgoing.start, nursery),
+            answer=self._incoming.deliver,
+            put_off=self._incoming.put_off,
+            follow_up=self._follow_up,
+            sketch=partial(self._sketches.start, nursery),
+        )
+        nursery.start_soon(self._backfill.run)
+        nursery.start_soon(self._concluding.run)
+        nursery.start_soon(self._filling.run, mesh)
+        self.takes_turns.set()
+        await self._turns.run(mesh, doers)
 
     async def shutdown(self) -> None:
         """Give the waiting answers, then stop; under a second."""
@@ -293,12 +304,10 @@ class Engine:
         return NodeInfo(self._key.public, self._url, self._settings.mesh, SOFTWARE)
 
     def status(self) -> dict[str, object]:
-        """The mesh in a few numbers, ready for JSON; empty before it runs."""
+        """The mesh in a few numbers, ready for JSON; `reading` alone while what was kept is read."""
         if self._mesh is None:
-            return {}
-        status = self._mesh.status()
-        shown = {"digest": status.digest.hex(), "last": list(status.last), "to_conclude": self._concluding.waiting}
-        return asdict(status) | shown
+            return {"reading": True}
+        return status_view(self._mesh.status(), self._concluding.waiting, self._filling.filling)
 
     async def fetch_artifact(self, sha256: bytes, size: int, source_id: str, *, cache: bool) -> bool:
         """Whether the artifact is here now, fetched from other nodes if it was not; its digest and size are checked.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.admission import BUSY, Admission, NotHeard
 from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.page_limits import PageLimits
@@ -108,6 +108,7 @@ class Incoming:
         self._pages.charge(received, len(body))
         self._traffic.count(received.message.path, "in")
         self._traffic.record(received.sender, sent=len(body), received=len(raw), at=self._clock())
+        self._traffic.hear(received.sender, received.message)
         return STATUS_OK, body
 
     async def _answer_to(self, received: ReceivedRequest, size: int) -> Answer:

@@ -164,6 +164,7 @@ class Outgoing:
             round_trip_seconds=None if waits or isinstance(message, CellsRequest) else trio.current_time() - began,
         )
         self._traffic.count(message.path, "out")
+        self._traffic.hear(request.peer, exchange.answer)
         return AnswerReceived(request.request_id, request.peer, exchange.answer)
 
     def _unreachable(self, request: SendRequest, reason: str) -> PeerUnreachable:

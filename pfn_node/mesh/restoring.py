@@ -10,11 +10,22 @@ from pfn_node.settings import Settings
 from pfn_node.store import announcements, facts, releases
 from pfn_node.store import peers as peer_store
 from pfn_node.store.database import Database
+from pfn_node.store.queries import read_once
 from pfn_node.store.rows import Peer
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Accept
 from pfn_protocol.mesh import Mesh, MeshOptions, Restored
 from pfn_protocol.messages import PeerAddress
+
+
+async def identify(key: PrivateKey, settings: Settings, database: Database) -> None:
+    """Whose the database is, before anybody asks it; if that has changed, everything is judged anew."""
+
+    def work(db: sqlite_utils.Database) -> None:
+        if facts.set_identity(db, key.public, settings.trust_depth):
+            releases.refresh_all(db)
+
+    await database.write(work)
 
 
 async def restore_mesh(
@@ -28,10 +39,6 @@ async def restore_mesh(
 ) -> Mesh:
     """The machine; `accept` is its one door."""
 
-    def identify(db: sqlite_utils.Database) -> None:
-        if facts.set_identity(db, key.public, settings.trust_depth):
-            releases.refresh_all(db)
-
     def build(db: sqlite_utils.Database) -> Mesh:
         known = peer_store.peers(db)
         restored = Restored(
@@ -42,14 +49,16 @@ async def restore_mesh(
             blocked=blocked(known),
             last=announcements.own_last(db, key.public),
         )
-        return Mesh(key, settings.mesh, options, rng, restored, now_ms, accept=accept)
+        with read_once(db):
+            return Mesh(key, settings.mesh, options, rng, restored, now_ms, accept=accept)
 
-    await database.write(identify)
-    # What is remembered of a million announcements is no garbage, and walking over it takes a second each time.
+    # What is remembered of a million announcements is no garbage, and walking over it takes a second each time. Once it
+    # is done: requests are answered meanwhile, and what they leave is not to be kept for ever.
     gc.disable()
     try:
         return await database.read(build)
     finally:
+        gc.collect()
         gc.freeze()
         gc.enable()
 

@@ -14,7 +14,8 @@ import sqlite_utils
 import structlog
 import trio
 
-from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
 from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.blocking import InThread

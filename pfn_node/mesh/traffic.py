@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pfn_node.metrics import Metrics
+from pfn_protocol.messages import Answer, GossipAnswer, GossipRequest, Request
 
 # Nodes whose figures are kept; the ones not heard of for longest go first.
 PEERS_MAX = 4096
@@ -23,6 +24,7 @@ class PeerTraffic:
     bytes_received: int = 0
     round_trip_seconds: float | None = None
     last_seen: int | None = None
+    announcements: int = 0  # in the set that it shares with this node, by its own last word
     step: int = 0  # the newest one that is counted: whole steps since 1970
     bytes_of_steps: list[int] = field(default_factory=lambda: [0] * STEPS)  # in a circle
 
@@ -56,6 +58,11 @@ class Traffic:
     def count(self, message: str, direction: Literal["in", "out"]) -> None:
         """A request of the mesh was answered: one of another node (in), or an own one (out)."""
         self.metrics.messages.labels(message, direction).inc()
+
+    def hear(self, peer: bytes, message: Request | Answer) -> None:
+        """Note what a verified message says of the node's set."""
+        if isinstance(message, GossipRequest | GossipAnswer) and message.status is not None and peer in self._peers:
+            self._peers[peer].announcements = message.status.count
 
     def record(
         self, peer: bytes, *, sent: int, received: int, at: float, round_trip_seconds: float | None = None

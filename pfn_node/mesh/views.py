@@ -1,13 +1,14 @@
 """The mesh as operators and other nodes are shown it: plain values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from pfn_node.mesh.filling_report import Filling
 from pfn_node.mesh.traffic import PeerTraffic, Traffic
 from pfn_node.store.rows import Peer
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import did_key, parse_did_key, short_did
-from pfn_protocol.mesh import LinkView, Mesh
+from pfn_protocol.mesh import LinkView, Mesh, MeshStatus
 
 # Longest text that a field of another node's info may have: it is shown to operators and kept in memory.
 INFO_TEXT_CHARACTERS_MAX = 512
@@ -80,6 +81,12 @@ class NodeInfo:
         except Refusal as refusal:
             raise ValueError(f"its node_id is not a key: {refusal.sentence}") from refusal
         return cls(node_id=node_id, url=url, mesh=str(texts["mesh"]), software=str(texts["software"]))
+
+
+def status_view(status: MeshStatus, waiting: int, filling: Filling | None) -> dict[str, object]:
+    """The mesh in a few numbers, ready for JSON. `waiting`: announcements that are kept and not shown yet."""
+    shown = {"reading": False, "digest": status.digest.hex(), "last": list(status.last), "to_conclude": waiting}
+    return asdict(status) | shown | {"filling": filling and asdict(filling)}
 
 
 def peer_views(

@@ -25,7 +25,9 @@ from quart import Response, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
 from pfn_node.archive import ArchiveRefused
-from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
+from pfn_node.artifacts.response import artifact_response
 from pfn_node.publisher.catalogue import Catalogue, Offer, describe
 from pfn_node.publisher.challenges import is_strict_challenge, javascript_text
 from pfn_node.publisher.notices import NOTICES_FILE, NoticeBook, finish_rotation, read_notices
@@ -37,7 +39,7 @@ from pfn_node.publisher.publication import (
     publish,
 )
 from pfn_node.publisher.signing import PublisherError, PublisherKeys, ReleaseFacts, Signer, open_keys
-from pfn_node.server import SafeQuart, artifact_response, bind, serve
+from pfn_node.server import SafeQuart, bind, serve
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import public_key_pem
 from pfn_protocol.names import check_username, parse_instance_url

@@ -26,7 +26,7 @@ from typing import IO, Literal
 import structlog
 
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.plugin_headers import HEADER_BYTES_READ, PLUGIN_LABELS, MainFile, read_headers
 from pfn_node.publisher.packing import PackedFile, Unpackable, list_files, pack
 from pfn_node.publisher.readme import README_BYTES_READ, Readme, parse_readme, split_tags

@@ -23,7 +23,9 @@ import trio
 
 from pfn_node import package_facts
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
-from pfn_node.artifacts import ArtifactError, Artifacts, ArtifactWriter
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
+from pfn_node.artifacts.writer import ArtifactWriter
 from pfn_node.sources.announcing import Announcer, fitted
 from pfn_node.sources.blocking import RunBlocking
 from pfn_node.sources.bringing import Skipped

@@ -2,12 +2,24 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import sqlite_utils
 
 Row: TypeAlias = dict[str, Any]
 Parameters: TypeAlias = Sequence[Any] | dict[str, Any]
+
+
+@contextmanager
+def read_once(db: sqlite_utils.Database) -> Iterator[None]:
+    """Reads of what is read through once: its pages are not worth the memory, nor those that they would push out."""
+    kept = int(db.execute("PRAGMA cache_size").fetchone()[0])
+    db.execute("PRAGMA cache_size = -500")
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA cache_size = {kept}")
 
 
 def iterate(db: sqlite_utils.Database, sql: str, parameters: Parameters = ()) -> Iterator[Row]:

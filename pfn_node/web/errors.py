@@ -16,7 +16,7 @@ import structlog
 from quart import Response
 from werkzeug.exceptions import HTTPException
 
-from pfn_node.artifacts import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
+from pfn_node.artifacts.errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.mesh.turns import Stopped
 from pfn_node.outbound import OutboundError
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, SourceConflict, UnknownSource

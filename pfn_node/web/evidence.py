@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import trio
 
-from pfn_node.artifacts import ArtifactError, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.store.evidence import TextLookup, examine
 from pfn_node.store.heads import HeadComparison
 from pfn_node.store.rows import Observation, Release, Source

@@ -15,7 +15,7 @@ import trio
 from quart import Response
 
 from pfn_node import archive
-from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing
+from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
 from pfn_node.store import catalogue, registry
 from pfn_node.store.freshness import is_stale
 from pfn_node.store.heads import HeadComparison, compare_heads

@@ -49,7 +49,9 @@ def _take_from_store(db: sqlite_utils.Database, services: Services) -> None:
 def _take_from_rooms(services: Services) -> None:
     metrics = services.metrics
     set_all(metrics.artifacts, services.artifacts.usage())
-    set_all(metrics.mesh, services.mesh.status())
+    mesh = services.mesh.status()
+    filling = mesh.get("filling") or {"expected": mesh.get("announcements")}
+    set_all(metrics.mesh, {**mesh, "announcements_expected": filling["expected"]})
     metrics.differences.set(sum(peer.differences_found for peer in services.mesh.peers()))
     metrics.streams.set(services.streams.borrowed_tokens + services.looks.streams.total())
     metrics.tasks.set(trio.lowlevel.current_statistics().tasks_living)

@@ -32,6 +32,8 @@ def node_problems(
 ) -> list[str]:
     """Return why the node is degraded; empty: it is healthy. `disk_free` in bytes."""
     problems = []
+    if mesh.get("reading"):
+        problems.append("It still reads the announcements that it kept; until then it says and hears nothing.")
     if mesh.get("muted"):
         problems.append("Another node uses the same key, so this one says nothing. Stop one of them.")
     joined = [peer for peer in peers if peer.joined and not peer.blocked]

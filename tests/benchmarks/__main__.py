@@ -12,6 +12,7 @@ from tests.benchmarks import (
     gossip,
     hostile,
     ingest,
+    join,
     mesh,
     origin,
     pages,
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "gossip": gossip.run,
     "hostile": hostile.run,
     "ingest": ingest.run,
+    "join": join.run,
     "mesh": mesh.run,
     "origin": origin.run,
     "pages": pages.run,
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=reconcile.ITEMS, help="of reconcile: ids in each of the sets")
     parser.add_argument("--nodes", type=int, help=f"of gossip ({gossip.NODES}), mesh ({mesh.NODES}), origin")
     parser.add_argument("--seeds", type=int, default=gossip.SEEDS, help="of gossip: how many runs a median is of")
-    parser.add_argument("--announcements", type=int, help="of mesh: releases, four or more; of start")
+    parser.add_argument("--announcements", type=int, help="of join, mesh (releases, four or more), start")
     parser.add_argument("--trials", type=int, default=eclipse.TRIALS, help="of eclipse: of each variant")
     parser.add_argument("--first-seed", type=int, default=1, help="of eclipse: with --trials 1 it repeats one trial")
     parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
@@ -64,6 +66,7 @@ def main() -> None:
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
         "gossip": (arguments.nodes or gossip.NODES, arguments.seeds),
+        "join": (arguments.announcements or join.ANNOUNCEMENTS,),
         "mesh": (arguments.nodes or mesh.NODES, arguments.announcements or mesh.ANNOUNCEMENTS),
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),

@@ -19,7 +19,7 @@ import sqlite_utils
 import trio
 from nacl.signing import VerifyKey
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.engine import Engine
 from pfn_node.settings import Settings
 from pfn_node.store import announcements, concluding, facts, peers
@@ -52,13 +52,13 @@ def run() -> dict[str, float | int | str]:
     now_ms = int(time.time() * 1000) - 3_600_000
     told = [version_announcement(number, AUTHORS, PLUGINS, now_ms) for number in range(ANNOUNCEMENTS)]
     neighbours = [Neighbour(f"n{n}", f"http://n{n}.test", told, now_ms) for n in range(NEIGHBOURS)]
-    signed = [_signed(one.raw) for one in told[: ANNOUNCEMENTS // 4]]
+    signed = [signed(one.raw) for one in told[: ANNOUNCEMENTS // 4]]
     alone: list[float] = []
     alone_processor: list[float] = []
     taken: list[Taken] = []
     for _ in range(ROUNDS):
         started, used = time.perf_counter(), time.process_time()
-        _verify_only(signed)
+        verify_only(signed)
         alone.append(len(signed) / (time.perf_counter() - started))
         alone_processor.append(len(signed) / (time.process_time() - used))
         with tempfile.TemporaryDirectory(prefix="pfn-bench-") as folder:
@@ -84,13 +84,13 @@ def run() -> dict[str, float | int | str]:
     }
 
 
-def _signed(raw: bytes) -> tuple[VerifyKey, bytes, bytes]:
+def signed(raw: bytes) -> tuple[VerifyKey, bytes, bytes]:
     """What PyNaCl alone would be given of this announcement."""
     _, domain, author, body, signature = msgpack.unpackb(raw)
     return VerifyKey(author), preimage(domain, MESH, body), signature
 
 
-def _verify_only(signed: Sequence[tuple[VerifyKey, bytes, bytes]]) -> None:
+def verify_only(signed: Sequence[tuple[VerifyKey, bytes, bytes]]) -> None:
     for key, message, signature in signed:
         key.verify(message, signature)
 

@@ -1,6 +1,6 @@
 """The services of a web node that dials nobody, at the time of the clock."""
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.settings import Settings
 from pfn_node.store.database import Database
 from pfn_node.web.services import Services

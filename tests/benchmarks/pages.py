@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 import sqlite_utils
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.settings import Settings
 from pfn_node.store import facts as node_facts
 from pfn_node.store.database import Database

@@ -22,7 +22,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.node import SWITCH_SECONDS
 from pfn_node.server import serve
 from pfn_node.settings import Settings

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import trio
 import trio.lowlevel
 
-from pfn_node.artifacts import ArtifactMissing, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactMissing
 from pfn_node.mesh.blocking import inline
 from pfn_node.mesh.engine import Engine
 from pfn_node.outbound import Reply

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.sources.operations import Sources
 from pfn_node.store import announcements
 from pfn_node.store.peers import set_peer_policy

@@ -318,7 +318,7 @@ async def test_an_engine_that_does_not_run_yet_has_nothing_to_show(tmp_path: Pat
         a.engine._mesh = None
 
         assert a.engine.peers() == []
-        assert a.engine.status() == {}
+        assert a.engine.status() == {"reading": True}
 
 
 async def test_a_peer_that_was_reached_is_remembered_over_a_restart(tmp_path: Path, autojump_clock: MockClock) -> None:

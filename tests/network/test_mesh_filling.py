@@ -1,15 +1,21 @@
 """A node that has nothing is filled by its neighbours, and says how far that has come."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.mesh.filling_report import LOOK_SECONDS, FillingReport
-from pfn_node.store import activity
+from pfn_node.mesh.filling_report import LOOK_SECONDS, Filling, FillingReport
+from pfn_node.mesh.traffic import Traffic
+from pfn_protocol.mesh import Mesh, MeshStatus
+from pfn_protocol.messages import GossipAnswer, SetStatus
 from pfn_protocol.snapshot import SnapshotProgress
 from tests.network.mesh_network import eventually, network
+
+TRUSTED, STRANGER = b"t" * 32, b"s" * 32
 
 
 async def test_a_newcomer_with_three_neighbours_is_filled_by_all_of_them(
@@ -45,19 +51,89 @@ async def test_a_newcomer_with_three_neighbours_is_filled_by_all_of_them(
         assert sum("snapshot" in node.asked for node in (a, b, c)) >= 2
 
 
-async def test_filling_is_told_in_the_activity_once_when_it_begins_and_once_when_it_ends(
-    tmp_path: Path, autojump_clock: MockClock
+@dataclass
+class Growing:
+    """A machine that fills up: what its status and links are at each look."""
+
+    neighbours_are: tuple[bytes, ...] = (TRUSTED, STRANGER)
+    held: int = 0
+    snapshot: SnapshotProgress | None = None
+
+    def neighbours(self) -> tuple[bytes, ...]:
+        return self.neighbours_are
+
+    def status(self) -> MeshStatus:
+        return MeshStatus(self.held, bytes(32), 1, 0, 1, (0, 0), False, self.snapshot)
+
+
+def told_by(*counts: tuple[bytes, int]) -> Traffic:
+    """Neighbours said that they have so many announcements."""
+    traffic = Traffic()
+    for peer, count in counts:
+        traffic.record(peer, sent=1, received=1, at=0)
+        traffic.hear(peer, GossipAnswer((), (), SetStatus(count, bytes(32))))
+    return traffic
+
+
+async def watched(machine: Growing, traffic: Traffic, *held: int) -> tuple[list[Filling | None], list[str]]:
+    """What is shown after each look, and what goes into the activity, while so many are held."""
+    shown: list[Filling | None] = []
+    sentences: list[str] = []
+
+    async def record(sentence: str) -> None:
+        await trio.lowlevel.checkpoint()
+        sentences.append(sentence)
+
+    report = FillingReport(traffic, lambda peer: peer == TRUSTED, record)
+    async with trio.open_nursery() as nursery:
+        for number in held:
+            machine.held = number
+            if number == held[0]:
+                nursery.start_soon(report.run, cast(Mesh, machine))
+                await trio.sleep(LOOK_SECONDS / 2)
+            else:
+                await trio.sleep(LOOK_SECONDS)
+            shown.append(report.filling)
+        nursery.cancel_scope.cancel()
+    return shown, sentences
+
+
+async def test_a_node_that_goes_on_being_filled_after_a_restart_says_how_far_it_is_and_how_long_it_takes(
+    autojump_clock: MockClock,
 ) -> None:
-    async with network(tmp_path) as net:
-        a = await net.add("a")
-        moments = [None, SnapshotProgress(10, 500, 3), SnapshotProgress(400, 500, 2), None, None]
-        report = FillingReport(progress=lambda: moments.pop(0) if moments else None, record=a.engine._record)
-        net.nursery.start_soon(report.run)
-        await trio.sleep(7 * LOOK_SECONDS)
+    shown, sentences = await watched(Growing(), told_by((TRUSTED, 10_000)), 5_000, 6_000, 7_000, 9_500)
 
-        told, _ = a.database.read_now(lambda db: activity.activities(db, "federation_event"))
+    assert shown == [
+        None,  # nobody knows yet whether more comes
+        Filling(6_000, 10_000, per_second=200, seconds_left=20),
+        Filling(7_000, 10_000, per_second=200, seconds_left=15),
+        None,  # what is lacking still is here in a moment
+    ]
+    assert sentences == [
+        "Other nodes began to fill this one: it has 6000 of 10000 announcements.",
+        "This node was filled by others: it has 9500 announcements now.",
+    ]
 
-        assert sorted(one.message for one in told) == [
-            "Other nodes began to fill this one: 10 of 500 announcements so far.",
-            "This node was filled by others: 400 announcements or more came.",
-        ]
+
+async def test_what_neighbours_have_more_and_this_node_does_not_take_is_no_filling(autojump_clock: MockClock) -> None:
+    shown, sentences = await watched(Growing(), told_by((TRUSTED, 10_000)), 5_000, *[6_000] * 14)
+
+    assert shown[1] == Filling(6_000, 10_000, per_second=200, seconds_left=20)
+    assert shown[12] == Filling(6_000, 10_000, per_second=17, seconds_left=240)
+    assert shown[13] is None, "the last came a minute ago"
+    assert len(sentences) == 2
+
+
+async def test_nobody_believes_a_stranger_how_much_there_is_to_have(autojump_clock: MockClock) -> None:
+    shown, _ = await watched(Growing(), told_by((TRUSTED, 6_500), (STRANGER, 10**12)), 5_000, 5_200, 6_000)
+
+    assert shown == [None, Filling(5_200, 6_500, per_second=40, seconds_left=32), None]
+
+
+async def test_a_snapshot_is_a_filling_from_its_first_moment_on(autojump_clock: MockClock) -> None:
+    machine = Growing(snapshot=SnapshotProgress(0, 500, 3))
+
+    shown, sentences = await watched(machine, Traffic(), 2, 52)
+
+    assert shown == [Filling(2, 500, 0, None), Filling(52, 500, 0, None)], "too few came to say how fast the rest will"
+    assert sentences == ["Other nodes began to fill this one: it has 2 of 500 announcements."]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import sqlite_utils
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.settings import Settings
 from pfn_node.sources.mirroring import FetchArtifact
 from pfn_node.sources.operations import Sources

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pfn_node.artifact_checks import BLOCK_BYTES
-from pfn_node.artifact_response import ArtifactBody, ArtifactDamaged
-from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing, Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.checks import BLOCK_BYTES
+from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
+from pfn_node.artifacts.response import ArtifactBody, ArtifactDamaged
 
 FLIPS_IN_CI = 60
 

@@ -11,7 +11,7 @@ import pytest
 from quart import Response
 from structlog.testing import capture_logs
 
-from pfn_node.artifact_response import PIECE_BYTES, ArtifactBody, IsSound, artifact_response, safe_filename
+from pfn_node.artifacts.response import PIECE_BYTES, ArtifactBody, IsSound, artifact_response, safe_filename
 from pfn_node.server import SafeQuart
 from tests.node.serving import Server, get, serving
 

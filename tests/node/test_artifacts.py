@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pfn_node.artifacts import ArtifactMismatch, ArtifactMissing, Artifacts, CacheTooSmall
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing, CacheTooSmall
 
 
 def _started(folder: Path, cache_bytes_max: int = 100) -> Artifacts:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import text_queue
 from pfn_node.mesh.admission import PUSHED_BURST, STRANGERS_PUSHED_BURST, Admission, NotHeard
 from pfn_node.mesh.blocking import inline

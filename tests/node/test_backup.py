@@ -13,7 +13,7 @@ import pytest
 import sqlite_utils
 from typer.testing import CliRunner
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.cli import app
 from pfn_node.data_folder import load_or_make_key
 from pfn_node.maintenance.backup import make_backup

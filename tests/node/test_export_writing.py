@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pfn_node.artifacts import ArtifactMissing, OpenArtifact
+from pfn_node.artifacts.artifacts import OpenArtifact
+from pfn_node.artifacts.errors import ArtifactMissing
 from pfn_node.export.kept_zips import KeptZips
 from pfn_node.export.places import Bucket, Folder, Place, PlaceError
 from pfn_node.export.reading import INDEX, IndexUnreadable, read_index

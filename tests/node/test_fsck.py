@@ -13,7 +13,7 @@ import pytest
 import sqlite_utils
 from typer.testing import CliRunner
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.cli import app
 from pfn_node.data_folder import hold_lock
 from pfn_node.maintenance import rewriting

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.maintenance.mending import Mending
 from pfn_node.mesh.blocking import inline
 from pfn_node.store import catalogue, page_checksums, releases

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import artifact_fetch
 from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
 from pfn_node.mesh.availability import Availability

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import page_limits
 from pfn_node.mesh.admission import Admission, NotHeard
 from pfn_node.mesh.bodies import Bodies

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import bodies as bodies_module
 from pfn_node.mesh import outgoing as outgoing_module
 from pfn_node.mesh import traffic as traffic_module

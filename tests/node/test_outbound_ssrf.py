@@ -19,7 +19,7 @@ import httpcore
 import pytest
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.blocking import inline as in_thread
 from pfn_node.mesh.engine import Engine
 from pfn_node.mesh.peer_client import PeerClient, PeerFailure

@@ -12,7 +12,7 @@ import pytest
 import trio
 from quart.typing import TestClientProtocol as Client
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.publisher import SAMPLES, app
 from pfn_node.publisher.app import Profile, Publisher, PublisherError, serve_publisher, sign_zip
 from pfn_node.publisher.catalogue import Catalogue

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pfn_node.archive import inspect
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.publisher import SAMPLES, catalogue, packing
 from pfn_node.publisher.catalogue import Catalogue, Listing, Offer
 from pfn_node.publisher.packing import Unpackable, list_files

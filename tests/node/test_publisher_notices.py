@@ -11,7 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.cli import app
 from pfn_node.publisher import SAMPLES, notices
 from pfn_node.publisher.app import Profile, Publisher

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.read_through import WANT_SECONDS_MAX, ReadThrough
 from pfn_node.store import catalogue
 from pfn_node.store.database import Database

@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.outbound import Outbound
 from pfn_node.outbound_limits import SLOW_AFTER_SECONDS
 from pfn_node.settings import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.publisher import SAMPLES
 from pfn_node.publisher.app import Profile, Publisher
 from pfn_node.publisher.catalogue import Catalogue

@@ -26,7 +26,7 @@ async def test_a_disk_that_fills_up_while_bytes_come_is_a_reason(
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("pfn_node.artifacts.ArtifactWriter.write", full)
+        monkeypatch.setattr("pfn_node.artifacts.artifacts.ArtifactWriter.write", full)
         result = await sources.subscribe(ID, "k1", ALL)
 
         assert result.skipped == (("alpha", "this node could not store it: No space left on device"),)
@@ -171,7 +171,7 @@ async def test_a_disk_that_is_full_is_a_reason_not_a_crash(
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("pfn_node.artifacts.os.fsync", full)
+        monkeypatch.setattr("pfn_node.artifacts.artifacts.os.fsync", full)
         result = await sources.subscribe(ID, "k1", ALL)
 
         assert "could not store it" in result.skipped[0][1]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 from trio.testing import MockClock
 
-from pfn_node import stored_body
-from pfn_node.artifact_errors import ArtifactMismatch, StoreUnavailable
-from pfn_node.stored_body import BLOCKS_AHEAD_MAX, BLOCKS_AT_ONCE, StoredBody
+from pfn_node.artifacts import stored_body
+from pfn_node.artifacts.errors import ArtifactMismatch, StoreUnavailable
+from pfn_node.artifacts.stored_body import BLOCKS_AHEAD_MAX, BLOCKS_AT_ONCE, StoredBody
 
 BLOCK = 4
 

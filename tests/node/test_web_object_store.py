@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pfn_node.artifacts import Artifacts
-from pfn_node.object_store import MARK, ObjectStore
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.object_store import MARK, ObjectStore
 from pfn_node.store import downloads
 from tests.node.page_reader import Browser
 from tests.node.web_node import BILBO, WebNode, web_node

@@ -283,6 +283,21 @@ async def test_health_shows_publishers_that_are_down_first_with_the_reason_and_t
     assert "polyline" in page.tags and "/metrics" in page.links
 
 
+async def test_a_node_that_is_being_filled_shows_how_far_that_is_and_how_long_it_takes(
+    node: WebNode, admin: Browser
+) -> None:
+    before = await admin.read("/admin/health"), await admin.read("/")
+    filling = {"held": 312_000, "expected": 1_000_000, "per_second": 956, "seconds_left": 720}
+    node.mesh.figures |= {"announcements": 312_000, "filling": filling, "to_conclude": 2_400}
+    now = await admin.read("/admin/health"), await admin.read("/")
+    metrics = await node.client.get("/metrics")
+
+    said = "it has 312,000 of 1,000,000 announcements, about 12 min left. 2,400 are here and will be shown soon."
+    assert not any(said in page.text or "fill this one" in page.text for page in before)
+    assert all(said in page.text for page in now)
+    assert 'pfn_mesh{what="announcements_expected"} 1e+06' in (await metrics.get_data(as_text=True))
+
+
 # ---- Slugs and storage.
 
 

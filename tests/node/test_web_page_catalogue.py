@@ -100,6 +100,7 @@ def test_what_makes_a_node_degraded() -> None:
     assert node_problems({}, [], ALL_WELL, plenty, Damage()) == []
     assert node_problems({}, [a_peer(), alone], ALL_WELL, plenty, Damage()) == []
     assert node_problems({}, [replace(alone, joined=False)], ALL_WELL, plenty, Damage()) == []
+    assert "still reads" in node_problems({"reading": True}, [], ALL_WELL, plenty, Damage())[0]
     assert "same key" in node_problems({"muted": True}, [], ALL_WELL, plenty, Damage())[0]
     assert "1 nodes" in node_problems({}, [alone], ALL_WELL, plenty, Damage())[0]
     assert "2 of 2 sources" in node_problems({}, [], failing, plenty, Damage())[0]

@@ -12,7 +12,7 @@ from quart.typing import TestClientProtocol
 from werkzeug.datastructures import Headers
 
 from pfn_node.addresses import check_url
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh.views import PeerView
 from pfn_node.safe_quart import SafeQuart
 from pfn_node.settings import Settings
@@ -202,6 +202,7 @@ class FakeMesh:
     joined: list[tuple[str, bytes | None]] = field(default_factory=list)
     reached: bytes | None = STRANGER.public
     refusal: Refusal | None = None
+    figures: dict[str, Any] = field(default_factory=dict)  # of the status, beside those that it always has
 
     async def handle(self, path: str, raw: bytes) -> tuple[int, bytes]:
         self.asked.append((path, raw))
@@ -220,7 +221,7 @@ class FakeMesh:
         return self.known
 
     def status(self) -> Mapping[str, Any]:
-        return {"links": len(self.known), "software": "not a figure"}
+        return {"links": len(self.known), "software": "not a figure", **self.figures}
 
 
 @dataclass

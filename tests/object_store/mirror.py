@@ -10,9 +10,9 @@ import httpx
 import obstore
 from obstore.exceptions import BaseError
 
+from pfn_node.artifacts.object_store import MARK
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess
-from pfn_node.object_store import MARK
 from tests.end_to_end.conftest import eventually, follow, offers
 from tests.end_to_end.plugins import write_plugin
 from tests.object_store.server import Bucket

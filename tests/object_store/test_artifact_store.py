@@ -9,10 +9,10 @@ from pathlib import Path
 import obstore
 import pytest
 
-from pfn_node.artifact_errors import StoreUnavailable
-from pfn_node.artifact_store import BLOCK_BYTES
-from pfn_node.artifacts import ArtifactError, ArtifactMismatch, ArtifactMissing, Artifacts, StoredArtifact
-from pfn_node.object_store import MARK, PAUSE_SECONDS, ObjectStore
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
+from pfn_node.artifacts.object_store import MARK, PAUSE_SECONDS, ObjectStore
+from pfn_node.artifacts.store import BLOCK_BYTES, StoredArtifact
 from tests.object_store.server import Bucket
 
 SMALL = b"a small plugin"

@@ -10,10 +10,10 @@ import obstore
 import pytest
 from typer.testing import CliRunner
 
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.object_store import ObjectStore
 from pfn_node.cli import app
 from pfn_node.data_folder import KEY_FILE, write_secret
-from pfn_node.object_store import ObjectStore
 from tests.node.exporting import CATALOGUE, INFO, NOTICE, P2, a_zip, mirror_of
 from tests.node.web_node import NODE, WebNode, web_node
 from tests.object_store.server import Bucket

@@ -9,10 +9,10 @@ import obstore
 import pytest
 from typer.testing import CliRunner, Result
 
-from pfn_node.artifact_moving import TRIES_MAX, move_to_store
-from pfn_node.artifacts import Artifacts
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.moving import TRIES_MAX, move_to_store
+from pfn_node.artifacts.object_store import MARK, ObjectStore
 from pfn_node.cli import app
-from pfn_node.object_store import MARK, ObjectStore
 from tests.object_store.server import Bucket
 
 ZIPS = (b"PK small", b"PK" + os.urandom(6 * 2**20))

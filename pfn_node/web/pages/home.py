@@ -35,10 +35,12 @@ async def show_home(services: Services, visitor: Visitor) -> dict[str, Any]:
     known = await services.database.read(read)
     peers = [peer for peer in services.mesh.peers() if not peer.blocked]
     figures, free = known["figures"], known["disk_free"]
-    problems = node_problems(services.mesh.status(), peers, figures.sources, free, damage_of(services))
+    mesh = services.mesh.status()
+    problems = node_problems(mesh, peers, figures.sources, free, damage_of(services))
     return known | {
         "node": node_view(services),
         "peers": peers,
+        "mesh": mesh,
         "problems": problems,
         "small_map": await small_map(services),
     }

@@ -15,6 +15,8 @@ from pfn_node.web.schemas import ACTIVITY_TYPES
 from pfn_protocol.identity import short_did
 
 _UNITS = ((86_400 * 365, "year"), (86_400 * 30, "month"), (86_400, "day"), (3600, "hour"), (60, "minute"))
+_MINUTE_SECONDS = 60
+_MINUTES_MAX = 90  # more are said in hours
 _SHORT_HEAD, _SHORT_TAIL = 8, 4
 LETTER_TONES = 6
 
@@ -72,6 +74,14 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
+def duration(seconds: float) -> str:
+    """How long something takes, about: "40 s", "12 min", "3 h"."""
+    if seconds < _MINUTE_SECONDS:
+        return f"{seconds:.0f} s"
+    minutes = seconds / _MINUTE_SECONDS
+    return f"{minutes:.0f} min" if minutes < _MINUTES_MAX else f"{minutes / 60:.0f} h"
+
+
 def ago(seconds: float | None, now: float) -> Markup:
     """A time element: relative, the exact time in its title, and for programs in `datetime`."""
     if seconds is None:
@@ -117,6 +127,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
+        "duration": duration,
         "exact_time": exact_time,
         "short_id": short_id,
         "size": size,

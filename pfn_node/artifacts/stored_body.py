@@ -13,7 +13,7 @@ from typing import Final, Protocol, Self, TypeVar, runtime_checkable
 import trio
 from quart.wrappers.response import ResponseBody
 
-from pfn_node.artifact_errors import StoreUnavailable
+from pfn_node.artifacts.errors import StoreUnavailable
 
 READS_MAX: Final = 16  # of the store at once; the others wait
 BLOCKS_AT_ONCE: Final = 8

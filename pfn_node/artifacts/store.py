@@ -23,9 +23,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Final, NamedTuple
 
-from pfn_node.artifact_errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
+from pfn_node.artifacts.errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
+from pfn_node.artifacts.object_store import MARK, ObjectStore
 from pfn_node.durable_files import move_durably
-from pfn_node.object_store import MARK, ObjectStore
 
 BLOCK_BYTES: Final = 256 * 2**10  # what a stalled reader holds in memory
 CHECKED_AT_ONCE_BYTES: Final = 16 * BLOCK_BYTES

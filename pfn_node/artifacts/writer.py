@@ -7,7 +7,7 @@ from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Protocol, Self
 
-from pfn_node.artifact_errors import ArtifactMismatch
+from pfn_node.artifacts.errors import ArtifactMismatch
 
 
 class Adopt(Protocol):

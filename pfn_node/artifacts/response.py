@@ -8,7 +8,7 @@ another unit give the whole file, as the RFC allows.
 The bytes are read in pieces of 256 KiB, the next one when the client has taken the last: what the kernel holds in
 memory at once, since a thread costs more than copying that; what has to come from the disk in a thread, since a disk
 may be slow. The descriptor was opened by the store, so the file may be replaced or deleted while it is being sent.
-Each piece is compared with what it was when the file was checked (artifact_checks.py), and is not sent if it is another
+Each piece is compared with what it was when the file was checked (checks.py), and is not sent if it is another
 one.
 """
 
@@ -21,7 +21,7 @@ import trio
 from quart import Response, current_app, request
 from quart.wrappers.response import ResponseBody
 
-from pfn_node.stored_body import StoredBody, StoredFile
+from pfn_node.artifacts.stored_body import StoredBody, StoredFile
 
 PIECE_BYTES: Final = 256 * 2**10
 READS_MAX: Final = 8  # threads that read artifacts at once; the others wait, and leave threads to the database

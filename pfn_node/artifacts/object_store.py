@@ -26,7 +26,7 @@ import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
-from pfn_node.artifact_errors import ArtifactError, ArtifactMissing, StoreUnavailable
+from pfn_node.artifacts.errors import ArtifactError, ArtifactMissing, StoreUnavailable
 from pfn_node.store_urls import check_store_url
 
 if TYPE_CHECKING:

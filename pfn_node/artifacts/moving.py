@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from pfn_node.artifacts import ArtifactError, Artifacts, StoreUnavailable
-from pfn_node.object_store import UPLOADS_MAX
+from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.errors import ArtifactError, StoreUnavailable
+from pfn_node.artifacts.object_store import UPLOADS_MAX
 
 TRIES_MAX: Final = 3
 _ZIP: Final = b"PK"

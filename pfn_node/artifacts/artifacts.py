@@ -3,8 +3,8 @@
     FOLDER/ab/cdef...          kept: mirrored on purpose; nothing but `delete` removes one
     FOLDER/cache/ab/cdef...    fetched for somebody without a key; the least recently used make room for the next
     FOLDER/incoming/...        being written; removed at start
-    FOLDER/damaged/...         put aside, since it is not what its name says any more (artifact_checks.py)
-    FOLDER/stored/...          what is known of those that are kept in an object store instead (artifact_store.py)
+    FOLDER/damaged/...         put aside, since it is not what its name says any more (checks.py)
+    FOLDER/stored/...          what is known of those that are kept in an object store instead (store.py)
 
 A file appears under its digest by one rename, after it and then its folder were flushed to the disk: whoever sees it
 sees all of it, also after a power cut. Files never change, so a reader keeps its descriptor while the name goes away.
@@ -24,29 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from pfn_node.artifact_checks import Checks
-from pfn_node.artifact_errors import ArtifactError, ArtifactMismatch, ArtifactMissing, CacheTooSmall, StoreUnavailable
-from pfn_node.artifact_store import ArtifactStore, StoredArtifact, listed, place_of
-from pfn_node.artifact_writer import ArtifactWriter
+from pfn_node.artifacts.checks import Checks
+from pfn_node.artifacts.errors import ArtifactError, ArtifactMismatch, ArtifactMissing, CacheTooSmall
+from pfn_node.artifacts.object_store import ObjectStore
+from pfn_node.artifacts.store import ArtifactStore, StoredArtifact, listed, place_of
+from pfn_node.artifacts.writer import ArtifactWriter
 from pfn_node.durable_files import flush_folder, move_durably
-from pfn_node.object_store import ObjectStore
 
 _CACHE, _INCOMING, STORED = "cache", "incoming", "stored"
 _READ_BYTES = 256 * 1024
-
-
-__all__ = [
-    "STORED",
-    "ArtifactError",
-    "ArtifactMismatch",
-    "ArtifactMissing",
-    "ArtifactWriter",
-    "Artifacts",
-    "CacheTooSmall",
-    "OpenArtifact",
-    "StoreUnavailable",
-    "StoredArtifact",
-]
 
 
 @dataclass(frozen=True, slots=True)
