@@ -26,6 +26,8 @@ from hypercorn.typing import (
     Scope,
 )
 
+from pfn_node.elsewhere import Elsewhere
+
 HEADER_FIELDS_MAX: Final = 100
 EVENTS_BETWEEN_CHECKPOINTS: Final = 64  # a flood of tiny chunks must not keep other tasks from running
 EVENTS_WAITING_MAX: Final = 10  # between the reader and the application; each at most READ_BYTES
@@ -51,8 +53,9 @@ class QuickConfig(Config):
 class Requests:
     """Where the HTTP machine starts the application, a task for each request. (hypercorn calls this a task group.)"""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, on_elsewhere: Callable[[], None] = lambda: None) -> None:
         self._nursery = nursery
+        self._on_elsewhere = on_elsewhere
 
     async def spawn_app(
         self,
@@ -91,13 +94,19 @@ class Requests:
             except trio.EndOfChannel:
                 return {"type": "http.disconnect"}
 
+        is_elsewhere = False
         try:
             async with take:
                 await cast(Any, app)(scope, receive, send)
+        except* Elsewhere:
+            is_elsewhere = True
         except* Exception as failures:
             log.error(
                 "request_failed", path=cast(HTTPScope, scope)["path"], error=repr(failures.exceptions[0]), exc_info=True
             )
+        if is_elsewhere:
+            self._on_elsewhere()
+            return
         await send(None)  # "the application is done": hypercorn sends a 500, or cuts an answer that is incomplete
 
 

@@ -6,12 +6,15 @@ hypercorn's own connection (`hypercorn.trio.tcp_server`) is replaced; its protoc
 Two tasks share a connection. The reader takes bytes and feeds the HTTP machine; it waits whenever the application does
 not want more. A task for each request runs the application and writes the answer. Every wait has an end:
 
-    reading a header       `head_seconds`, from its first byte
+    reading a header       `head_seconds`, from its first byte; of the first one from the beginning of the connection
     between two requests   `keep_alive_seconds`
     reading a body         the application's body class (safe_quart.py); nothing is read while nobody wants it
     writing                `write_stall_seconds` in which nothing was taken; then the connection is cut, not closed
     after the answer       `linger_seconds`, in which the client may finish sending what nobody reads
     all of it              `abort`, which the server calls at shutdown, ends every one of these waits at once
+
+In a process that answers only a part of the requests (elsewhere.py), nothing is read while one is answered: until its
+first byte is written it may turn out that it is another process's, which then gets the connection as it was.
 """
 
 import math
@@ -20,19 +23,18 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, cast
 
+import h11
 import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import (
-    AppWrapper,
-    ConnectionState,
-    TaskGroup,
-)
+from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup
 
+from pfn_node.elsewhere import Elsewhere, Passing
 from pfn_node.http1 import Http11, QuickConfig, Requests
 from pfn_node.safe_quart import DEADLINES_STATE, BodyDeadlines, Front, WholeAnswer
 
@@ -48,7 +50,7 @@ log = structlog.get_logger()
 class ServerLimits:
     """What clients may use up. Times in seconds, sizes in bytes. Loopback is exempt from the limit per address."""
 
-    connections_max: int = 1000
+    connections_max: int = 4096
     connections_per_address_max: int = 64
     head_seconds: float = 10.0
     head_bytes_max: int = 16 * 2**10
@@ -70,6 +72,15 @@ class ServerLimits:
         return config
 
 
+class Waits(IntEnum):
+    """What a connection waits for; while there is no room, those of the lowest number go first."""
+
+    FOR_FIRST_HEAD = 0
+    FOR_NEXT_HEAD = 1
+    FOR_BODY = 2
+    FOR_ANSWER = 3  # that is ours to give: it is not cut to make room
+
+
 class Connection:
     """Serves one client until either side has had enough. `run` never raises an Exception."""
 
@@ -81,6 +92,8 @@ class Connection:
         context: WorkerContext,
         limits: ServerLimits,
         front: Front | None = None,
+        passing: Passing | None = None,
+        first: bytes = b"",  # what another process read of it
     ) -> None:
         self._stream = stream
         self._app = app
@@ -94,6 +107,11 @@ class Connection:
         self._is_idle = True
         self._is_head_begun = False
         self._is_lingering = False
+        self._passing = passing
+        self._first = first
+        self._is_elsewhere = False
+        self._is_passed = False
+        self._progress = trio.Event()  # of a request, in a process that may pass it on
 
     async def run(self, client: tuple[str, int], server: tuple[str, int]) -> None:
         """Reads requests and has them answered, until the connection ends; then the socket is closed."""
@@ -107,7 +125,7 @@ class Connection:
                         self._app,
                         self._config,
                         self._context,
-                        cast(TaskGroup, Requests(nursery)),
+                        cast(TaskGroup, Requests(nursery, self._note_elsewhere)),
                         state,
                         False,
                         client,
@@ -115,15 +133,24 @@ class Connection:
                         self._send,
                     )
                     await self._read(client[0])
-                    # Fault 5: requests that are still running are told that the client is gone, and have this long.
-                    self._whole.deadline = trio.current_time() + self._limits.linger_seconds
-                    await self._http.handle(Closed())
+                    if not self._is_passed:
+                        # Fault 5: requests that still run are told that the client is gone, and have this long.
+                        self._whole.deadline = trio.current_time() + self._limits.linger_seconds
+                        await self._http.handle(Closed())
         except* Exception as failures:
             # Fault 1: whatever a connection does to the HTTP machine, it is its own end, not that of the server.
             log.warning("connection_failed", error=repr(failures.exceptions[0]))
             self.abort()
         finally:
             self._stream.socket.close()
+
+    @property
+    def waits(self) -> Waits:
+        """What it waits for."""
+        if self._is_idle:
+            return Waits.FOR_NEXT_HEAD if self._http.keep_alive_requests else Waits.FOR_FIRST_HEAD
+        is_sending = self._is_lingering or self._http.connection.their_state is h11.SEND_BODY
+        return Waits.FOR_BODY if is_sending else Waits.FOR_ANSWER
 
     def abort(self) -> None:
         """Cuts the connection: nothing more is sent, the kernel forgets what was waiting, every wait on it ends."""
@@ -159,15 +186,50 @@ class Connection:
                         if self._context.terminated.is_set():
                             return
                         continue
+                    if self._passing is not None and not self._passing.takes(data):
+                        await self._pass_on(self._passing, data)
+                        return
                     self._is_head_begun = True
-                    self._reading.deadline = trio.current_time() + self._limits.head_seconds
-                await self._http.handle(RawData(data))
+                    if self._http.keep_alive_requests:
+                        self._reading.deadline = trio.current_time() + self._limits.head_seconds
+                if not self._is_elsewhere:
+                    await self._http.handle(RawData(data))
+                if self._passing is not None:
+                    await self._answer_ends()
+                    if self._is_elsewhere:
+                        self._passing.refuse(data)
+                        await self._pass_on(self._passing, data)
+                        return
+
+    def _note_elsewhere(self) -> None:
+        self._is_elsewhere = True
+        self._progress.set()
+
+    async def _answer_ends(self) -> None:
+        """Waits until the one request is answered that was taken, or is elsewhere's: nothing is read meanwhile, which
+        would be lost on whoever gets the connection then.
+        """
+        while not (self._is_idle or self._is_lingering or self._is_elsewhere):
+            self._progress = trio.Event()
+            await self._progress.wait()
+
+    async def _pass_on(self, passing: Passing, data: bytes) -> None:
+        """Leaves the connection to another process: here it ends without a word."""
+        self._is_idle, self._reading.deadline = False, math.inf
+        try:
+            await passing.pass_on(self._stream.socket, data)
+        except OSError:
+            self.abort()  # there is none any more
+        self._is_passed = True
 
     async def _receive(self) -> bytes:
         """What came next; nothing at the end.
 
         Nearly always there is nothing yet: so it waits first, and reads once. Trio's own `recv` reads, then waits.
         """
+        if first := self._first:
+            self._first = b""
+            return first
         bound = self._stream.socket
         while bound.fileno() != -1:
             await trio.lowlevel.wait_readable(bound)
@@ -184,6 +246,9 @@ class Connection:
         self._is_idle, self._reading.deadline = False, math.inf  # shutting down waits for it
         try:
             return await found()
+        except Elsewhere:
+            self._is_elsewhere = True
+            return None
         finally:
             self._is_idle = True
 
@@ -218,6 +283,7 @@ class Connection:
             # of a request could cancel before it started.
             until = trio.current_time() + self._limits.keep_alive_seconds
             self._reading.deadline = until if event.idle else math.inf
+        self._progress.set()
 
     async def _write(self, data: bytes) -> None:
         """Fault 4: writes, or cuts the connection if the client does not take it in time, or if we are cancelled."""

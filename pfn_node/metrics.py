@@ -7,11 +7,14 @@ for, a message is one of the protocol's, a status is one of ours.
 Names end in the unit (seconds, bytes) or, for what only grows, in `_total`, which the library adds.
 """
 
+from bisect import bisect_left
+from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from pydantic import BaseModel
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
 # Where our goals are (150 ms), and the deadlines (2, 10, 60 s).
@@ -60,6 +63,8 @@ class Metrics:
             "pfn_loop_delay_seconds", "How late the event loop woke a task that slept for a second.", DELAY_SECONDS
         )
         self.tasks = self._gauge("pfn_tasks", "Tasks of the event loop.")
+        self.workers = self._gauge("pfn_workers", "Worker processes that answer.")
+        self.worker_ends = self._counter("pfn_worker_ends", "Worker processes that ended before they were to.")
 
     def _keeping(self) -> None:
         self.store = self._gauge("pfn_store", "What the store holds.", "what")
@@ -113,6 +118,19 @@ class Metrics:
         series[0].inc()
         series[1].observe(seconds)
 
+    def add_counted(self, counted: "Counted") -> None:
+        """Note what another process answered."""
+        for route, method, status, times in counted.requests:
+            self.requests.labels(route, method, str(status)).inc(times)
+        for route, seconds, buckets in counted.durations:
+            series = self.durations.labels(route)
+            # The library adds one at a time, for each would have to be looked for in the buckets.
+            series._sum.inc(seconds)
+            for bucket, times in zip(series._buckets, buckets, strict=True):
+                bucket.inc(times)
+        for seconds in counted.delays:
+            self.loop_delay.observe(seconds)
+
     def set_downloads(self, in_all: int, most: Sequence[tuple[str, str, int]]) -> None:
         """Note how often zips were had: all, and of the plugins that were had most."""
         self.downloads.set(in_all)
@@ -125,7 +143,11 @@ class Metrics:
         while True:
             due = trio.current_time() + LOOK_SECONDS
             await trio.sleep_until(due)
-            self.loop_delay.observe(trio.current_time() - due)
+            self.note_delay(trio.current_time() - due)
+
+    def note_delay(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self.loop_delay.observe(seconds)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text form."""
@@ -137,3 +159,42 @@ def set_all(gauge: Gauge, figures: Mapping[str, object]) -> None:
     for name, figure in figures.items():
         if isinstance(figure, int | float):
             gauge.labels(name).set(figure)
+
+
+class Counted(BaseModel):
+    """What a process counted that another one shows: since it told that last."""
+
+    requests: list[tuple[str, str, int, int]] = []  # route, method, status; how many
+    durations: list[tuple[str, float, list[int]]] = []  # route; seconds in all; how many in each of REQUEST_SECONDS
+    delays: list[float] = []  # how late its event loop was, in seconds
+
+
+class CountingMetrics(Metrics):
+    """The figures of a process that shows none itself: what it answers is counted, and handed to the one that does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._requests: Counts[tuple[str, str, int]] = Counts()
+        self._seconds: dict[str, float] = {}
+        self._buckets: dict[str, list[int]] = {}
+        self._delays: list[float] = []
+
+    def count(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._requests[route, method if method in METHODS else "other", status] += 1
+        self._seconds[route] = self._seconds.get(route, 0.0) + seconds
+        buckets = self._buckets.setdefault(route, [0] * (len(REQUEST_SECONDS) + 1))
+        buckets[bisect_left(REQUEST_SECONDS, seconds)] += 1
+
+    def note_delay(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self._delays.append(seconds)
+
+    def take(self) -> Counted:
+        """What was counted; it begins anew."""
+        counted = Counted(
+            requests=[(*key, times) for key, times in self._requests.items()],
+            durations=[(route, seconds, self._buckets[route]) for route, seconds in self._seconds.items()],
+            delays=self._delays,
+        )
+        self._requests, self._seconds, self._buckets, self._delays = Counts(), {}, {}, []
+        return counted

@@ -4,7 +4,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import structlog
@@ -23,7 +23,7 @@ from pfn_node.mesh.turns import Stopped
 from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.read_through import ReadThrough
-from pfn_node.server import Listener, ServerLimits, bind, serve
+from pfn_node.server import SWITCH_SECONDS, Listener, ServerLimits, bind, connections_that_fit, serve
 from pfn_node.settings import Settings
 from pfn_node.sources.operations import Sources
 from pfn_node.store import successions
@@ -33,12 +33,10 @@ from pfn_node.web.app import create_app
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
 from pfn_node.webhooks.delivering import Webhooks
+from pfn_node.workers.supervising import Rooms, Workers
 from pfn_protocol.announcements import KeyStatement
 
 USER_AGENT = "pfn-node/0.1"
-# How long a thread that computes (a zip's names, a signature) keeps the event loop waiting each time; 5 ms by default,
-# which a request would wait for dozens of times.
-SWITCH_SECONDS = 0.0005
 STORE_SECONDS = 15.0  # between two looks at the object store
 
 
@@ -49,14 +47,22 @@ async def run(settings: Settings, *, stop: trio.Event, ready: Callable[[str, int
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     malloc.configure()
-    with open_data_folder(settings) as folder, bind(settings.host, settings.port) as listener:
+    with (
+        open_data_folder(settings) as folder,
+        bind(settings.host, settings.port) as listener,
+        ExitStack() as shared,
+    ):
+        workers: Workers | None = None
+        if settings.workers:
+            url = public_url(settings, listener)
+            workers = shared.enter_context(Workers(settings, listener, folder.key.public, url))
         metrics = Metrics()
         database = Database.open(folder.database, metrics=metrics)
         try:
             async with Outbound(
                 allow_private_networks=settings.allow_private_networks, user_agent=USER_AGENT
             ) as outbound:
-                await _run_rooms(settings, folder, listener, database, outbound, metrics, stop, ready)
+                await _run_rooms(settings, folder, listener, workers, database, outbound, metrics, stop, ready)
         finally:
             database.close()
 
@@ -65,6 +71,7 @@ async def _run_rooms(
     settings: Settings,
     folder: DataFolder,
     listener: Listener,
+    workers: Workers | None,
     database: Database,
     outbound: Outbound,
     metrics: Metrics,
@@ -117,6 +124,7 @@ async def _run_rooms(
             webhooks,
             upstream=upstream,
             metrics=metrics,
+            rate=workers.rate() if workers else None,
         )
         await nursery.start(engine.run)
         for statement in folder.key_statements:
@@ -129,22 +137,33 @@ async def _run_rooms(
         nursery.start_soon(metrics.watch_loop)
         nursery.start_soon(malloc.give_back_for_ever)
         nursery.start_soon(_mend, engine, mending)
-        await _serve_until(stop, services, engine, listener, ready)
+        await _serve_until(stop, services, engine, listener, workers, ready)
         await services.downloads.keep()
         nursery.cancel_scope.cancel()
 
 
 async def _serve_until(
-    stop: trio.Event, services: Services, engine: Engine, listener: Listener, ready: Callable[[str, int], None]
+    stop: trio.Event,
+    services: Services,
+    engine: Engine,
+    listener: Listener,
+    workers: Workers | None,
+    ready: Callable[[str, int], None],
 ) -> None:
     """Answer requests until the node is to stop, and then those that have begun, while all rooms still answer."""
     settings, log = services.settings, structlog.get_logger()
     limits = ServerLimits(
-        settings.connections_max, settings.connections_per_address_max, shutdown_seconds=settings.stop_seconds
+        connections_that_fit(settings.connections_max),
+        settings.connections_per_address_max,
+        shutdown_seconds=settings.stop_seconds,
     )
     # The server has a nursery of its own: it ends first, gracefully.
     async with trio.open_nursery() as serving:
-        await serving.start(partial(serve, create_app(services), listener=listener, shutdown=stop, limits=limits))
+        passed = workers.passed if workers else None
+        start = partial(serve, create_app(services), listener=listener, shutdown=stop, limits=limits, passed=passed)
+        await serving.start(start)
+        if workers is not None:
+            await serving.start(workers.run, stop, Rooms(services.metrics, services.downloads, services.artifacts))
         log.info("node_ready", url=services.url, host=listener.host, port=listener.port)
         ready(listener.host, listener.port)
         await stop.wait()

@@ -47,10 +47,15 @@ Front = Callable[[bytes, str], WholeAnswer | MakeAnswer | None]
 
 @dataclass(frozen=True, slots=True)
 class BodyDeadlines:
-    """How long a request body may take, in seconds: between two pieces, and from the first reading to the end."""
+    """How long a request body may take, in seconds: of waiting for the client, and from the first reading to the end.
+
+    What comes gives some of the waiting back, as long as bytes at the lowest rate take: a client may pause, or be slow,
+    but who sends a byte now and then has waited enough after `idle_seconds`.
+    """
 
     idle_seconds: float = 10.0
     total_seconds: float = 60.0
+    bytes_per_second_min: int = 500
 
 
 class SafeBody(TrioBody):
@@ -68,6 +73,7 @@ class SafeBody(TrioBody):
         self._announced = expected_content_length or 0
         self._arrived = 0
         self._deadline: float | None = None
+        self._waited = 0.0  # seconds that the client has not made up for
         self._room = trio.Event()
         self._whole: bytes | None = None
 
@@ -93,14 +99,17 @@ class SafeBody(TrioBody):
             if self._complete.is_set():
                 raise StopAsyncIteration
             self._has_data.clear()
-            limit = min(self._deadline, trio.current_time() + self.deadlines.idle_seconds)
+            began = trio.current_time()
+            limit = min(self._deadline, began + self.deadlines.idle_seconds - self._waited)
             with trio.move_on_at(limit) as scope:
                 await self._has_data.wait()
+            self._waited += trio.current_time() - began
             if scope.cancelled_caught:
                 raise RequestTimeout
             self._check_size()
         data = bytes(self._data)
         self._data.clear()
+        self._waited = max(0.0, self._waited - len(data) / self.deadlines.bytes_per_second_min)
         self._room.set()
         return data
 

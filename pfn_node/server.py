@@ -23,9 +23,12 @@ HTTP/2 are for the proxy in front.
 """
 
 import errno
+import resource
 import socket
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 from types import TracebackType
@@ -36,13 +39,28 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper
 from quart_trio import QuartTrio
 
-from pfn_node.http_connection import Connection, ServerLimits
+from pfn_node.elsewhere import Passed, Passing
+from pfn_node.http_connection import Connection, ServerLimits, Waits
 from pfn_node.safe_quart import SafeQuart
 
-__all__ = ["Listener", "SafeQuart", "ServerError", "ServerLimits", "bind", "serve"]
+__all__ = [
+    "Listener",
+    "SafeQuart",
+    "ServerError",
+    "ServerLimits",
+    "bind",
+    "connections_that_fit",
+    "serve",
+]
 
+# How long a thread that computes (a zip's names, a signature) keeps the event loop waiting each time; 5 ms by default,
+# which a request would wait for dozens of times.
+SWITCH_SECONDS: Final = 0.0005
 BACKLOG: Final = 1024  # connections that the kernel keeps for us while we are busy
 TURNING_AWAY_SECONDS_MAX: Final = 1.0
+# A client whose connection was passed on for one request comes back to those who read for all the others: connections
+# of a proxy, which carry the requests of everybody, would end up here for good.
+PASSED_REQUESTS_MAX: Final = 20
 # One household or server has 2**64 addresses of IPv6; they count as one.
 IPV6_PLACE_BITS: Final = 64
 _BUSY: Final = (
@@ -95,6 +113,12 @@ def bind(host: str, port: int) -> Listener:
     return Listener(bound, *bound.getsockname()[:2])
 
 
+def connections_that_fit(most: int) -> int:
+    """As many connections, or as many as this process may have descriptors for: a download takes two."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if files_max == resource.RLIM_INFINITY else min(most, files_max // 2)
+
+
 def _why_not_bound(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"Port {port} of {host} is in use by another program; stop that, or choose another port."
@@ -113,6 +137,8 @@ async def serve(
     listener: Listener | None = None,
     shutdown: trio.Event,
     limits: ServerLimits | None = None,
+    passing: Passing | None = None,
+    passed: Passed | None = None,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves the application until `shutdown`, then ends within two seconds whatever clients do.
@@ -121,31 +147,40 @@ async def serve(
     (host, port). At shutdown no connection is accepted any more, idle ones are closed, running requests have
     `limits.shutdown_seconds`, and what is left (streams of events, downloads) is cancelled and cut. Raises ServerError
     if it cannot listen.
+
+    Where processes share the port: `passing` says what is passed on to another one, `passed` what comes from others,
+    and that nobody is let in here while they do that.
     """
     with listener or bind(host, port) as bound:
         async with trio.open_nursery() as background:
             app.nursery = background
             await app.startup()
-            await _serve_until(shutdown, app, bound, limits or ServerLimits(), task_status)
+            door = _Door(app, limits or ServerLimits(), passing)
+            await _serve_until(shutdown, door, bound, passed, task_status)
             await app.shutdown()
 
 
 async def _serve_until(
     shutdown: trio.Event,
-    app: QuartTrio,
+    door: "_Door",
     bound: Listener,
-    limits: ServerLimits,
+    passed: Passed | None,
     task_status: trio.TaskStatus[tuple[str, int]],
 ) -> None:
-    door = _Door(app, limits)
     async with trio.open_nursery() as connections:
         try:
             async with trio.open_nursery() as accepting:
                 listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound.socket))]
-                accepting.start_soon(partial(trio.serve_listeners, door.admit, listeners, handler_nursery=connections))
+                accept = partial(trio.serve_listeners, door.admit, listeners, handler_nursery=connections)
+                if passed is None:
+                    accepting.start_soon(accept)
+                else:
+                    accepting.start_soon(_accept_when, passed.alone, accept)
+                    accepting.start_soon(_take_in, passed, door, connections)
                 task_status.started((bound.host, bound.port))
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
+                bound.socket.close()  # also where nobody was let in here: who comes now is refused, not kept waiting
             await door.empty()
         finally:
             # Also when this task is cancelled: writes that are shielded (fault 3) end with their sockets.
@@ -153,43 +188,97 @@ async def _serve_until(
             connections.cancel_scope.cancel()
 
 
-class _Door:
-    """Who is let in: so many connections in all, and so many from one place."""
+async def _accept_when(alone: trio.Event, accept: Callable[[], Awaitable[object]]) -> None:
+    await alone.wait()
+    await accept()
 
-    def __init__(self, app: QuartTrio, limits: ServerLimits) -> None:
+
+async def _take_in(passed: Passed, door: "_Door", connections: trio.Nursery) -> None:
+    with passed.connections as taken:
+        try:
+            async for connection, first in taken:
+                connection.setblocking(False)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+                connections.start_soon(_serve_passed, door, stream, first)
+        finally:
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    taken.receive_nowait()[0].close()
+
+
+async def _serve_passed(door: "_Door", stream: trio.SocketStream, first: bytes) -> None:
+    try:
+        await door.admit(stream, first)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+class _Door:
+    """Who is let in: so many connections in all, and so many from one place.
+
+    Where no more is, a newcomer takes the room of whoever has kept us waiting for longest: sockets that send nothing,
+    or next to nothing, keep nobody out.
+    """
+
+    def __init__(self, app: QuartTrio, limits: ServerLimits, passing: Passing | None = None) -> None:
         self._app = app
         self._limits = limits
+        self._passing = passing
         self._config = limits.config()
+        self._config_of_passed = replace(
+            limits, keep_alive_requests_max=min(limits.keep_alive_requests_max, PASSED_REQUESTS_MAX)
+        ).config()
         self._context = WorkerContext(None)
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, str | None] = {}  # in the order in which they came, and from where
         self._places: Counter[str] = Counter()
         self._one_left = trio.Event()
 
-    async def admit(self, stream: trio.SocketStream) -> None:
-        """Serves a new client, or turns it away. Never raises an Exception: that would end all the others."""
+    async def admit(self, stream: trio.SocketStream, first: bytes = b"") -> None:
+        """Serves a new client, or turns it away. Never raises an Exception: that would end all the others.
+
+        `first`: what another process has read of it, which passed it on.
+        """
         try:
             client, server = stream.socket.getpeername(), stream.socket.getsockname()
         except OSError:
             return  # gone before we looked
         place = _place(client[0])
-        if len(self._open) >= self._limits.connections_max or (
-            place is not None and self._places[place] >= self._limits.connections_per_address_max
-        ):
+        if not self._has_room(place):
             await _turn_away(stream)
             return
         front = self._app.front if isinstance(self._app, SafeQuart) else None
-        connection = Connection(stream, cast(AppWrapper, self._app), self._config, self._context, self._limits, front)
-        self._open.add(connection)
+        config = self._config_of_passed if first else self._config
+        connection = Connection(
+            stream, cast(AppWrapper, self._app), config, self._context, self._limits, front, self._passing, first
+        )
+        self._open[connection] = place
         if place is not None:
             self._places[place] += 1
         try:
             await connection.run(client[:2], server[:2])
         finally:
-            self._open.discard(connection)
-            self._leave(place)
-            self._one_left.set()
+            self._leave(connection)
 
-    def _leave(self, place: str | None) -> None:
+    def _has_room(self, place: str | None) -> bool:
+        """Whether one more may come from a place; perhaps in the room of one that was cut for it."""
+        if place is not None and self._places[place] >= self._limits.connections_per_address_max:
+            return self._cut_one([one for one, origin in self._open.items() if origin == place])
+        return len(self._open) < self._limits.connections_max or self._cut_one(self._open)
+
+    def _cut_one(self, among: Iterable[Connection]) -> bool:
+        for waits in Waits:
+            for one in among:
+                if one.waits is waits is not Waits.FOR_ANSWER:
+                    one.abort()
+                    self._leave(one)
+                    return True
+        return False
+
+    def _leave(self, connection: Connection) -> None:
+        if connection not in self._open:
+            return  # it was cut
+        place = self._open.pop(connection)
+        self._one_left.set()
         if place is None:
             return
         self._places[place] -= 1

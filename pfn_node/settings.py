@@ -162,7 +162,12 @@ class Settings(BaseSettings):
     node_verifications_per_second: int = Field(
         2000, gt=0, description="The same of all such nodes together; each costs a signature check."
     )
-    connections_max: int = Field(1000, gt=0, description="Open connections.")
+    workers: int = Field(
+        0, ge=0, le=64, description="Processes beside the node's own that answer what everybody may read."
+    )
+    connections_max: int = Field(
+        4096, gt=0, description="Open connections; fewer if the limit on open files is low. Each takes about 40 kB."
+    )
     stop_seconds: float = Field(
         1.0, ge=0, le=600, description="How long requests that run (downloads above all) are waited for at the end."
     )

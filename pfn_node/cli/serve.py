@@ -34,6 +34,9 @@ def serve(
     trusted_proxy: Annotated[list[str] | None, typer.Option(help="A network whose X-Forwarded-For counts.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with settings.")] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Log lines as JSON.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes more that answer what everybody may read [default: 0].")
+    ] = None,
 ) -> None:
     """Run a node.
 
@@ -51,6 +54,7 @@ def serve(
         "allowed_host": tuple(allowed_host) if allowed_host else None,
         "trusted_proxy": tuple(trusted_proxy) if trusted_proxy else None,
         "log_json": log_json,
+        "workers": workers,
     }
     try:
         settings = load_settings(flags, config)

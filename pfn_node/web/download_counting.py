@@ -34,13 +34,21 @@ class Downloads:
 
     def count(self, release: Release) -> None:
         """Count one more."""
-        key = (release.source_id, release.plugin_id, release.version)
-        if key in self._waiting or len(self._waiting) < WAITING_MAX:
-            self._waiting[key] += 1
+        self.add((release.source_id, release.plugin_id, release.version), 1)
+
+    def add(self, version: Version, times: int) -> None:
+        """Count so many more."""
+        if version in self._waiting or len(self._waiting) < WAITING_MAX:
+            self._waiting[version] += times
+
+    def take(self) -> Counter[Version]:
+        """What was counted; from now on that is for the caller to keep."""
+        counted, self._waiting = self._waiting, Counter()
+        return counted
 
     async def keep(self) -> None:
         """Write down what waits."""
-        counted, self._waiting = self._waiting, Counter()
+        counted = self.take()
         try:
             if counted:
                 await self._database.write(lambda db: downloads.add_downloads(db, counted))

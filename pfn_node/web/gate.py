@@ -80,9 +80,9 @@ def host_is_allowed(header: str, allowed: frozenset[str]) -> bool:
 class Rates:
     """How much one address may ask. `bucket` is the name that it is counted under; None = exempt."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float], counted: RateLimit | None = None) -> None:
         self._clock = clock
-        self._all = RateLimit(settings.requests_per_minute)
+        self._all = counted or RateLimit(settings.requests_per_minute)
         self._of_nodes = RateLimit(settings.requests_per_minute * NODE_RATE_FACTOR)
         self._forged = RateLimit(settings.verifications_per_minute)
 
@@ -135,7 +135,7 @@ class Gate:
     def __init__(self, services: Services, clock: Callable[[], float]) -> None:
         self._trusted = services.settings.trusted_proxy
         self._hosts = allowed_hosts(services)
-        self.rates = Rates(services.settings, clock)
+        self.rates = Rates(services.settings, clock, services.rate)
         self.metrics = services.metrics
 
     def allows(self, host: str) -> bool:

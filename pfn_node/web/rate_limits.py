@@ -5,9 +5,13 @@ exempt: the operator's own tools and tests; behind a proxy on the same machine t
 `trusted_proxy`, and then the address that it reports counts.
 """
 
+import mmap
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -61,6 +65,42 @@ class RateLimit:
         bucket.tokens = min(float(self.per_minute), bucket.tokens + (now - bucket.at) * self._per_second)
         bucket.at = now
         return bucket
+
+
+class SharedRateLimit(RateLimit):
+    """A limit that several processes count together, in a file that all of them map.
+
+    Each address has a place in a table of fixed size: the time at which its bucket will be full again. Two addresses
+    in one place share their calls; which do is nobody's to choose, for the places follow from a secret. A process may
+    overwrite what another one counted in the same microsecond: then a call is not counted, and that is all.
+    """
+
+    PLACES = 2**16
+    SIZE = 8 * PLACES  # of the file, in bytes
+
+    def __init__(self, per_minute: int, file: int, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        """`file`: a descriptor. `clock`: the same for all processes, which that of trio is not."""
+        super().__init__(per_minute)
+        self._full_at = memoryview(mmap.mmap(file, self.SIZE)).cast("d")
+        self._now = clock
+
+        @lru_cache(ADDRESSES_MAX)
+        def place_of(address: str) -> int:
+            digest = blake2b(address.encode(), digest_size=4, key=secret).digest()
+            return int.from_bytes(digest, "big") % self.PLACES
+
+        self._place_of = place_of
+
+    def take(self, address: str, now: float) -> float:
+        wait = self.wait(address, now)
+        if not wait:
+            place = self._place_of(address)
+            self._full_at[place] = max(self._full_at[place], self._now()) + 1 / self._per_second
+        return wait
+
+    def wait(self, address: str, now: float) -> float:
+        used = max(0.0, self._full_at[self._place_of(address)] - self._now()) * self._per_second
+        return max(0.0, used + 1 - self.per_minute) / self._per_second
 
 
 def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]) -> Address | None:

@@ -24,6 +24,7 @@ from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.download_counting import Downloads
+from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.ready_answers import KeptUntilChange, ReadyAnswers
 from pfn_node.web.stopping import Stopping
 from pfn_protocol.announcements import NoticeStatement
@@ -174,6 +175,7 @@ class Services:
     stopping: Stopping = field(default_factory=Stopping)
     answered: Answered = field(default_factory=Answered)
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
+    rate: RateLimit | None = None  # of requests by address, where several processes count them
     downloads: Downloads = field(init=False)
     ready: ReadyAnswers = field(init=False)
     updates: KeptUntilChange[Any, Any] = field(init=False)  # by what is installed: wordpress_updates.py

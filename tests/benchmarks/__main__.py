@@ -21,9 +21,11 @@ from tests.benchmarks import (
     search,
     serve,
     soak,
+    sockets,
     start,
     sync,
     wordpress,
+    workers,
 )
 
 Row = dict[str, float | int | str]
@@ -43,9 +45,11 @@ BENCHMARKS: dict[str, Callable[..., Figures]] = {
     "search": search.run,
     "serve": serve.run,
     "soak": soak.run,
+    "sockets": sockets.run,
     "start": start.run,
     "sync": sync.run,
     "wordpress": wordpress.run,
+    "workers": workers.run,
 }
 
 
@@ -62,6 +66,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="of soak: how long")
     parser.add_argument("--rate", type=int, default=soak.REQUESTS_PER_SECOND, help="of soak: requests per second")
     parser.add_argument("--svg", type=Path, default=soak.PICTURE, help="of soak: where its picture goes")
+    parser.add_argument("--workers", type=int, default=workers.WORKERS, help="of workers: how many beside the node")
     arguments = parser.parse_args()
     sizes = {
         "eclipse": (arguments.trials, arguments.first_seed),
@@ -71,6 +76,7 @@ def main() -> None:
         "origin": (arguments.nodes or origin.NODES,),
         "reconcile": (arguments.items,),
         "soak": (arguments.minutes, arguments.rate, arguments.svg),
+        "workers": (arguments.workers,),
         "start": (arguments.announcements or start.ANNOUNCEMENTS,),
     }
     figures = BENCHMARKS[arguments.name](*sizes.get(arguments.name, ()))

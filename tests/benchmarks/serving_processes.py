@@ -23,8 +23,7 @@ from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from pfn_node.artifacts.artifacts import Artifacts
-from pfn_node.node import SWITCH_SECONDS
-from pfn_node.server import serve
+from pfn_node.server import SWITCH_SECONDS, serve
 from pfn_node.settings import Settings
 from pfn_node.store.database import Database
 from pfn_node.web.app import create_app

@@ -25,6 +25,7 @@ class Load:
         self._requests = cycle(requests)
         self.latencies_ms: list[float] = []
         self.failed = 0
+        self._unused: list[trio.SocketStream] = []
 
     async def run(self, per_second: int, seconds: float) -> None:
         """Send so many, evenly spread, and wait for the last answers."""
@@ -37,6 +38,8 @@ class Load:
                 moment = began + number / per_second
                 await trio.sleep_until(moment)
                 await due.send(moment)
+        for stream in self._unused:  # all at once: whoever counts the node's descriptors sees all of them, or none
+            await stream.aclose()
 
     async def _serve(self, due: trio.MemoryReceiveChannel[float]) -> None:
         stream: trio.SocketStream | None = None
@@ -52,7 +55,7 @@ class Load:
                 stream = None
             self.latencies_ms.append(1000 * (trio.current_time() - moment))
         if stream is not None:
-            await stream.aclose()
+            self._unused.append(stream)
 
 
 async def exchange(stream: trio.SocketStream, request: bytes) -> bool:

@@ -91,6 +91,7 @@ FIRING: dict[str, tuple[dict[str, str], int]] = {
     ),
     "PfnMemoryGrows": ({f"process_resident_memory_bytes{{{ANY_NODE}}}": "1e8+5e5x900"}, 13 * HOUR),
     "PfnRestartsOften": ({f"process_start_time_seconds{{{ANY_NODE}}}": "0+600x60"}, 30),
+    "PfnWorkersDie": ({f"pfn_worker_ends_total{{{ANY_NODE}}}": "0+1x60"}, 30),
     "PfnNodeConvicted": ({f'pfn_mesh_changes_total{{{ANY_NODE},what="conviction"}}': "0x10 1x50"}, 30),
 }
 

@@ -197,6 +197,19 @@ async def test_a_header_that_drips_has_one_deadline() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_the_first_header_has_one_deadline_however_late_it_begins(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    app, _ = create_app()
+
+    async with serving(app, head_seconds=2) as server, await server.connect() as stream:
+        began = trio.current_time()
+        await trio.sleep(1.8)
+        await stream.send_all(b"GET / HT")
+        assert await read_to_end(stream) == b""
+        assert trio.current_time() - began == pytest.approx(2, abs=0.1)
+
+
 async def test_an_early_answer_reaches_a_client_that_is_still_sending() -> None:
     app, _ = create_app()
     app.config["MAX_CONTENT_LENGTH"] = 1000

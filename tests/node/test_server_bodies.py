@@ -211,18 +211,24 @@ async def whole(body: SafeBody) -> bytes:
 
 
 async def test_the_deadlines_of_a_body(autojump_clock: trio.testing.MockClock) -> None:
-    silent, dripping = SafeBody(None, None), SafeBody(None, None)
+    silent, dripping, pausing, slow = (SafeBody(None, None) for _ in range(4))
 
-    async def drip() -> None:
+    async def drip(body: SafeBody, piece: bytes, seconds: float) -> None:
         while True:
-            await dripping.take(b"x", is_last=False)
-            await trio.sleep(1)
+            await body.take(piece, is_last=False)
+            await trio.sleep(seconds)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(drip)
-
+        nursery.start_soon(drip, dripping, b"x", 1)
         assert await fails(whole(silent), RequestTimeout) == pytest.approx(10)
-        assert await fails(whole(dripping), RequestTimeout) == pytest.approx(60)
+        assert await fails(whole(dripping), RequestTimeout) == pytest.approx(10, abs=0.1)
+
+        await pausing.take(b"x" * 100_000, is_last=False)
+        nursery.start_soon(drip, pausing, b"x", 1)  # what was sent before is no reason to wait for longer
+        assert await fails(whole(pausing), RequestTimeout) == pytest.approx(10, abs=0.1)
+
+        nursery.start_soon(drip, slow, b"x" * 4_500, 9)
+        assert await fails(whole(slow), RequestTimeout) == pytest.approx(60)
         nursery.cancel_scope.cancel()
 
 

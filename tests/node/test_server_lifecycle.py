@@ -12,7 +12,6 @@ from hypercorn.typing import ASGISendCallable
 from quart.typing import ResponseTypes
 from structlog.testing import capture_logs
 
-from pfn_node import server as server_module
 from pfn_node.safe_quart import SafeHTTPConnection
 from pfn_node.server import Listener, SafeQuart, ServerError, ServerLimits, bind, serve
 from tests.node.server_app import create_app
@@ -118,94 +117,6 @@ async def test_hooks_around_serving_run_and_background_tasks_are_ended() -> None
         await started.wait()
 
     assert seen == ["before", "after", "background ended"]
-
-
-# Who is let in.
-
-
-async def test_beyond_the_cap_clients_are_turned_away() -> None:
-    app, watched = create_app()
-
-    async with serving(app, connections_max=2) as server:
-        async with await server.connect() as first, await server.connect():
-            await first.send_all(get("/hang", close=True))
-            await watched.begun.wait()
-            refused = await server.exchange(get("/"))
-            watched.go_on.set()
-            assert (await read_to_end(first)).endswith(b"at last")
-        while not await server.is_well():
-            await trio.sleep(0.01)
-
-    head, _, body = refused.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 503")
-    assert f"content-length: {len(body)}".encode() in head
-
-
-async def test_beyond_the_cap_of_one_address_clients_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    app, _ = create_app()
-
-    async with serving(app, connections_per_address_max=1) as server, await server.connect() as first:
-        await first.send_all(get("/"))
-        await read_answer(first)
-        assert await server.is_well()  # loopback is exempt
-    with monkeypatch.context() as patch:
-        patch.setattr(server_module, "_place", lambda host: "one household")
-        async with serving(app, connections_per_address_max=1) as server:
-            async with await server.connect() as first:
-                await first.send_all(get("/"))
-                await read_answer(first)
-                assert b" 503 " in await server.exchange(get("/"))
-            while not await server.is_well():
-                await trio.sleep(0.01)
-
-
-@pytest.mark.parametrize(
-    ("host", "place"),
-    [
-        ("127.0.0.1", None),
-        ("127.9.9.9", None),
-        ("::1", None),
-        ("::ffff:127.0.0.1", None),
-        ("93.184.216.34", "93.184.216.34"),
-        ("::ffff:93.184.216.34", "93.184.216.34"),
-        ("fe80::1%eth0", str(0xFE80 << 48)),
-        ("2001:db8:0:1::1", str(0x20010DB800000001)),
-        ("2001:db8:0:1:ffff::9", str(0x20010DB800000001)),
-        ("2001:db8:0:2::1", str(0x20010DB800000002)),
-    ],
-)
-def test_connections_are_counted_by_address_or_network(host: str, place: str | None) -> None:
-    assert server_module._place(host) == place
-
-
-async def test_a_client_that_is_turned_away_and_does_not_listen_is_left() -> None:
-    app, _ = create_app()
-
-    async with serving(app, connections_max=0) as server:
-        for _ in range(5):
-            async with await server.connect() as stream:
-                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-        assert b" 503 " in await server.exchange(get("/"))
-
-
-async def test_a_client_that_is_gone_before_it_is_looked_at_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    app, _ = create_app()
-    door = server_module._Door(app, ServerLimits())
-
-    class Gone:
-        socket = property(lambda self: self)
-
-        def getpeername(self) -> None:
-            raise OSError(errno.ENOTCONN, "not connected")
-
-    await door.admit(Gone())  # type: ignore[arg-type]
-
-
-async def test_turning_away_survives_a_client_that_hangs_up() -> None:
-    ours, theirs = trio.testing.memory_stream_pair()
-    await theirs.aclose()
-
-    await server_module._turn_away(ours)  # type: ignore[arg-type]
 
 
 # Simple answers.

@@ -1,0 +1,61 @@
+"""Which requests a worker tries to answer: those that read, and show neither a key nor a session; among them what every
+WordPress site asks twice a day, though it is a POST.
+
+That is judged by their heads alone, so that whatever is special about a request is for the node. What a worker finds
+out only while it answers, it remembers for a while: a zip that is not here yet may be soon.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from pfn_node.web.consumers import wordpress_updates
+from pfn_node.web.gate import NODE_PREFIX
+
+REQUEST_BYTES_MAX: Final = 64 * 2**10  # what the server reads at once, and can be passed on
+REFUSED_SECONDS: Final = 60.0
+REFUSED_MAX: Final = 1_000  # paths, most of them some dozen bytes
+PATH_BYTES_MAX: Final = 200  # a longer one is tried each time
+# Each part begins with what the one before it cannot contain: the time to read it grows with its length alone.
+_HEAD: Final = re.compile(rb"(GET|HEAD|POST) (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)+)\r\n")
+# What shows who asks, or asks for more than an answer.
+_OF_THE_NODE: Final = re.compile(
+    rb"(?i)(?:^|\n)(?:authorization|proxy-authorization|cookie|transfer-encoding|expect|upgrade):"
+)
+_LENGTH: Final = re.compile(rb"(?i)(?:^|\n)content-length:[ \t]*([0-9]{0,9})[ \t]*\r")
+_READING_POSTS: Final = frozenset({wordpress_updates.PATH.encode()})
+
+
+class Choosing:
+    """What one worker knows of what is for the node."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._refused: dict[bytes, float] = {}  # until when
+
+    def takes(self, data: bytes) -> bool:
+        """Whether this is one whole request that may be tried here."""
+        path = _path_of(data)
+        return path is not None and self._refused.get(path, 0.0) <= self._clock()
+
+    def refuse(self, data: bytes) -> None:
+        """Remember that a request needs what only the node has."""
+        path = _path_of(data)
+        if path is not None and len(path) <= PATH_BYTES_MAX:
+            while len(self._refused) >= REFUSED_MAX:
+                del self._refused[next(iter(self._refused))]
+            self._refused[path] = self._clock() + REFUSED_SECONDS
+
+
+def _path_of(data: bytes) -> bytes | None:
+    """The path of a request that reads, and nothing else; None of any other."""
+    found = _HEAD.match(data) if len(data) <= REQUEST_BYTES_MAX else None
+    if found is None or _OF_THE_NODE.search(found[3]) or found[2].startswith(NODE_PREFIX.encode()):
+        return None
+    path = found[2].partition(b"?")[0]
+    lengths = _LENGTH.findall(found[3])
+    if found[1] == b"POST":
+        is_whole = path in _READING_POSTS and lengths == [b"%d" % (len(data) - found.end())]
+    else:
+        is_whole = not lengths and found.end() == len(data)
+    return path if is_whole else None
