@@ -4,8 +4,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; `get` and `lock` have more (failing
 everything else to stderr.
 """
 
+import gc
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Final
 
 import typer
@@ -42,12 +44,26 @@ def _made(**settings: Any) -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
 
 
+def _imported(module: str) -> ModuleType:
+    """A module of this package. What an import makes stays: to search it for garbage, again and again while a node
+    starts, would take a third of the start.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(f"{__name__}.{module}")
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
 class _OnDemand(Mapping[str, Any]):
     """The commands by name. Each is imported when it is asked for: `pfn status` needs no web server."""
 
     def __getitem__(self, name: str) -> Any:
         module, _, member = COMMANDS[name].partition(".")
-        found = getattr(import_module(f"{__name__}.{module}"), member)
+        found = getattr(_imported(module), member)
         around = _made()
         if isinstance(found, typer.Typer):
             around.add_typer(found, name=name)

@@ -1,5 +1,7 @@
 """What `pfn --help` and its kin show on a terminal of ordinary width."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,3 +38,14 @@ def test_every_command_is_listed_with_a_whole_sentence(path: tuple[str, ...]) ->
 
 def test_the_help_of_serve_says_where_the_master_key_comes_from() -> None:
     assert "PFN_MASTER_KEY" in help_of("serve")
+
+
+@pytest.mark.parametrize("word", ["status", "sources", "get", "mesh"])
+def test_what_asks_a_node_does_not_wait_for_the_modules_of_one(word: str) -> None:
+    program = (
+        "import sys, typer; from pfn_node.cli import app; typer.main.get_command(app).commands[sys.argv[1]];"
+        "print({'quart', 'hypercorn', 'pfn_node.node'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
