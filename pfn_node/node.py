@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 import trio
 
+from pfn_node import malloc
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import StoreUnavailable
 from pfn_node.artifacts.object_store import ObjectStore
@@ -47,6 +48,7 @@ async def run(settings: Settings, *, stop: trio.Event, ready: Callable[[str, int
     Raises ArtifactError, DataFolderError, ServerError or StoreError if the node cannot start; each says what to do.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    malloc.configure()
     with open_data_folder(settings) as folder, bind(settings.host, settings.port) as listener:
         metrics = Metrics()
         database = Database.open(folder.database, metrics=metrics)
@@ -125,6 +127,7 @@ async def _run_rooms(
         if artifacts.store is not None:
             nursery.start_soon(_watch, artifacts.store)
         nursery.start_soon(metrics.watch_loop)
+        nursery.start_soon(malloc.give_back_for_ever)
         nursery.start_soon(_mend, engine, mending)
         await _serve_until(stop, services, engine, listener, ready)
         await services.downloads.keep()

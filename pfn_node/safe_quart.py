@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
 from quart import Request, Response
+from quart.routing import QuartRule
 from quart.typing import ResponseTypes, ResponseValue
 from quart.utils import run_sync_iterable
 from quart.wrappers.base import BaseRequestWebsocket
@@ -37,10 +38,11 @@ DEADLINES_STATE: Final = "pfn_body_deadlines"
 # The code of the generator by which quart (not quart_trio) makes anything that is not asynchronous so.
 _ASYNCIO_ONLY: Final = cast(AsyncGeneratorType[Any, None], run_sync_iterable(iter(()))).ag_code
 
-# Given what came on a connection and from which address: the whole answer; or how to make it, which may come to
-# nothing; or None. What the front does not answer goes to the application.
-MakeAnswer = Callable[[], Awaitable[bytes | None]]
-Front = Callable[[bytes, str], bytes | MakeAnswer | None]
+# Given what came on a connection and from which address: the head and the body of the answer; or how to make it, which
+# may come to nothing; or None. What the front does not answer goes to the application.
+WholeAnswer = tuple[bytes, bytes]
+MakeAnswer = Callable[[], Awaitable[WholeAnswer | None]]
+Front = Callable[[bytes, str], WholeAnswer | MakeAnswer | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,20 @@ class SafeHTTPConnection(TrioASGIHTTPConnection):
         await super()._send_response(send, response)
 
 
+class Rule(QuartRule):
+    """A route. To compile how addresses are built from it takes longer than the rest of making an application, and no
+    address is built here: it waits until somebody does.
+    """
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        compile_now = super()._compile_builder
+
+        def build(rule: Rule, **values: Any) -> tuple[str, str]:
+            return compile_now(append_unknown)(rule, **values)
+
+        return build
+
+
 class SafeQuart(QuartTrio):
     """A Quart application that may face the internet, behind `server.serve`.
 
@@ -192,6 +208,7 @@ class SafeQuart(QuartTrio):
 
     asgi_http_class = SafeHTTPConnection
     request_class = SafeRequest
+    url_rule_class = Rule  # type: ignore[assignment]  # as in Quart itself
     front: Front | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:

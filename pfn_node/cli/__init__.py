@@ -4,56 +4,83 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; `get` and `lock` have more (failing
 everything else to stderr.
 """
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Final
+
 import typer
+from typer.core import TyperGroup
 
-from pfn_node.cli import (
-    artifacts,
-    audit,
-    backup,
-    export,
-    fsck,
-    get,
-    identity,
-    lock,
-    mesh,
-    notices,
-    publisher,
-    remote,
-    serve,
-    simulate,
-    verify,
-)
+# What a word of `pfn` runs: a function, or an `app` of more words. In the order of the help.
+COMMANDS: Final = {
+    "serve": "serve.serve",
+    "demo": "mesh.demo",
+    "simulate": "simulate.simulate",
+    "verify": "verify.verify",
+    "status": "remote.status",
+    "get": "get.get",
+    "lock": "lock.lock",
+    "audit": "audit.audit",
+    "export": "export.export",
+    "fsck": "fsck.fsck",
+    "backup": "backup.backup",
+    "restore": "backup.restore",
+    "mesh": "mesh.app",
+    "publisher": "publisher.app",
+    "identity": "identity.app",
+    "artifacts": "artifacts.app",
+    "sources": "remote.sources_app",
+    "plugins": "remote.plugins_app",
+    "peers": "remote.peers_app",
+    "advisories": "notices.app",
+    "keys": "remote.keys_app",
+}
 
-app = typer.Typer(
+
+def _made(**settings: Any) -> typer.Typer:
+    """Without markup: [default: ...] and did:key:... in help texts would be taken for it."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
+
+
+class _OnDemand(Mapping[str, Any]):
+    """The commands by name. Each is imported when it is asked for: `pfn status` needs no web server."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, member = COMMANDS[name].partition(".")
+        found = getattr(import_module(f"{__name__}.{module}"), member)
+        around = _made()
+        if isinstance(found, typer.Typer):
+            around.add_typer(found, name=name)
+        else:
+            around.command(name)(found)
+        return typer.main.get_group(around).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Pfn(TyperGroup):
+    """A group that imports its commands one at a time."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _OnDemand()  # type: ignore[assignment]  # nobody adds to it
+
+
+app = _made(
     name="pfn",
     help="A node of the Plugin Federation Network, and the tools around it.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # else [default: ...] and did:key:... in help texts are taken for markup
-    pretty_exceptions_enable=False,
+    cls=_Pfn,
 )
-app.command("serve")(serve.serve)
-app.command("demo")(mesh.demo)
-app.command("simulate")(simulate.simulate)
-app.command("verify")(verify.verify)
-app.command("status")(remote.status)
-app.command("get")(get.get)
-app.command("lock")(lock.lock)
-app.command("audit")(audit.audit)
-app.command("export")(export.export)
-app.command("fsck")(fsck.fsck)
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.add_typer(mesh.app, name="mesh")
-app.add_typer(publisher.app, name="publisher")
-app.add_typer(identity.app, name="identity")
-app.add_typer(artifacts.app, name="artifacts")
-app.add_typer(remote.sources_app, name="sources")
-remote.plugins_app.command("search")(get.search)
-app.add_typer(remote.plugins_app, name="plugins")
-app.add_typer(remote.peers_app, name="peers")
-app.add_typer(notices.app, name="advisories")
-app.add_typer(remote.keys_app, name="keys")
+
+
+@app.callback()
+def _pfn() -> None:
+    pass
 
 
 def main() -> None:

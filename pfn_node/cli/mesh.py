@@ -14,7 +14,7 @@ import typer
 from pfn_node.cli.client import ApiError, AsJson, NodeClient
 from pfn_node.cli.failing import fail, sentences
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess, ProcessError, local_mesh
-from pfn_node.cli.serve import run_until_stopped
+from pfn_node.cli.running import run_until_stopped
 from pfn_node.cli.tables import console
 from pfn_node.outbound import OutboundError
 from pfn_node.publisher import SAMPLES

@@ -11,7 +11,7 @@ import trio
 import typer
 
 from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
-from pfn_node.cli.serve import announce_ready, run_until_stopped
+from pfn_node.cli.running import announce_ready, run_until_stopped
 from pfn_node.logs import configure_logs
 from pfn_node.publisher import notices
 from pfn_node.publisher.app import Profile, PublisherError, serve_publisher, sign_zip

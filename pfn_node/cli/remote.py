@@ -19,6 +19,7 @@ from pfn_node.cli.client import (
     run_with_client,
 )
 from pfn_node.cli.failing import fail
+from pfn_node.cli.get import search
 from pfn_node.cli.tables import console, moment, show, show_fields
 from pfn_node.outbound import OutboundError
 from pfn_protocol.identity import short_did
@@ -31,6 +32,8 @@ sources_app = typer.Typer(help="Publishers: list, add, verify, subscribe.", invo
 plugins_app = typer.Typer(help="Plugins: search, show, download.", invoke_without_command=True)
 peers_app = typer.Typer(help="The mesh as the node sees it: list, join, pin, block.", invoke_without_command=True)
 keys_app = typer.Typer(help="API keys: list, create, rotate, revoke.", invoke_without_command=True)
+
+plugins_app.command("search")(search)
 
 SourceId = Annotated[str, typer.Argument(metavar="SOURCE", help="username@host")]
 

@@ -1,21 +1,16 @@
 """`pfn serve`: run a node until it is told to stop."""
 
-import resource
-import signal
 import sqlite3
-import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import trio
 import typer
 
 from pfn_node import node
 from pfn_node.artifacts.errors import ArtifactError
-from pfn_node.cli import service_manager
 from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
+from pfn_node.cli.running import SHUTDOWN_SECONDS_MAX, announce_ready, run_until_stopped
 from pfn_node.data_folder import DataFolderError
 from pfn_node.logs import configure_logs
 from pfn_node.mesh.joining import parse_join_target
@@ -23,11 +18,6 @@ from pfn_node.server import ServerError
 from pfn_node.settings import SettingsError, load_settings
 from pfn_node.store.database import StoreError
 from pfn_protocol.errors import Refusal
-
-log = structlog.get_logger()
-
-# A stop has this long beside the time that running requests have; then the process ends all the same.
-SHUTDOWN_SECONDS_MAX = 10.0
 
 
 def serve(
@@ -81,55 +71,3 @@ def serve(
         fail(sentences(failures))
     except* (sqlite3.Error, OSError) as failures:
         fail(f"the data folder {settings.data} cannot be read or written: {sentences(failures)}; check the disk")
-
-
-def allow_many_files() -> None:
-    """Raise the soft limit on open files to the hard one: the usual 1,024 is fewer than the connections we allow."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-async def run_until_stopped(
-    run: Callable[[trio.Event], Awaitable[None]], seconds_max: float = SHUTDOWN_SECONDS_MAX
-) -> None:
-    """Run something that ends when its event is set; set it at SIGTERM or SIGINT; insist after `seconds_max`.
-
-    SIGHUP does the same where a terminal was closed, else nothing. A second signal ends the process at once, as
-    a crash would: nothing that was acknowledged is lost by that.
-    """
-    allow_many_files()
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_watch_signals, stop)
-        nursery.start_soon(service_manager.show_life)
-
-        async def run_to_its_end() -> None:
-            await run(stop)
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(run_to_its_end)
-        await stop.wait()
-        service_manager.notify(service_manager.STOPPING)
-        await trio.sleep(seconds_max)  # what ends in time cancels this nursery
-        log.warning("stop_forced", seconds=seconds_max)
-        nursery.cancel_scope.cancel()
-
-
-async def _watch_signals(stop: trio.Event, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    has_terminal = sys.stdin is not None and sys.stdin.isatty()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        task_status.started()
-        async for number in signals:
-            if number == signal.SIGHUP and not has_terminal:
-                continue  # a service is told to read its settings or to turn its logs over, and has neither to do
-            stop.set()
-            # The kernel's own doing from here on: it works even if the event loop does not turn any more.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def announce_ready(host: str, port: int) -> None:
-    """The line that scripts wait for, and what a service manager waits for. Nothing else goes to stdout."""
-    shown = f"[{host}]" if ":" in host else host
-    print(f"listening on http://{shown}:{port}", flush=True)
-    service_manager.notify(service_manager.READY)

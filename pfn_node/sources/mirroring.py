@@ -46,6 +46,7 @@ from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.sources.progress import SyncProgress
 from pfn_node.sources.publisher_answers import AuthorData, AuthorEntry
 from pfn_node.sources.publisher_client import NotModified, PublisherClient
+from pfn_node.sources.remembered_lists import RememberedLists
 from pfn_node.store import catalogue, packages, releases
 from pfn_node.store.database import Database
 from pfn_node.store.rows import Filters, Observation, PackageFacts, Release, Source
@@ -63,7 +64,6 @@ PUT_OFF_MAX: Final = 2_000
 # Mirrors may be anybody's: for longer than this, and at a lower rate, the publisher is not spared for their sake.
 MESH_SECONDS_MIN: Final = 20.0
 MESH_BYTES_PER_SECOND: Final = 256 * 1024
-LISTS_REMEMBERED_MAX: Final = 256  # author-data with its ETag; the largest has a few megabytes
 NOT_STORED: Final = "this node could not store it: its disk or its cache is full, or its object store is down"
 
 
@@ -125,7 +125,7 @@ class Mirroring:
         self._run_blocking = run_blocking
         self._run_keeping = write_blocking if artifacts.store is None else in_threads(KEEPING_MAX)
         self._fetch_artifact = fetch_artifact
-        self._lists: OrderedDict[tuple[str, str], AuthorData] = OrderedDict()
+        self._lists = RememberedLists()
         self._refused: OrderedDict[str, _Refused] = OrderedDict()
         self._put_off: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._one_at_a_time: dict[tuple[str, str], trio.Lock] = {}
@@ -138,9 +138,7 @@ class Mirroring:
         if fresh is None:
             assert known is not None, "only an answer with an ETag can be unchanged"
             return known
-        self._lists.pop(key, None)
-        if fresh.etag:
-            _remember(self._lists, key, fresh, LISTS_REMEMBERED_MAX)
+        self._lists.put(key, fresh)
         return fresh
 
     async def sync(self, source: Source, filters: list[Filters], progress: SyncProgress) -> None:

@@ -29,6 +29,8 @@ PAGE_ROWS_MAX: Final = 250
 SMALL_ROWS_MAX: Final = 200
 SORTS: Final = ("updated", "name", "relevance")
 
+_Found = tuple[int, str, str | float]  # id, source and sort key of a row
+
 
 class CatalogueError(ValueError):
     """A question that has no answer: the sentence says what is wrong with it."""
@@ -68,25 +70,47 @@ def find_page(db: sqlite_utils.Database, query: PluginQuery, *, now: int | None 
     """
     sort = _sort_of(query)
     limit = max(1, min(query.limit, PAGE_ROWS_MAX))
-    chosen = selection(query, ranked=sort == "relevance")
-    if chosen is None:
-        return Page([], 0, None)  # punctuation only: no plugin has that as a word
+    if query.q is None:
+        found, total = _listed(db, query, sort, limit)
+    else:
+        found, total = _searched(db, query, sort, limit)
+    at = int(time.time()) if now is None else now
+    shown = found[:limit]
+    sources = {source: _of_source(db, source, at) for source in {source for _, source, _ in shown}}
+    following = cursors.write(sort, shown[-1][2], shown[-1][0]) if len(found) > limit else None
+    return Page([Place(identity, sources[source]) for identity, source, _ in shown], total, following)
+
+
+def _listed(db: sqlite_utils.Database, query: PluginQuery, sort: str, limit: int) -> tuple[list[_Found], int]:
+    """What a query without words has on a page, one more where there is a next one, and how many rows there are."""
+    chosen = selection(query)
+    assert chosen is not None, "without words something can match"
     ids, parameters = chosen
-    # What words find is a short list, and dear; without them an index gives one page of a long one.
-    kept = "" if query.q is not None else "NOT"
-    page = ["WITH chosen AS", kept, "MATERIALIZED (", ids, ")", _PAGE]
+    page = ["SELECT p.id, p.source_id,", _SORT_COLUMNS[sort], "FROM plugins AS p WHERE TRUE", *_conditions(query)]
     if query.cursor is not None:
         parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
-        page.append(_CONTINUE[sort])
+        page += ["AND", _CONTINUE[sort]]
     page.append(_ORDER[sort])
-    rows = select(db, " ".join(page), {**parameters, "limit": limit + 1})
-    total = rows[0]["total"] if rows else value(db, " ".join(("SELECT count(*) FROM (", ids, ")")), parameters)
-    at = int(time.time()) if now is None else now
-    sources = {source: _of_source(db, source, at) for source in {row["source_id"] for row in rows[:limit]}}
-    following = None
-    if len(rows) > limit:
-        following = cursors.write(sort, rows[limit - 1][_SORT_COLUMNS[sort]], rows[limit - 1]["id"])
-    return Page([Place(row["id"], sources[row["source_id"]]) for row in rows[:limit]], total, following)
+    found = db.execute(" ".join(page), {**parameters, "limit": limit + 1}).fetchall()
+    if query.cursor is None and len(found) <= limit:
+        return found, len(found)
+    return found, value(db, " ".join(("SELECT count(*) FROM (", ids, ")")), parameters)
+
+
+def _searched(db: sqlite_utils.Database, query: PluginQuery, sort: str, limit: int) -> tuple[list[_Found], int]:
+    """The same of a query with words: what they find is a short list, and dear."""
+    chosen = selection(query, ranked=sort == "relevance")
+    if chosen is None:
+        return [], 0  # punctuation only: no plugin has that as a word
+    ids, parameters = chosen
+    page = ["WITH chosen AS MATERIALIZED (", ids, ") SELECT p.id, p.source_id,", _SORT_COLUMNS[sort], _OF_CHOSEN]
+    if query.cursor is not None:
+        parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
+        page += ["WHERE", _CONTINUE[sort]]
+    page.append(_ORDER[sort])
+    rows = db.execute(" ".join(page), {**parameters, "limit": limit + 1}).fetchall()
+    total = rows[0][3] if rows else value(db, " ".join(("SELECT count(*) FROM (", ids, ")")), parameters)
+    return [row[:3] for row in rows], total
 
 
 def plugins_at(db: sqlite_utils.Database, places: Sequence[Place]) -> dict[Place, Plugin]:
@@ -102,11 +126,12 @@ def is_small(db: sqlite_utils.Database, query: PluginQuery) -> bool:
     """
     if query.q is not None or (query.source is None and query.tag is None):
         return False
-    narrow = "SELECT 1 FROM plugins WHERE source_id = ? LIMIT ?", query.source
+    narrow = "SELECT count(*) FROM (SELECT 1 FROM plugins WHERE source_id = ? LIMIT ?)", query.source
     if query.source is None:
-        narrow = "SELECT 1 FROM plugin_tags WHERE tag = ? LIMIT ?", (query.tag or "").casefold()
+        tag = (query.tag or "").casefold()
+        narrow = "SELECT count(*) FROM (SELECT 1 FROM plugin_tags WHERE tag = ? LIMIT ?)", tag
     sql, name = narrow
-    return len(db.execute(sql, (name, SMALL_ROWS_MAX + 1)).fetchall()) <= SMALL_ROWS_MAX
+    return int(value(db, sql, (name, SMALL_ROWS_MAX + 1))) <= SMALL_ROWS_MAX
 
 
 def selection(query: PluginQuery, *, ranked: bool = False, newest: bool = False) -> tuple[str, dict[str, Any]] | None:
@@ -183,16 +208,6 @@ def observations_of(db: sqlite_utils.Database, source_id: str, plugin_id: str, v
     return [observation_from(row) for row in rows]
 
 
-def artifact_known(db: sqlite_utils.Database, sha256: bytes) -> Release | None:
-    """Return the backed release that has this digest: what may be served under it. None: nothing may."""
-    row = select_one(
-        db,
-        "SELECT * FROM releases WHERE sha256 = ? AND backed ORDER BY observed_at, source_id, plugin_id LIMIT 1",
-        (sha256,),
-    )
-    return None if row is None else release_from(row)
-
-
 def release_by_digest(db: sqlite_utils.Database, sha256: bytes) -> Release | None:
     """Return the release that these bytes are, a backed one first; None if nobody reported them as anything."""
     row = select_one(
@@ -255,20 +270,6 @@ def set_slug_owner(db: sqlite_utils.Database, slug: str, source_id: str | None) 
     )
 
 
-def plugins_with_slug(db: sqlite_utils.Database, slug: str, limit: int = 100) -> list[Release]:
-    """Return what every source lists under a bare slug, best assurance first: the choices where a slug is ambiguous."""
-    rows = select(
-        db,
-        """
-        SELECT r.* FROM plugins AS p JOIN releases AS r
-          ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
-        WHERE p.plugin_id = ? ORDER BY p.assurance_rank DESC, p.source_id LIMIT ?
-        """,
-        (slug, limit),
-    )
-    return [release_from(row) for row in rows]
-
-
 def release_from(row: Row) -> Release:
     """Make a `Release` of a row of the table."""
     return Release(
@@ -304,10 +305,7 @@ def _list(text: str) -> tuple[Any, ...]:
     return () if text == "[]" else tuple(json.loads(text))  # most are empty
 
 
-_PAGE: Final = """
-    SELECT (SELECT count(*) FROM chosen) AS total, p.id, chosen.relevance, p.name_key, p.updated_at, p.source_id
-    FROM chosen JOIN plugins AS p ON p.id = chosen.id
-"""
+_OF_CHOSEN: Final = ", (SELECT count(*) FROM chosen) AS total FROM chosen JOIN plugins AS p ON p.id = chosen.id"
 # Only what the page shows is read whole.
 _SHOWN: Final = """
     SELECT p.id, p.reported_version, p.versions, (
@@ -317,16 +315,16 @@ _SHOWN: Final = """
     JOIN releases AS r ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
 """
 _CONTINUE: Final = {
-    "updated": "WHERE (p.updated_at, p.id) < (:after, :after_id)",
-    "name": "WHERE (p.name_key, p.id) > (:after, :after_id)",
-    "relevance": "WHERE (chosen.relevance, -p.id) > (:after, -:after_id)",
+    "updated": "(p.updated_at, p.id) < (:after, :after_id)",
+    "name": "(p.name_key, p.id) > (:after, :after_id)",
+    "relevance": "(chosen.relevance, -p.id) > (:after, -:after_id)",
 }
 _ORDER: Final = {
     "updated": "ORDER BY p.updated_at DESC, p.id DESC LIMIT :limit",
     "name": "ORDER BY p.name_key, p.id LIMIT :limit",
     "relevance": "ORDER BY chosen.relevance, p.id DESC LIMIT :limit",
 }
-_SORT_COLUMNS: Final = {"updated": "updated_at", "name": "name_key", "relevance": "relevance"}
+_SORT_COLUMNS: Final = {"updated": "p.updated_at", "name": "p.name_key", "relevance": "chosen.relevance"}
 
 
 def _sort_of(query: PluginQuery) -> str:

@@ -30,6 +30,7 @@ import trio
 
 from pfn_node.metrics import Metrics
 from pfn_node.store import page_checksums
+from pfn_node.store.connection import Connection
 from pfn_node.store.queries import value
 from pfn_node.store.schema import migrations, unknown_migrations
 
@@ -371,7 +372,7 @@ def _connect_writer(path: Path) -> sqlite_utils.Database:
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the schema itself may be what is damaged
         connection.close()
         raise StoreError(f"{path} cannot be used as the node's database: {error}") from error
-    return sqlite_utils.Database(connection, execute_plugins=False)
+    return Connection(connection, execute_plugins=False)
 
 
 def _connect_reader(path: Path) -> sqlite_utils.Database:
@@ -381,7 +382,7 @@ def _connect_reader(path: Path) -> sqlite_utils.Database:
     )
     _prepare(connection)
     connection.execute("PRAGMA query_only = ON")
-    return sqlite_utils.Database(connection, execute_plugins=False)
+    return Connection(connection, execute_plugins=False)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

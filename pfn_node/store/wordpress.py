@@ -93,6 +93,20 @@ def _sources_with(db: sqlite_utils.Database, slug: str) -> list[str]:
     return [row["source_id"] for row in select(db, sql, (slug, CHOICES_MAX))]
 
 
+def plugins_with_slug(db: sqlite_utils.Database, slug: str, limit: int = 100) -> list[Release]:
+    """Return what every source lists under a bare slug, best assurance first: the choices where a slug is ambiguous."""
+    rows = select(
+        db,
+        """
+        SELECT r.* FROM plugins AS p JOIN releases AS r
+          ON r.source_id = p.source_id AND r.plugin_id = p.plugin_id AND r.version = p.version
+        WHERE p.plugin_id = ? ORDER BY p.assurance_rank DESC, p.source_id LIMIT ?
+        """,
+        (slug, limit),
+    )
+    return [release_from(row) for row in rows]
+
+
 def offered_releases(db: sqlite_utils.Database, source_id: str, slug: str) -> list[Release]:
     """Return the versions of a plugin that may be installed, newest first; at most `VERSIONS_MAX`."""
     sql = " ".join(

@@ -114,15 +114,16 @@ def create_app(services: Services) -> SafeQuart:
             routes.install(app, services, checks, operation)
     metrics.install(app, services)
     document.add_document(app, federation_peers.VERSION)
-    made = document.make_document(app, services.settings)
-    pages.install(app, made)
-    _serve_document(app, json.dumps(made, separators=(",", ":")))
+    late = document.LateDocument(app, services.settings)
+    pages.install(app, late.get)
+    _serve_document(app, late)
     app.front = Front(services, passed, app.url_map.bind(""), app.view_functions, trio.current_time)
     return app
 
 
-def _serve_document(app: SafeQuart, text: str) -> None:
+def _serve_document(app: SafeQuart, late: document.LateDocument) -> None:
     async def show() -> Response:
+        text = json.dumps(await late.get(), separators=(",", ":"))
         return Response(text, status=HTTPStatus.OK, content_type="application/json")
 
     app.add_url_rule("/openapi.json", "openapi", show, methods=["GET"], strict_slashes=False)

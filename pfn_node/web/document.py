@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from weakref import CallableProxyType
 
+import trio
 from pydantic import TypeAdapter
 from quart import Quart
 from quart_schema import QuartSchema
@@ -168,6 +169,25 @@ def add_document(app: Quart, version: str) -> None:
         conversion_preference="pydantic",
         openapi_provider_class=Document,
     )
+
+
+class LateDocument:
+    """The document of an app, made in a thread when somebody first asks for it: else a start would take half as long
+    again for what most nodes are never asked for.
+    """
+
+    def __init__(self, app: Quart, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._making = trio.Lock()
+        self._made: dict[str, Any] | None = None
+
+    async def get(self) -> dict[str, Any]:
+        """As plain values."""
+        async with self._making:
+            if self._made is None:
+                self._made = await trio.to_thread.run_sync(make_document, self._app, self._settings)
+            return self._made
 
 
 def make_document(app: Quart, settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import sqlite_utils
 from pfn_node.own_paths import download_path
 from pfn_node.store import announcements, catalogue, registry
 from pfn_node.store.downloads import downloads_of
-from pfn_node.store.rows import ApiKey, Page, Place, Plugin, Release
+from pfn_node.store.rows import ApiKey, Page, Plugin, Release
+from pfn_node.store.written_rows import write_rows
 from pfn_node.web.answers import SlugRow, Slugs
 from pfn_node.web.errors import ApiError
 from pfn_node.web.evidence import observation_views
@@ -32,9 +33,6 @@ routes = Routes("plugins")
 
 T = TypeVar("T")
 
-# Longer ones are rare, and are written anew each time.
-ROW_CHARACTERS_KEPT_MAX = 2_048
-
 # Older versions than these are had by name all the same; they are not listed.
 VERSIONS_SHOWN_MAX = 100
 HOLDERS_SHOWN_MAX = 50
@@ -43,20 +41,14 @@ HOLDERS_SHOWN_MAX = 50
 @routes.get("/federation/plugins", query=PluginsQuery, answer=Plugins, ready=True, errors=(404,))
 async def list_plugins(services: Services, query: PluginsQuery) -> WrittenPlugins:
     """Search or list plugins: one row for each plugin of each source, its newest backed version."""
-    kept, now = services.rows, int(services.now())
-    version = kept.version()
+    now = int(services.now())
 
-    def search(db: sqlite_utils.Database) -> tuple[Page, dict[Place, str], list[Place]]:
+    def search(db: sqlite_utils.Database) -> tuple[Page, list[str]]:
         page = catalogue.find_page(db, asked(query), now=now)
-        rows = {place: row for place in page.places if (row := kept.find(place)) is not None}
-        missing = [place for place in page.places if place not in rows]
-        for place, plugin in catalogue.plugins_at(db, missing).items() if missing else ():
-            rows[place] = PluginRow.of(plugin).model_dump_json()
-        return page, rows, missing
+        return page, write_rows(db, page.places)
 
-    page, rows, made = await _searched(services, query, search)
-    kept.keep({place: rows[place] for place in made if len(rows[place]) <= ROW_CHARACTERS_KEPT_MAX}, version)
-    return WrittenPlugins(rows=[rows[place] for place in page.places], total=page.total, next=page.next)
+    page, rows = await _searched(services, query, search)
+    return WrittenPlugins(rows=rows, total=page.total, next=page.next)
 
 
 async def find_plugins(services: Services, query: PluginsQuery) -> Plugins:
@@ -70,10 +62,13 @@ async def find_plugins(services: Services, query: PluginsQuery) -> Plugins:
 
 async def _searched(services: Services, query: PluginsQuery, search: Callable[[sqlite_utils.Database], T]) -> T:
     question = asked(query)
+
+    def search_small(db: sqlite_utils.Database) -> T | None:
+        return search(db) if catalogue.is_small(db, question) else None
+
     try:
-        if services.database.read_now(lambda db: catalogue.is_small(db, question)):
-            return services.database.read_now(search)
-        return await services.database.read(search)
+        found = services.database.read_now(search_small)
+        return await services.database.read(search) if found is None else found
     except catalogue.CatalogueError as error:  # everything else that it refuses was refused by the query's model
         raise ApiError(404, f"There is no such page: {error}.") from error
 

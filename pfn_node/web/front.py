@@ -4,7 +4,8 @@ An answer that is public and not ready is made here by the handler of its route,
 usual way has shown how answers of that route begin; whatever goes wrong is left to the usual way.
 
 The server shows the front what came on a connection where no other request is under way. It answers if that is
-exactly one GET or HEAD, made of header fields that this module knows, for an answer that is ready (ready_answers.py);
+exactly one request, made of header fields that this module knows: a GET or HEAD for an answer that is ready
+(ready_answers.py) or can be made ready, or a POST that came whole, of a route that wants no more than its body;
 everything else takes the usual way, which gives the same answer. So nothing has to be refused here, and whoever is
 over a limit, names another Host or shows a key is dealt with where all are.
 
@@ -18,16 +19,18 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import unquote
 
+import trio
 from pydantic import BaseModel
 from werkzeug.routing import MapAdapter
 
 from pfn_node.http1 import date_field
-from pfn_node.safe_quart import MakeAnswer
+from pfn_node.safe_quart import MakeAnswer, WholeAnswer
 from pfn_node.store.database import StoreError
 from pfn_node.web.consumers.conditional import tag_of
 from pfn_node.web.gate import Gate
@@ -37,22 +40,22 @@ from pfn_node.web.services import Services
 
 HEAD_BYTES_MAX: Final = 4_096
 FIELDS_MAX: Final = 40
-_MADE_BELOW: Final = "/federation/"
+_MADE_BELOW: Final = ("/federation/", "/plugins/update-check/")
 
 Clock = Callable[[], float]
 
-_REMEMBERED_MAX: Final = 1_024  # Hosts, and clients; each some hundred bytes
+_REMEMBERED_MAX: Final = 1_024  # Hosts, clients, and heads of requests; each some hundred bytes
 
-# One request and nothing behind it, in the strictest form that there is. Each part begins with what the one before it
-# cannot contain: the time to read it grows with its length alone.
-_HEAD: Final = re.compile(rb"(GET|HEAD) (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)+)\r\n")
+# The head of a request and nothing behind it, in the strictest form that there is. Each part begins with what the one
+# before it cannot contain: the time to read it grows with its length alone.
+_HEAD: Final = re.compile(rb"(GET|HEAD|POST) (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)+)\r\n")
 # Fields that change nothing of an answer that is the same for everybody. What frames a body, ends the connection, or
 # shows a key or a session is not among them, nor is what nobody here has thought of.
 _IDLE_FIELDS: Final = frozenset(
-    b"accept accept-charset accept-encoding accept-language cache-control dnt forwarded from origin pragma priority "
-    b"referer save-data sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site "
-    b"sec-fetch-user sec-gpc traceparent tracestate user-agent via x-forwarded-host x-forwarded-port x-forwarded-proto "
-    b"x-real-ip".split()
+    b"accept accept-charset accept-encoding accept-language cache-control content-type dnt forwarded from origin "
+    b"pragma priority referer save-data sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
+    b"sec-fetch-site sec-fetch-user sec-gpc traceparent tracestate user-agent via x-forwarded-host x-forwarded-port "
+    b"x-forwarded-proto x-real-ip".split()
 )
 
 
@@ -65,17 +68,19 @@ class PlainRequest:
     host: str
     forwarded: tuple[str, ...]  # the values of X-Forwarded-For
     known: str | None  # If-None-Match
+    length: int  # of the body, in bytes
 
 
-def read_plain(data: bytes) -> PlainRequest | None:
-    """The request that these bytes are, if they are one and there is nothing special about it."""
-    if len(data) > HEAD_BYTES_MAX:
+def read_plain(head: bytes) -> PlainRequest | None:
+    """The request that begins with this head, if there is nothing special about it."""
+    if len(head) > HEAD_BYTES_MAX:
         return None
-    found = _HEAD.fullmatch(data)
+    found = _HEAD.fullmatch(head)
     if found is None:
         return None
     host: str | None = None
     known: str | None = None
+    length: int | None = None
     forwarded: list[str] = []
     lines = found[3].split(b"\r\n")
     if len(lines) > FIELDS_MAX:
@@ -91,11 +96,15 @@ def read_plain(data: bytes) -> PlainRequest | None:
             known = text.strip().decode("ascii")
         elif name == b"x-forwarded-for":
             forwarded.append(text.strip().decode("ascii"))
+        elif name == b"content-length" and length is None and text.strip().isdigit():
+            length = int(text)
         elif name != b"connection" or text.strip().lower() != b"keep-alive":
             return None
-    if host is None:
+    # A POST has a body, and nothing else here has one.
+    if host is None or (length is not None) != (found[1] == b"POST"):
         return None
-    return PlainRequest(found[1].decode("ascii"), found[2].decode("ascii"), host, tuple(forwarded), known)
+    method, target = found[1].decode("ascii"), found[2].decode("ascii")
+    return PlainRequest(method, target, host, tuple(forwarded), known, length or 0)
 
 
 class Front:
@@ -111,61 +120,95 @@ class Front:
         self._clock = clock
         self._is_allowed = lru_cache(_REMEMBERED_MAX)(gate.allows)
         self._bucket_of = lru_cache(_REMEMBERED_MAX)(gate.bucket_of)
+        self._read = lru_cache(_REMEMBERED_MAX)(read_plain)  # a client's requests begin alike
+        self._under_way: dict[str, trio.Event] = {}  # what is being made, by target
 
-    def __call__(self, data: bytes, peer: str) -> bytes | MakeAnswer | None:
+    def __call__(self, data: bytes, peer: str) -> WholeAnswer | MakeAnswer | None:
         """The whole answer to what came from an address; or how to make it; None: it takes the usual way."""
         started = self._clock()
-        plain = read_plain(data)
-        if plain is None or not self._is_allowed(plain.host):
+        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX) + 4
+        plain = self._read(data[:end])
+        if plain is None or len(data) - end != plain.length or not self._is_allowed(plain.host):
             return None
         bucket = self._bucket_of(peer, plain.forwarded)
         try:
-            ready = self._services.ready.find(plain.target, self._services.now())
+            ready = None if plain.method == "POST" else self._services.ready.find(plain.target, self._services.now())
         except (StoreError, sqlite3.Error):
             return None  # the usual way says what is wrong with the store
         if ready is None:
-            may_be_made = plain.target.startswith(_MADE_BELOW) and self._gate.rates.would_admit(bucket)
-            return partial(self._make, plain, bucket, started) if may_be_made else None
+            if not plain.target.startswith(_MADE_BELOW) or not self._gate.rates.would_admit(bucket):
+                return None
+            if plain.method == "POST":
+                return partial(self._make, plain, data[end:], bucket, started)
+            return partial(self._make_once, plain, bucket, started)
         return self._written(plain, bucket, ready, started)
 
-    async def _make(self, plain: PlainRequest, bucket: str | None, started: float) -> bytes | None:
-        """The answer, made as the usual way makes it, and kept; None: that one has to say why there is none."""
-        path, _, query = plain.target.partition("?")
-        making = Making(self._services.ready.version(), self._services.now())
+    async def _make_once(self, plain: PlainRequest, bucket: str | None, started: float) -> WholeAnswer | None:
+        """As `_make`; but whoever asks the same meanwhile waits for the first: every commit finds many who ask."""
+        under_way = self._under_way.get(plain.target)
+        if under_way is not None:
+            await under_way.wait()
+            with suppress(StoreError, sqlite3.Error):
+                if (ready := self._services.ready.find(plain.target, self._services.now())) is not None:
+                    return self._written(plain, bucket, ready, started)
+        done = self._under_way[plain.target] = trio.Event()
         try:
-            operation, given = self._operation_at(path)
-            if operation.query is not None:
-                given["query"] = read_query(operation.query, query.encode("ascii"))
+            return await self._make(plain, b"", bucket, started)
+        finally:
+            done.set()
+            if self._under_way.get(plain.target) is done:
+                del self._under_way[plain.target]
+
+    async def _make(self, plain: PlainRequest, body: bytes, bucket: str | None, started: float) -> WholeAnswer | None:
+        """The answer, made as the usual way makes it, and kept; None: that one has to say why there is none."""
+        kept = self._services.ready
+        try:
+            making = Making(kept.version(), self._services.now())
+            operation, given = self._operation_of(plain, body)
             answer = await operation.handler(self._services, **given)
         except Exception:  # it happens again in the usual way, where errors are answered
             return None
         assert isinstance(answer, BaseModel)
-        body = answer.model_dump_json().encode("utf-8")
-        heads = self._services.ready.heads[operation.path]
-        ready = ReadyAnswer(operation.path, tag_of(body), heads, body, making.made_at)
-        self._services.ready.keep(plain.target, ready, making.version)
+        text = answer.model_dump_json().encode("utf-8")
+        heads = kept.heads[operation.path]
+        if not operation.ready:
+            return self._written(plain, bucket, ReadyAnswer(operation.path, None, heads, text, making.made_at), started)
+        ready = ReadyAnswer(operation.path, tag_of(text), heads, text, making.made_at)
+        kept.keep(plain.target, ready, making.version)
         return self._written(plain, bucket, ready, started)
 
-    def _operation_at(self, path: str) -> tuple[Operation, dict[str, Any]]:
-        """The operation that is ready for all at a path, and the parts of the path. Raises where there is none."""
-        endpoint, parts = self._routes.match(unquote(path, errors="strict"), "GET")
+    def _operation_of(self, plain: PlainRequest, body: bytes) -> tuple[Operation, dict[str, Any]]:
+        """The operation that is asked for, and what its handler is given. Raises where none wants only that."""
+        path, _, query = plain.target.partition("?")
+        method = "GET" if plain.method == "HEAD" else plain.method
+        endpoint, parts = self._routes.match(unquote(path, errors="strict"), method)
         operation = getattr(self._views[endpoint], OPERATION_ATTRIBUTE)
         assert isinstance(operation, Operation)
-        if not operation.ready or operation.path not in self._services.ready.heads:
+        if not operation.is_plain or operation.path not in self._services.ready.heads:
             raise LookupError(path)
-        return operation, dict(parts)
+        given: dict[str, Any] = dict(parts)
+        if operation.query is not None:
+            given["query"] = read_query(operation.query, query.encode("ascii"))
+        if operation.body is not None:
+            if len(body) > self._services.settings.body_bytes_max:
+                raise LookupError(path)
+            given["body"] = body
+        return operation, given
 
-    def _written(self, plain: PlainRequest, bucket: str | None, ready: ReadyAnswer, started: float) -> bytes | None:
+    def _written(
+        self, plain: PlainRequest, bucket: str | None, ready: ReadyAnswer, started: float
+    ) -> WholeAnswer | None:
         if not self._gate.rates.admit(bucket):
             return None
-        is_short = is_known(plain.known, ready.etag)
-        each_time = b"etag: %b\r\nx-request-id: %b\r\ndate: %b\r\n" % (
-            ready.etag.encode("ascii"),
+        is_short = ready.etag is not None and is_known(plain.known, ready.etag)
+        each_time = b"x-request-id: %b\r\ndate: %b\r\n" % (
             secrets.token_hex(8).encode("ascii"),
             date_field(int(time.time())),
         )
+        if ready.etag is not None:
+            each_time = b"etag: %b\r\n%b" % (ready.etag.encode("ascii"), each_time)
         self._gate.metrics.count(ready.route, plain.method, 304 if is_short else 200, self._clock() - started)
         if is_short:
-            return b"%b%b\r\n" % (ready.heads.known, each_time)
+            return b"%b%b\r\n" % (ready.heads.known, each_time), b""
         body = b"" if plain.method == "HEAD" else ready.body
-        return b"%b%bcontent-length: %d\r\n\r\n%b" % (ready.heads.whole, each_time, len(ready.body), body)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (ready.heads.whole, each_time, len(ready.body)), body

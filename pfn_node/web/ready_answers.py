@@ -54,7 +54,7 @@ class ReadyAnswer:
     """One answer as it is written."""
 
     route: str  # as the figures name it
-    etag: str
+    etag: str | None  # None: it is given once
     heads: Heads
     body: bytes
     made_at: float  # seconds since 1970
@@ -165,15 +165,21 @@ def target_of_request() -> str:
 
 
 async def settle(response: Response, answers: ReadyAnswers, route: str) -> Response:
-    """Give an answer that is ready for all (`g.making`) its tag, keep it, and make it a 304 for who has it already."""
+    """Give an answer that is ready for all (`g.making`) its tag, keep it, and make it a 304 for who has it already.
+
+    Of all that the front may give it is remembered how they begin.
+    """
+    if response.status_code != 200 or not g.get("is_plain"):
+        return response
     making: Making | None = g.get("making")
-    if making is None or response.status_code != 200:
+    if making is not None:
+        response.headers["Cache-Control"] = CACHE_CONTROL
+    heads = answers.heads[route] = Heads(_head(200, response), _head(304, response, _NOT_OF_304))
+    if making is None:
         return response
     body = await response.get_data(as_text=False)
     etag = tag_of(body)
     response.headers["ETag"] = etag
-    response.headers["Cache-Control"] = CACHE_CONTROL
-    heads = answers.heads[route] = Heads(_head(200, response), _head(304, response, _NOT_OF_304))
     answer = ReadyAnswer(route, etag, heads, body, making.made_at)
     answers.keep(target_of_request(), answer, making.version)
     if is_known(request.headers.get("If-None-Match"), etag):

@@ -110,14 +110,14 @@ class Plugins(Answer):
 
 
 class WrittenPlugins(Answer):
-    """The same, of rows that were written as JSON before."""
+    """The same, of rows that are JSON already."""
 
     rows: list[str]
     total: int
     next: str | None
 
     def model_dump_json(self, **options: Any) -> str:
-        """The text that `Plugins` would give."""
+        """What `Plugins` would say."""
         return f'{{"plugins":[{",".join(self.rows)}],"total":{self.total},"next":{json.dumps(self.next)}}}'
 
 

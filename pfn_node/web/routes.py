@@ -12,7 +12,7 @@ A JSON body is read as JSON whatever its content type says; it is read up to a l
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import pydantic
 import trio
@@ -34,6 +34,7 @@ from pfn_node.safe_quart import SafeBody
 from pfn_node.web.auditing import Auditing, Facts
 from pfn_node.web.auth import Authenticator, Presented, Scope
 from pfn_node.web.errors import ApiError, too_many
+from pfn_node.web.percent import read_fields
 from pfn_node.web.rate_limits import RateLimit, client_address
 from pfn_node.web.ready_answers import Making
 from pfn_node.web.services import Services
@@ -82,12 +83,18 @@ class Operation:
     takes_session: bool = True  # in the place of the key
     verifies: bool = False  # anybody may call, and it costs signature checks or reading a file: fewer a minute
     ready: bool = False  # made of the store and the time alone: kept as bytes until either changes (ready_answers.py)
+    plain: bool = False  # made of nothing of a request but what is declared here; anybody may call
     errors: tuple[int, ...] = ()
     in_document: bool = True
 
     @property
     def protected(self) -> bool:
         return self.needs_key or self.needs_master or self.scope is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the front may have the handler answer (front.py)."""
+        return self.ready or self.plain
 
     @property
     def reads(self) -> bool:
@@ -133,7 +140,7 @@ class Checks:
 
 def install(app: Quart, services: Services, checks: Checks, operation: Operation) -> None:
     """Make the app serve an operation."""
-    assert not (operation.ready and (operation.protected or operation.takes_key)), "ready answers are everybody's"
+    assert not (operation.is_plain and (operation.protected or operation.takes_key)), "these answers are everybody's"
 
     async def answer_to(parts: Mapping[str, Any], facts: Facts) -> Response:
         given: dict[str, Any] = dict(parts)
@@ -144,12 +151,15 @@ def install(app: Quart, services: Services, checks: Checks, operation: Operation
         if isinstance(operation.body, type):
             given["body"] = await read_json(operation.body, services.settings.body_bytes_max)
             facts.note_body(given["body"])
+        elif operation.plain and operation.body is not None:
+            given["body"] = await read_body(services.settings.body_bytes_max)
         answer = await operation.handler(services, **given)
         return answer if isinstance(answer, Response) else json_response(answer)
 
     async def view(**parts: Any) -> Response:
         if operation.ready:
             g.making = Making(services.ready.version(), services.now())
+        g.is_plain = operation.is_plain
         if operation.verifies:
             _take_verification(checks.verifications)
         facts = Facts(f"{operation.method} {operation.path}", g.address)
@@ -240,13 +250,8 @@ def json_response(answer: BaseModel, status: int = 200) -> Response:
 def read_query(model: type[M], query_string: bytes) -> M:
     """The query string as its model; the first of a repeated field counts. Raises ApiError 400."""
     try:
-        pairs = parse_qsl(
-            query_string.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=QUERY_FIELDS_MAX,
-        )
-    except ValueError:  # also of decoding
+        pairs = read_fields(query_string, QUERY_FIELDS_MAX)
+    except ValueError:
         raise ApiError(
             400,
             "The query string cannot be read: percent-encoded UTF-8 is expected, and at most "

@@ -19,7 +19,7 @@ from pfn_node.sources.outcomes import NoticeOutcome, SyncResult, VerificationOut
 from pfn_node.sources.previewing import Preview
 from pfn_node.sources.progress import Progress
 from pfn_node.store.database import Database
-from pfn_node.store.rows import Filters, Place, Release, Source
+from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
 from pfn_node.web.consumers.upstream import Upstream
@@ -138,7 +138,6 @@ class WebhooksRoom(Protocol):
 
 MEASURING_MAX = 2
 STREAMS_MAX = 100
-ROWS_KEPT_MAX = 16_384  # about a kilobyte each, two at most
 UPDATES_KEPT_MAX = 2_048  # a kilobyte or two each
 MAP_STREAMS_MAX = 50  # for visitors, who take nothing from the streams of those with a key
 
@@ -177,11 +176,9 @@ class Services:
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
     downloads: Downloads = field(init=False)
     ready: ReadyAnswers = field(init=False)
-    rows: KeptUntilChange[Place, str] = field(init=False)  # of lists of plugins, as JSON
     updates: KeptUntilChange[Any, Any] = field(init=False)  # by what is installed: wordpress_updates.py
 
     def __post_init__(self) -> None:
         self.downloads = Downloads(self.database)
         self.ready = ReadyAnswers(self.database)
-        self.rows = KeptUntilChange(self.database, ROWS_KEPT_MAX)
         self.updates = KeptUntilChange(self.database, UPDATES_KEPT_MAX)

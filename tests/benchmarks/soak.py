@@ -4,6 +4,10 @@ A real node process answers a mix of requests, at a fixed rate whatever it answe
 plugins change all the time and exchanges announcements with another node that does the same. Latency counts from the
 moment at which a request was due, so that a node that stops for a second is charged for every request of that second.
 What the machine itself does to a process that only sleeps is measured beside it, in this process.
+
+Every new version is kept for good and takes memory as it should: its rows are among the pages that SQLite holds ready
+for each connection, 16 MB at most. What one takes is measured afterwards, when they come many times as fast, and taken
+off the slope that was seen; both slopes are told. What grows with time or requests is all in the one that is left.
 """
 
 import os
@@ -11,14 +15,16 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Final
 
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from pfn_node import malloc
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess, local_mesh
 from tests.benchmarks import soak_load, soak_picture
@@ -34,7 +40,12 @@ DESCRIPTORS_A_10_MINUTES_MAX: Final = 1.0  # "flat": less than one more, over th
 PLUGINS: Final = 20  # of each publisher
 AUTHORS: Final = ("ada", "bob")
 FILLER_BYTES: Final = 100_000
-NEW_VERSION_SECONDS: Final = 30.0  # each is kept for good, and takes memory as it should
+NEW_VERSION_SECONDS: Final = 30.0
+# Afterwards: so many new versions of each author that what they take is well above how RSS goes up and down by itself;
+# and then until what was freed is given back (`pfn_node.malloc`) and all of it has been measured.
+AFTERWARDS_VERSIONS: Final = 60
+AFTERWARDS_VERSION_SECONDS: Final = 2.0
+SETTLED_SECONDS: Final = 60.0
 SAMPLE_SECONDS: Final = 2.0
 # Caches fill, code is run for the first time, memory is shared out: what grows then is no leak.
 WARM_UP_PART: Final = 0.3
@@ -60,12 +71,22 @@ class Soak:
 
     load: Load
     samples: list[Sample] = field(default_factory=list)
+    afterwards: list[Sample] = field(default_factory=list)
     beside: dict[str, int] = field(default_factory=dict)
+    versions_afterwards: int = 0
     sleeper_ms: list[float] = field(default_factory=list)  # how late a task was woken that only sleeps
 
     def after_warm_up(self) -> list[Sample]:
         begins = self.samples[-1].at * WARM_UP_PART
         return [one for one in self.samples if one.at >= begins]
+
+    def mib_a_version(self) -> float:
+        """What each version that came afterwards took."""
+        before, after = (
+            median(one.rss_mib for one in samples if one.at >= samples[-1].at - SETTLED_SECONDS)
+            for samples in (self.samples, self.afterwards)
+        )
+        return max(0.0, after - before) / max(1, self.versions_afterwards)
 
 
 def run(
@@ -80,23 +101,38 @@ def run(
 
 
 async def _soak(folder: Path, minutes: float, rate: int) -> Soak:
-    async with local_mesh(folder) as mesh, _arranged(mesh, folder) as (node, sources):
-        load = Load(node.node, soak_load.mix(sources, PLUGINS))
-        soak = Soak(load)
-        before = await _counts(node)
+    async with local_mesh(folder) as mesh, _arranged(mesh, folder) as (node, sources, releases):
+        requests = soak_load.mix(sources, PLUGINS)
+        soak = Soak(Load(node.node, requests))
+        counts = [await _counts(node)]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_sleep, soak)
-            nursery.start_soon(_sample, soak, mesh.nodes[0])
-            await load.run(rate, 60 * minutes)
+            nursery.start_soon(_sample, soak.load, soak.samples, mesh.nodes[0])
+            await soak.load.run(rate, 60 * minutes)
             nursery.cancel_scope.cancel()
-        after = await _counts(node)
-    soak.beside = {name: round(after[name] - before[name]) for name in after}
+        counts.append(await _counts(node))
+        async with trio.open_nursery() as nursery:
+            load = Load(node.node, requests)
+            nursery.start_soon(_sample, load, soak.afterwards, mesh.nodes[0])
+            nursery.start_soon(releases.hurry)
+            hurried = AFTERWARDS_VERSIONS * AFTERWARDS_VERSION_SECONDS
+            await load.run(rate, hurried + malloc.TRIM_SECONDS + SETTLED_SECONDS)
+            nursery.cancel_scope.cancel()
+        counts.append(await _counts(node))
+    soak.beside, afterwards = (
+        {name: round(after[name] - before[name]) for name in after} for before, after in pairwise(counts)
+    )
+    soak.versions_afterwards = afterwards["versions"]
     return soak
 
 
 def _figures(soak: Soak, minutes: float) -> dict[str, float | int | str]:
     steady, latencies = soak.after_warm_up(), soak.load.latencies_ms
     at = [one.at / 60 for one in steady]
+    rss = [one.rss_mib for one in steady]
+    half = len(steady) // 2
+    seen = 10 * slope(at, rss)
+    of_versions = soak.mib_a_version() * soak.beside["versions"] * 10 / minutes
     return {
         "minutes": minutes,
         "requests_per_second": round(len(latencies) / (60 * minutes), 1),
@@ -108,7 +144,12 @@ def _figures(soak: Soak, minutes: float) -> dict[str, float | int | str]:
         "sleeper_p99_ms": round(quantile(soak.sleeper_ms, 0.99), 1),
         "machine_load": round(os.getloadavg()[0], 1),
         "rss_mib": round(steady[-1].rss_mib, 1),
-        "rss_mib_a_10_minutes": round(10 * slope(at, [one.rss_mib for one in steady]), 2),
+        "rss_mib_a_10_minutes_seen": round(seen, 2),
+        "rss_mib_a_10_minutes_first_half": round(10 * slope(at[:half], rss[:half]), 2),
+        "rss_mib_a_10_minutes_second_half": round(10 * slope(at[half:], rss[half:]), 2),
+        "rss_kib_a_version": round(1024 * soak.mib_a_version(), 1),
+        "versions_afterwards": soak.versions_afterwards,
+        "rss_mib_a_10_minutes": round(seen - of_versions, 2),
         "rss_mib_a_10_minutes_bar": RSS_MIB_A_10_MINUTES_MAX,
         "descriptors": steady[-1].descriptors,
         "descriptors_a_10_minutes": round(10 * slope(at, [float(one.descriptors) for one in steady]), 2),
@@ -118,7 +159,7 @@ def _figures(soak: Soak, minutes: float) -> dict[str, float | int | str]:
 
 
 @asynccontextmanager
-async def _arranged(mesh: LocalMesh, folder: Path) -> AsyncIterator[tuple[NodeClient, list[str]]]:
+async def _arranged(mesh: LocalMesh, folder: Path) -> AsyncIterator[tuple[NodeClient, list[str], "Releases"]]:
     """Two nodes that follow two publishers whose plugins change; the first node, and the ids of the sources."""
     publishers = []
     for author in AUTHORS:
@@ -137,17 +178,35 @@ async def _arranged(mesh: LocalMesh, folder: Path) -> AsyncIterator[tuple[NodeCl
             sources.append(await follow(client, publisher, author))
             await client.post("subscribe", {"sourceId": sources[-1]})
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_release_on, folder)
-        yield node, sorted(set(sources))
+        releases = Releases(folder)
+        nursery.start_soon(releases.run)
+        yield node, sorted(set(sources)), releases
         nursery.cancel_scope.cancel()
 
 
-async def _release_on(folder: Path) -> None:
+class Releases:
     """New versions for ever, of one plugin after the other."""
-    for step in count(1):
-        await trio.sleep(NEW_VERSION_SECONDS)
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._steps = count(1)
+
+    async def run(self) -> None:
+        """One of each author now and then."""
+        while True:
+            await trio.sleep(NEW_VERSION_SECONDS)
+            self._release()
+
+    async def hurry(self) -> None:
+        """Many, much faster."""
+        for _ in range(AFTERWARDS_VERSIONS):
+            await trio.sleep(AFTERWARDS_VERSION_SECONDS)
+            self._release()
+
+    def _release(self) -> None:
+        step = next(self._steps)
         for author in AUTHORS:
-            _release(folder, author, step % PLUGINS, step)
+            _release(self._folder, author, step % PLUGINS, step)
 
 
 def _release(folder: Path, author: str, number: int, step: int) -> None:
@@ -162,8 +221,7 @@ async def _sleep(soak: Soak) -> None:
         soak.sleeper_ms.append(1000 * (trio.current_time() - due))
 
 
-async def _sample(soak: Soak, node: LocalProcess) -> None:
-    load = soak.load
+async def _sample(load: Load, samples: list[Sample], node: LocalProcess) -> None:
     assert node.process is not None
     process = Path("/proc") / str(node.process.pid)
     began, seen = trio.current_time(), 0
@@ -172,8 +230,8 @@ async def _sample(soak: Soak, node: LocalProcess) -> None:
         latest, seen = load.latencies_ms[seen:], len(load.latencies_ms)
         pages = int((process / "statm").read_text().split()[1])
         descriptors = sum(1 for _ in (process / "fd").iterdir())
-        median, p99 = (quantile(latest, part) for part in (0.5, 0.99))
-        soak.samples.append(Sample(trio.current_time() - began, pages * PAGE_MIB, descriptors, median, p99))
+        half, p99 = (quantile(latest, part) for part in (0.5, 0.99))
+        samples.append(Sample(trio.current_time() - began, pages * PAGE_MIB, descriptors, half, p99))
 
 
 async def _counts(node: NodeClient) -> dict[str, float]:
@@ -193,6 +251,8 @@ def _counted(text: str) -> Iterator[tuple[str, float]]:
         if family.name in wanted:
             samples = [sample.value for sample in family.samples if sample.name.endswith("_total")]
             yield wanted[family.name], sum(samples)
+        elif family.name == "pfn_store":
+            yield "versions", sum(sample.value for sample in family.samples if sample.labels["what"] == "releases")
 
 
 def quantile(values: list[float], part: float) -> float:

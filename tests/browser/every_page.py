@@ -9,9 +9,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter, Rule
 
-from pfn_node.web.pages import docs, site
 from pfn_node.web.pages.page_routes import Page
 from tests.browser.local_nodes import BrowserMesh
+from tests.node.page_reader import SUBJECTS
 
 # Of one declared page, so many further addresses that links lead to: with a filter, another plugin.
 LINKED_MAX = 2
@@ -36,8 +36,7 @@ class Address:
 
 def declared_pages() -> list[Page]:
     """All that the site declares, and the API's."""
-    described = docs.make_pages({"paths": {}})
-    return [page for subject in (*site.SUBJECTS, described) for page in subject.declared]
+    return [page for subject in SUBJECTS for page in subject.declared]
 
 
 def parts_of(mesh: BrowserMesh) -> dict[str, str]:

@@ -9,6 +9,9 @@ import os
 import sys
 
 from pfn_node import cli
+from pfn_node.cli import serve
+
+__all__ = ["serve"]  # what the children run: imported once, here
 
 
 def _become(output: str, log: str, arguments: list[str]) -> None:

@@ -13,9 +13,7 @@ from urllib.parse import quote
 from pydantic import AliasChoices, BaseModel
 
 from pfn_node.web.pages.assets import Assets
-from pfn_node.web.pages.docs import make_pages
 from pfn_node.web.pages.page_routes import Form
-from pfn_node.web.pages.site import SUBJECTS
 from pfn_node.web.session_tokens import cookie_name, csrf_token
 from pfn_protocol.encoding import seal
 from pfn_protocol.errors import Refusal
@@ -25,6 +23,7 @@ from pfn_protocol.publisher_notices import sign_yank
 from pfn_protocol.request_fields import encode_request
 from tests.fuzz.mutation import TEXTS, json_bytes, mutated_bytes, mutated_text, mutated_value
 from tests.node.attack_zips import HONEST
+from tests.node.page_reader import SUBJECTS
 from tests.node.web_node import BILBO, MASTER_KEY, NODE, PUBLISHER, STRANGER, URL
 from tests.protocol.vectors.message_cases import NONCE, REQUESTS
 from tests.protocol.vectors.notice_cases import YANK
@@ -183,11 +182,11 @@ def calls_of(document: dict[str, Any]) -> list[Call]:
                     errors=frozenset(int(status) for status in operation["responses"] if status == "502"),
                 )
             )
-    return sorted([*found, *_calls_of_pages(document)], key=lambda call: call.last)
+    return sorted([*found, *_calls_of_pages()], key=lambda call: call.last)
 
 
-def _calls_of_pages(document: dict[str, Any]) -> Iterator[Call]:
-    for subject in (*SUBJECTS, make_pages(document)):
+def _calls_of_pages() -> Iterator[Call]:
+    for subject in SUBJECTS:
         for page in subject.declared:
             query = tuple(_asked(page.query)) if page.query else ()
             yield Call("GET", _braced(page.path), (*PART.findall(page.path), *query), is_page=True)

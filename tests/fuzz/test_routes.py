@@ -1,6 +1,6 @@
 """Whatever is asked of a node, it answers, soon, and never with a mistake of its own: a real node, asked over sockets.
 
-Every route gets 2,000 requests, with --long 25,000: valid ones changed, and raw bytes. A fault prints the request; put
+Every route gets 1,000 requests, with --long 25,000: valid ones changed, and raw bytes. A fault prints the request; put
 it into `FOUND` to keep it as a test. PFN_FUZZ_SEED plays another series.
 """
 
@@ -26,7 +26,7 @@ from tests.fuzz.wire import Got, Wire, send_raw
 from tests.node.web_node import MASTER_KEY, NODE, web_node
 from tests.observed_node import Figures, ObservedNode, observed_node
 
-REQUESTS = 2_000  # to every route
+REQUESTS = 1_000  # to every route
 PAGE_SHARE = 5  # pages get a fifth of that: what lies behind them is asked over the API as well
 REQUESTS_LONG = 25_000
 WARMING_REQUESTS = 20

@@ -28,6 +28,7 @@ from pfn_node.store.database import Database
 from pfn_node.store.rows import Observation, Release
 from pfn_protocol.announcements import SourceStatement, VersionStatement
 from pfn_protocol.identity import PrivateKey
+from tests.node.store_world import open_store
 
 START_SECONDS = 1_900_000_000
 HOP_SECONDS = 0.01
@@ -71,7 +72,7 @@ class Node:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start, on whatever data there is."""
         self.folder.mkdir(exist_ok=True)
-        self.database = Database.open(self.folder / "node.db", inline=True)
+        self.database = open_store(self.folder / "node.db")
         self.artifacts = Artifacts(self.folder / "artifacts", 2**20)
         self.artifacts.start()
         settings = Settings(

@@ -2,11 +2,21 @@
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import urlencode
 
+from pfn_node.web.pages import docs, site
 from tests.node.web_node import Got, WebNode
 
 ORIGIN = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+
+
+async def _no_document() -> dict[str, Any]:
+    return {"paths": {}}
+
+
+# All that a site declares, and the pages of the API.
+SUBJECTS = (*site.SUBJECTS, docs.make_pages(_no_document))
 
 
 class Reader(HTMLParser):

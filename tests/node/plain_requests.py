@@ -13,15 +13,16 @@ def front(node: WebNode, data: bytes, peer: str = PEER) -> bytes | None:
     """What is ready for it; None: nothing is."""
     assert node.app.front is not None
     found = node.app.front(data, peer)
-    return found if isinstance(found, bytes) else None
+    return b"".join(found) if isinstance(found, tuple) else None
 
 
 async def made(node: WebNode, data: bytes, peer: str = PEER) -> bytes | None:
     """What the front makes of a request for which nothing is ready; None: it takes the usual way."""
     assert node.app.front is not None
     found = node.app.front(data, peer)
-    assert not isinstance(found, bytes)
-    return None if found is None else await found()
+    assert not isinstance(found, tuple)
+    answer = None if found is None else await found()
+    return None if answer is None else b"".join(answer)
 
 
 def parts(answer: bytes | None) -> tuple[int, dict[str, str], bytes]:

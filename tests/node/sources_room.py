@@ -23,7 +23,6 @@ from pfn_node.sources.mirroring import FetchArtifact
 from pfn_node.sources.operations import Sources
 from pfn_node.store import announcements, catalogue
 from pfn_node.store.activity import activities
-from pfn_node.store.database import Database
 from pfn_node.store.facts import set_identity
 from pfn_node.store.rows import Activity, Release, Source
 from pfn_node.store.sources import get_source
@@ -45,6 +44,7 @@ from pfn_protocol.publisher import (
     sign_sha384,
 )
 from tests.node.fake_outbound import Answer, FakeNetwork, Request
+from tests.node.store_world import open_store
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ class Room:
     def __init__(self, path: Path, network: FakeNetwork, **settings: Any) -> None:
         self.network = network
         self.settings = Settings(data=path, allow_private_networks=True, **settings)
-        self.database = Database.open(path / "node.db", inline=True)
+        self.database = open_store(path / "node.db")
         self.artifacts = Artifacts(path / "artifacts", 2**20)
         self.artifacts.start()
         self.key = PrivateKey(b"\x07" * 32)

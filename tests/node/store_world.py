@@ -6,12 +6,17 @@ Announcements are really signed and accepted, so that what is kept is what would
 import hashlib
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import sqlite_utils
 
 from pfn_node.store import announcements, catalogue, facts, peers, releases, sources
+from pfn_node.store.database import Database
 from pfn_node.store.rows import Observation, Plugin, Release, Source
 from pfn_node.store.schema import migrations
 from pfn_protocol.acceptance import announce
@@ -41,12 +46,34 @@ def digest(name: str) -> bytes:
     return hashlib.sha256(b"zip " + name.encode()).digest()
 
 
+@cache
+def _tables_in_memory() -> bytes:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
+        return connection.serialize()
+
+
+@cache
+def _tables_in_a_file() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "node.db"
+        Database.open(path, inline=True).close()
+        return path.read_bytes()
+
+
 def empty_database() -> sqlite_utils.Database:
+    """In memory, with all tables: copied from some that were made once, which takes longer than most tests."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.deserialize(_tables_in_memory())
     connection.execute("PRAGMA foreign_keys = ON")
-    db = sqlite_utils.Database(connection, execute_plugins=False)
-    migrations.apply(db)
-    return db
+    return sqlite_utils.Database(connection, execute_plugins=False)
+
+
+def open_store(path: Path) -> Database:
+    """The store in this file, without threads; where there is none a copy of an empty one."""
+    if not path.exists():
+        path.write_bytes(_tables_in_a_file())
+    return Database.open(path, inline=True)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pfn_node.cli import serve, service_manager
+from pfn_node.cli import running, service_manager
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.so
 
 
 def test_readiness_is_told_with_the_line_on_stdout(heard: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.announce_ready("::1", 8470)
+    running.announce_ready("::1", 8470)
 
     assert heard.recv(100) == b"READY=1"
     assert capsys.readouterr().out == "listening on http://[::1]:8470\n"

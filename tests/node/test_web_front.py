@@ -1,18 +1,24 @@
 """What is ready is answered before routing: only to plain requests, and with all that a gate does."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock
+from urllib.parse import urlencode
 
 import pytest
 import trio
+import trio.testing
 
+from pfn_node.store import registry
 from pfn_node.web.app import SUBJECTS
 from pfn_node.web.front import FIELDS_MAX, HEAD_BYTES_MAX, read_plain
 from pfn_node.web.ready_answers import Heads, ReadyAnswer, ReadyAnswers
 from tests.node.plain_requests import front, head, made, parts
 from tests.node.serving import read_answer, read_to_end, serving
 from tests.node.web_node import BILBO, NOW, WebNode, web_node
+from tests.node.wordpress_site import FILE, installed
 
 SOURCES = "/federation/sources"
 
@@ -65,7 +71,10 @@ SPECIAL = {
     "two hosts": head("/", "Host: evil.test"),
     "two conditions": head("/", "If-None-Match: *", "If-None-Match: *"),
     "no host": b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n",
-    "a POST": head("/", method="POST"),
+    "a POST without a length": head("/", method="POST"),
+    "a POST of no length": head("/", "Content-Length: -1", method="POST"),
+    "a POST of two lengths": head("/", "Content-Length: 1", "Content-Length: 1", method="POST"),
+    "another method": head("/", "Content-Length: 1", method="PUT"),
     "HTTP/1.0": head("/").replace(b"1.1", b"1.0"),
     "two requests": head("/") * 2,
     "half a request": head("/")[:-2],
@@ -100,7 +109,7 @@ def test_a_plain_request_is_read() -> None:
 
     assert plain is not None
     assert (plain.method, plain.target, plain.host) == ("GET", "/a?b", "node.test")
-    assert (plain.forwarded, plain.known) == (("1.2.3.4", "5.6.7.8"), '"t"')
+    assert (plain.forwarded, plain.known, plain.length) == (("1.2.3.4", "5.6.7.8"), '"t"', 0)
 
 
 def test_a_hostile_head_takes_no_longer_than_its_length() -> None:
@@ -217,9 +226,10 @@ MADE = [
 
 
 def test_every_ready_operation_is_made_in_both_ways() -> None:
-    ready = {operation.path for subject in SUBJECTS for operation in subject.operations if operation.ready}
+    of_front = [operation for subject in SUBJECTS for operation in subject.operations if operation.is_plain]
 
-    assert len(ready) == len(MADE)
+    assert len([operation for operation in of_front if operation.ready]) == len(MADE)
+    assert [operation.path for operation in of_front if not operation.ready] == [CHECK]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +266,86 @@ async def test_what_the_front_made_is_answered_on_the_wire(tmp_path: Path) -> No
             await stream.send_all(head(asked))
             answer, _ = await read_answer(stream)
             assert answer.startswith(b"HTTP/1.1 400" if asked.endswith("x") else b"HTTP/1.1 200")
+
+
+async def test_what_many_ask_at_once_is_made_once_and_is_of_the_store_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with web_node(tmp_path) as node:
+        await node.get(SOURCES)
+        asked = head(f"{SOURCES}?limit=1")
+        listed = Mock(wraps=registry.list_sources)
+        monkeypatch.setattr(registry, "list_sources", listed)
+        bodies: list[bytes] = []
+
+        async def ask() -> None:
+            bodies.append(parts(await made(node, asked))[2])
+
+        for known in (b"[]", BILBO.encode()):
+            if known != b"[]":
+                await node.add_bilbo()
+            bodies.clear()
+            listed.reset_mock()
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(ask)
+            assert len(bodies) == 5 and all(known in body for body in bodies)
+            assert listed.call_count == 1
+
+
+CHECK = "/plugins/update-check/1.1/"
+BODY = urlencode({"plugins": json.dumps({"plugins": {FILE: installed()}}), "locale": "x" * 500}).encode()
+POST = head(CHECK, f"Content-Length: {len(BODY)}", "Content-Type: text/plain", method="POST")
+
+
+async def test_a_post_that_came_whole_is_answered_as_the_usual_way_answers_it(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node, serving(node.app) as server:
+        await node.add_bilbo()
+        await node.add_release(b"1.1", version="1.1.0")
+        assert await made(node, POST + BODY) is None, "nobody has seen yet how such an answer begins"
+        special = POST.replace(b"Content-Type", b"Connection: close\r\nX-New")
+        usual = parts(await server.exchange(special + BODY))
+        by_front = parts(await made(node, POST + BODY))
+        for _, fields, _ in (usual, by_front):
+            for name in ("date", "x-request-id", "Connection"):
+                fields.pop(name, None)
+
+        assert by_front == usual
+        assert json.loads(by_front[2])["plugins"][FILE]["new_version"] == "1.1.0"
+        assert front(node, POST + BODY) is None, "an answer that is somebody's is not kept"
+
+
+async def test_a_post_may_come_in_parts(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node, serving(node.app) as server, await server.connect() as stream:
+        await node.add_bilbo()
+        await node.add_release(b"1.1", version="1.1.0")
+        for pieces in ([POST + BODY], [POST, BODY], [POST + BODY[:100], BODY[100:]], [POST + BODY], [head("/healthz")]):
+            for piece in pieces:
+                await stream.send_all(piece)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            answer, body = await read_answer(stream)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert (FILE.encode() in body) == (pieces[0] != head("/healthz"))
+
+
+async def test_a_post_that_is_not_whole_or_not_alone_is_left_to_the_usual_way(node: WebNode) -> None:
+    await node.post(CHECK, data=BODY)
+    large = BODY + b"x" * node.services.settings.body_bytes_max
+    refused = head(CHECK, "Content-Length: 3", method="POST") + b"%ff"
+    whole = head(CHECK, f"Content-Length: {len(large)}", method="POST") + large
+
+    assert await made(node, POST + BODY) is not None
+    for data in (POST + BODY[:-1], POST + BODY + b"x", POST, whole, refused):
+        assert await made(node, data) is None
+    for path in ("/federation/plugins", "/federation/slugs"):
+        assert await made(node, head(path, "Content-Length: 2", method="POST") + b"{}") is None
+
+
+async def test_posts_count_against_the_rate_of_an_address(node: WebNode) -> None:
+    await node.post(CHECK, data=BODY)
+    answered = [await made(node, POST + BODY, "192.0.2.7") is not None for _ in range(7)]
+
+    assert answered == [True] * 5 + [False] * 2
 
 
 async def test_a_store_that_fails_is_the_matter_of_the_usual_way(tmp_path: Path) -> None:

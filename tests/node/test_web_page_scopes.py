@@ -14,10 +14,10 @@ from pfn_node.store import registry
 from pfn_node.store.queries import change
 from pfn_node.store.rows import Filters, HealthCheck
 from pfn_node.web.auth import SCOPES, Scope
-from pfn_node.web.pages import docs, site
+from pfn_node.web.pages import site
 from pfn_node.web.pages.page_routes import Form, Page
 from pfn_protocol.identity import public_key_pem
-from tests.node.page_reader import Browser, Reader
+from tests.node.page_reader import SUBJECTS, Browser, Reader
 from tests.node.test_web_page_mesh import a_peer
 from tests.node.web_node import BILBO, NOW, STRANGER, WebNode, web_node
 
@@ -26,7 +26,7 @@ OTHER = "frodo@elsewhere.test"
 # The same page once more, as links lead there.
 ASKED = {"/admin/subscriptions": (f"sourceId={BILBO}",), "/sources": ("status=revoked", "q=nothing")}
 
-PAGES = [page for subject in (*site.SUBJECTS, docs.make_pages({"paths": {}})) for page in subject.declared]
+PAGES = [page for subject in SUBJECTS for page in subject.declared]
 FORMS = [form for subject in site.SUBJECTS for form in subject.forms]
 LEADS_TO = Map([Rule(page.path, endpoint=page) for page in PAGES], strict_slashes=False).bind("node")
 DOES = Map([Rule(form.path, endpoint=form) for form in FORMS], strict_slashes=False).bind("node")

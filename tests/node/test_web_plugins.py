@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,7 +13,9 @@ import pytest
 
 from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, registry
+from pfn_node.store.queries import change
 from pfn_node.web.federation_plugins import find_plugins
+from pfn_node.web.release_answers import PluginRow
 from pfn_node.web.schemas import PluginsQuery
 from pfn_protocol.identity import did_key
 from tests.node.web_node import BILBO, NODE, NOW, STRANGER, URL, WebNode, web_node
@@ -98,18 +102,35 @@ async def test_a_narrow_question_has_the_same_answer_wherever_it_is_looked_up(
 
 async def test_a_list_is_of_the_store_of_now_and_written_as_its_model_says(node: WebNode) -> None:
     await node.add_bilbo()
-    await node.add_release(ZIP, name='"Signal" \\ \u2028', description="x" * 3_000)
+    await node.add_release(ZIP, name='"Signal" \\ \x01\x7f\u2028\U0001f600</b>', description="x" * 3_000)
     await node.add_release(b"x", plugin_id="other")
-    query = PluginsQuery.model_validate({"sort": "name"})
+    for statement in ("DELETE FROM download_counts", *CHANGES):
+        await node.services.database.write(partial(change, sql=statement))
+        for query in ({"sort": "name"}, {"source": BILBO}, {"q": "signal"}, {"limit": "1"}):
+            got = await node.get("/federation/plugins", query_string=query)
+            said = await find_plugins(node.services, PluginsQuery.model_validate(query))
+            assert got.json == json.loads(said.model_dump_json()), statement
+            assert [set(row) for row in got.json["plugins"]] == [set(PluginRow.model_fields)] * len(said.plugins)
 
-    for version in ("1.0.1", "1.0.2"):
-        for limit in (1, 2, 3):  # rows are kept from the first on
-            asked = query.model_copy(update={"limit": limit})
-            got = await node.get(f"/federation/plugins?sort=name&limit={limit}")
-            assert got.body.decode() == (await find_plugins(node.services, asked)).model_dump_json()
-        await node.add_release(version.encode(), plugin_id="other", version=version)
-        rows = (await node.get("/federation/plugins?source=bilbo@publisher.test")).json["plugins"]
-        assert version in {row["version"] for row in rows}
+
+ADVISORY = {
+    "advisory_id": "A-1",
+    "severity": "high",
+    "summary": 'it is "bad"',
+    "ranges": [{"from": "1.0", "until": ""}],
+    "url": "",
+    "aliases": ["CVE-2026-1"],
+    "by": "publisher",
+}
+CHANGES = [
+    "UPDATE releases SET sha256 = NULL, description = NULL, backed = 0, mirrored = 1, conflict = 1, revoked_key = 1",
+    'UPDATE releases SET tags = \'["a","\u00e4"]\', disputed_by = \'["did:key:a"]\', reported_by = \'["b","c"]\'',
+    "UPDATE releases SET held_back = 'it', yanked = 'why', yanked_by = 'publisher', taken_down = 'x', cooldown_until=7",
+    f"UPDATE releases SET icons = '{json.dumps({'1x': 'https://a.test/b'})}', advisories = '[{json.dumps(ADVISORY)}]'",
+    "UPDATE plugins SET reported_version = '9', versions = 3",
+    "UPDATE sources SET verified_at = 1",
+    f"INSERT INTO download_counts VALUES ('{BILBO}', 'other', '1', 3), ('{BILBO}', 'other', '2', 4)",
+]
 
 
 async def test_a_cursor_that_is_none_or_of_another_query_is_refused(node: WebNode) -> None:

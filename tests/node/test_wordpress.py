@@ -287,6 +287,8 @@ def test_every_text_of_a_form_is_decoded_as_by_pythons_own_reader() -> None:
         "+",
         "=",
         "a",
+        "\r",
+        "\n",
     ]
     dice = random.Random(1)
     for _ in range(3_000):

@@ -41,6 +41,7 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
 from pfn_protocol.publisher import metadata_message, open_keybind, open_release
+from tests.node.store_world import open_store
 
 MASTER_KEY = "a master key of more than 32 characters"
 NOW = 1_795_420_800
@@ -411,7 +412,7 @@ async def web_node(folder: Path, **settings: Any) -> AsyncIterator[WebNode]:
     chosen = Settings(**given)
     artifacts = Artifacts(folder / "artifacts", chosen.cache_bytes_max)
     artifacts.start()
-    database = Database.open(folder / "node.db", inline=True)
+    database = open_store(folder / "node.db")
     try:
         await database.write(lambda db: facts.set_identity(db, NODE.public, chosen.trust_depth))
         sources, mesh, want = FakeSources(database), FakeMesh(), FakeWant()

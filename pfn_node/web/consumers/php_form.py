@@ -5,7 +5,8 @@ Of a field given twice the last one counts, as in PHP. `a[]` gets the numbers fr
 
 import re
 from typing import Any, Final
-from urllib.parse import parse_qsl
+
+from pfn_node.web.percent import read_fields
 
 # A site with hundreds of plugins names each of them where it asks for what is recommended.
 FIELDS_MAX: Final = 2_000
@@ -13,9 +14,6 @@ FIELDS_MAX: Final = 2_000
 DEPTH_MAX: Final = 4
 _NAME: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _PART: Final = re.compile(r"\[([^\[\]]*)\]")
-# What JSON in a form is full of. Each is the same written plainly: it parts no fields, and (being neither a percent
-# sign nor a hex digit) makes no new escape with what stands beside it.
-_PLAIN: Final = [(b"%%%02X" % byte, bytes([byte])) for byte in b'"{}[]:,/\\ ']
 
 
 class NoForm(ValueError):
@@ -24,11 +22,9 @@ class NoForm(ValueError):
 
 def read_form(raw: bytes) -> dict[str, Any]:
     """Return the fields, nested; names that are not well-formed are left out. Raise `NoForm`."""
-    for escaped, plain in _PLAIN:
-        raw = raw.replace(escaped, plain)  # much sooner done than decoding them one by one
     try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
-    except ValueError:  # also of decoding
+        pairs = read_fields(raw, FIELDS_MAX)
+    except ValueError:
         raise NoForm(f"percent-encoded UTF-8 is expected, and at most {FIELDS_MAX} fields") from None
     fields: dict[str, Any] = {}
     for name, text in pairs:

@@ -1,11 +1,13 @@
 """/docs: the API's document made readable."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.services import Services
+
+AskDocument = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,14 @@ class ShownOperation:
     answers: list[tuple[str, str]]
 
 
-def make_pages(document: Mapping[str, Any]) -> Pages:
+def make_pages(ask: AskDocument) -> Pages:
     """The page that shows the API's document to people."""
     pages = Pages()
-    groups = _groups(document)
 
     @pages.get("/docs", "docs.html", title="API", twin="/openapi.json")
     async def show_docs(services: Services, visitor: Visitor) -> dict[str, Any]:
-        return {"document": document, "groups": groups}
+        document = await ask()
+        return {"document": document, "groups": _groups(document)}
 
     return pages
 

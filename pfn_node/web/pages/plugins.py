@@ -7,7 +7,7 @@ import sqlite_utils
 from pydantic import Field
 from quart import request
 
-from pfn_node.store import catalogue, registry
+from pfn_node.store import catalogue, registry, wordpress
 from pfn_node.store.facets import facets_of
 from pfn_node.store.key_changes import former_keys
 from pfn_node.store.rows import Release
@@ -128,5 +128,5 @@ def is_served(plugin: PluginRow) -> bool:
 
 def _others(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> list[Release]:
     """What other sources list under the same slug: WordPress knows plugins by it alone."""
-    found = catalogue.plugins_with_slug(db, plugin_id, OTHERS_SHOWN + 1)
+    found = wordpress.plugins_with_slug(db, plugin_id, OTHERS_SHOWN + 1)
     return [release for release in found if release.source_id != source_id][:OTHERS_SHOWN]

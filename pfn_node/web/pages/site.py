@@ -1,8 +1,5 @@
 """All pages of a node: what a person sees."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from quart import Quart, Response
 
 from pfn_node.web.errors import ApiError
@@ -66,8 +63,8 @@ class Site:
         menu: tuple[Page, ...] = tuple(page for subject in SUBJECTS for page in subject.declared if page.menu)
         self._showing = Showing(services, checks, environment(self._assets), menu)
 
-    def install(self, app: Quart, document: Mapping[str, Any]) -> None:
-        """Serve the pages; `document` is the API's."""
+    def install(self, app: Quart, document: docs.AskDocument) -> None:
+        """Serve the pages; `document` answers the API's."""
         self._assets.install(app)
         for subject in (*SUBJECTS, docs.make_pages(document)):
             self._showing.install(app, subject)

@@ -5,7 +5,7 @@ from typing import Any
 import sqlite_utils
 from pydantic import Field
 
-from pfn_node.store import catalogue, overview
+from pfn_node.store import catalogue, overview, wordpress
 from pfn_node.web.federation_plugins import set_slug
 from pfn_node.web.pages.page_routes import Pages, Visitor
 from pfn_node.web.schemas import PAGE_DEFAULT, Query, SetSlug, Slug
@@ -38,7 +38,7 @@ async def show_slugs(services: Services, visitor: Visitor, query: SlugsPageQuery
                 {
                     "slug": slug,
                     "owner": catalogue.slug_owner(db, slug),
-                    "candidates": catalogue.plugins_with_slug(db, slug, CANDIDATES_SHOWN_MAX),
+                    "candidates": wordpress.plugins_with_slug(db, slug, CANDIDATES_SHOWN_MAX),
                 }
                 for slug in shared[:PAGE_DEFAULT]
             ],
