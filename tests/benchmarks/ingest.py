@@ -53,15 +53,15 @@ def run() -> dict[str, float | int | str]:
     now_ms = int(time.time() * 1000) - 3_600_000
     told = [version_announcement(number, AUTHORS, PLUGINS, now_ms) for number in range(ANNOUNCEMENTS)]
     neighbours = [Neighbour(f"n{n}", f"http://n{n}.test", told, now_ms) for n in range(NEIGHBOURS)]
-    signed = [signed(one.raw) for one in told[: ANNOUNCEMENTS // 4]]
+    sample = [signed(one.raw) for one in told[: ANNOUNCEMENTS // 4]]
     alone: list[float] = []
     alone_processor: list[float] = []
     taken: list[Taken] = []
     for _ in range(ROUNDS):
         started, used = time.perf_counter(), time.process_time()
-        verify_only(signed)
-        alone.append(len(signed) / (time.perf_counter() - started))
-        alone_processor.append(len(signed) / (time.process_time() - used))
+        verify_only(sample)
+        alone.append(len(sample) / (time.perf_counter() - started))
+        alone_processor.append(len(sample) / (time.process_time() - used))
         with tempfile.TemporaryDirectory(prefix="pfn-bench-") as folder:
             taken.append(trio.run(_take_in, Path(folder), neighbours))
     processor = [ANNOUNCEMENTS / one.processor for one in taken]
