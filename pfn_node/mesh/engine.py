@@ -102,8 +102,9 @@ class Engine:
         self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
         self._traffic = Traffic(metrics)
         self._bodies = Bodies(database)
-        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics)
-        self._verifying = Verifying(settings.mesh, in_thread or worker_threads(verifying.THREADS_MAX))
+        checking = in_thread or worker_threads(verifying.THREADS_MAX)
+        self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics, checking)
+        self._verifying = Verifying(settings.mesh, checking)
         self._concluding = Concluding(database=database, clock=clock, concluded=self._on_concluded)
         self._turns = self._new_turns(metrics)
         self._filling = FillingReport(self._traffic, self._opinions.is_trusted, self._record)
@@ -336,12 +337,8 @@ class Engine:
 
     async def set_policy(self, node_id: bytes, *, pinned: bool | None = None, blocked: bool | None = None) -> None:
         """Pin or unpin, block or unblock a node; what its word backs is judged again before this returns."""
-        provisional = None if pinned is None else False
-
-        def work(db: sqlite_utils.Database) -> None:
-            peer_store.set_peer_policy(db, node_id, pinned=pinned, blocked=blocked, provisional=provisional)
-
-        await self._database.write(work)
+        said = {"pinned": pinned, "blocked": blocked, "provisional": None if pinned is None else False}
+        await self._database.write(lambda db: peer_store.set_peer_policy(db, node_id, **said))
         await self._apply_opinions()
 
     def peers(self) -> list[PeerView]:

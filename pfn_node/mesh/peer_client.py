@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from pfn_node.mesh.blocking import InThread, inline
 from pfn_node.mesh.views import NodeInfo, shown
 from pfn_node.metrics import Metrics
 from pfn_node.outbound import Reply
@@ -27,6 +28,8 @@ RESPONSE_DOMAIN = "pfn/response/1"
 
 # Four short texts; anything larger is not a node's info.
 INFO_BYTES_MAX = 16 * 2**10
+# To check the signature of a page of announcements takes a millisecond, in which other threads may run.
+WORTH_A_THREAD_BYTES = 64 * 2**10
 # A node on the other side of the world answers in well under a second; ten leave room for a busy one.
 REQUEST_SECONDS_MAX = 10.0
 
@@ -92,7 +95,7 @@ class Exchange:
 
 
 class PeerClient:
-    """Signed requests to other nodes. `now_ms` is the node's clock."""
+    """Signed requests to other nodes. `now_ms` is the node's clock; `in_thread` checks large answers."""
 
     def __init__(
         self,
@@ -101,7 +104,9 @@ class PeerClient:
         mesh: str,
         now_ms: Callable[[], int],
         metrics: Metrics | None = None,
+        in_thread: InThread | None = None,
     ) -> None:
+        self._in_thread = in_thread or inline()
         self._outbound = outbound
         self._fetched = (metrics or Metrics()).artifact_bytes.labels("mesh")
         self._key = key
@@ -123,7 +128,11 @@ class PeerClient:
             )
         except OutboundError as error:
             raise PeerFailure(error.sentence) from error
-        answer = self._open(reply, peer=peer, url=url, nonce=nonce, path=message.path)
+
+        def open_() -> Answer:
+            return self._open(reply, peer=peer, url=url, nonce=nonce, path=message.path)
+
+        answer = await self._in_thread(open_) if len(reply.body) >= WORTH_A_THREAD_BYTES else open_()
         return Exchange(answer, bytes_sent=len(raw), bytes_received=len(reply.body))
 
     def _open(self, reply: Reply, *, peer: bytes, url: str, nonce: bytes, path: str) -> Answer:

@@ -15,7 +15,7 @@ What is wrong with other nodes comes back as events. What is wrong with the mach
 leaves `run` as an exception and ends the node, rather than leaving one that looks alive and is not.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -274,8 +274,8 @@ class Turns:
                 log.warning("mesh_alert", kind=effect.kind, sentence=effect.sentence)
         at, later = int(self._clock()), _concluded_later(effects, self._me)
         await self._database.write(lambda db: _keep_all(db, effects, later, at))
-        for effect in effects:
-            self._metrics.kept.labels(_CHANGES[type(effect)]).inc()
+        for what, count in Counter(_CHANGES[type(effect)] for effect in effects).items():
+            self._metrics.kept.labels(what).inc(count)
         if later:
             self._concluding.kept(len(later))
         return later

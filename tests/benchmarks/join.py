@@ -35,7 +35,8 @@ SECONDS_MAX = 7_200.0
 class Filling:
     """The newcomer from one start to its kill, or to the end. Seconds, and counts of announcements."""
 
-    ready: float  # since the process was started, as the next two
+    ready: float  # since the process was started, as the next three
+    read: float  # what it had
     began: float  # until more came in than it had
     ended: float
     had: int
@@ -89,6 +90,7 @@ async def measure(folder: Path, announcements: int) -> dict[str, float | int | s
         "killed_at": before.held,
         "had_when_started_again": after.had,
         "ready_again_seconds": round(after.ready, 2),
+        "read_again_seconds": round(after.read, 2),
         "went_on_after_ready_seconds": round(after.began - after.ready, 2),
         "same_digest_after_the_restart_seconds": round(after.ended, 1),
         "filled_in_seconds": round(seconds, 1),
@@ -117,6 +119,7 @@ async def _fill(mesh: LocalMesh, newcomer: LocalProcess, full: NodeClient, *, un
     ready = time.perf_counter() - started
     client = NodeClient(mesh.outbound, newcomer.url, None)
     status = await _mesh_status(client)
+    read = time.perf_counter() - started
     had, began, told, asked = status["announcements"], 0.0, 0, 0
     with trio.fail_after(SECONDS_MAX):
         while not await is_there():
@@ -127,12 +130,14 @@ async def _fill(mesh: LocalMesh, newcomer: LocalProcess, full: NodeClient, *, un
     ended = time.perf_counter() - started
     processor, peak = costs(newcomer)
     others = costs(mesh.nodes[0])[0] - others_before
-    return Filling(ready, began, ended, had, status["announcements"], told, asked, processor, others, peak)
+    return Filling(ready, read, began, ended, had, status["announcements"], told, asked, processor, others, peak)
 
 
 async def _mesh_status(client: NodeClient) -> dict[str, Any]:
-    status: dict[str, Any] = (await client.get("health"))["mesh"]
-    return status
+    """Once it has read what it kept."""
+    while (status := (await client.get("health"))["mesh"])["reading"]:
+        await trio.sleep(LOOK_SECONDS)
+    return dict(status)
 
 
 def _verified_per_second() -> float:

@@ -104,11 +104,15 @@ class Neighbour:
 
 
 class WayToNeighbours:
-    """A node's way out, that leads to these neighbours alone. `asked` hears the path of every request."""
+    """A node's way out, that leads to these neighbours alone. `asked` hears the path of every request.
+
+    `spent` is the processor time that the neighbours took to answer, in seconds.
+    """
 
     def __init__(self, neighbours: Sequence[Neighbour], asked: Callable[[str], None]) -> None:
         self._by_url = {neighbour.url: neighbour for neighbour in neighbours}
         self._asked = asked
+        self.spent = 0.0
 
     async def fetch(
         self,
@@ -129,7 +133,10 @@ class WayToNeighbours:
         assert content is not None
         path = parts.path.removeprefix("/node/v1/")
         self._asked(path)
-        return Reply(200, {}, neighbour.answer(path, content), url)
+        began = time.thread_time()
+        answer = neighbour.answer(path, content)
+        self.spent += time.thread_time() - began
+        return Reply(200, {}, answer, url)
 
     async def download(self, *arguments: object, **options: object) -> Reply:
         raise Unreachable("There are no artifacts here.")

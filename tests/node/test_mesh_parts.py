@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -22,7 +23,7 @@ from pfn_node.mesh.bodies import Bodies
 from pfn_node.mesh.incoming import Busy, Incoming
 from pfn_node.mesh.outgoing import Outgoing
 from pfn_node.mesh.page_limits import PageLimits
-from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure, TooMuch
+from pfn_node.mesh.peer_client import WORTH_A_THREAD_BYTES, AnotherKey, PeerClient, PeerFailure, TooMuch
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Stopped
 from pfn_node.mesh.views import NodeInfo
@@ -47,11 +48,14 @@ from pfn_protocol.messages import (
     HaveAnswer,
     HaveRequest,
     LinkRequest,
+    Request,
     SnapshotAnswer,
+    SnapshotRequest,
 )
 from tests.node.mesh_turns import turns_over
 from tests.node.mirrors import no_mirrors
 
+T = TypeVar("T")
 ME = PrivateKey(bytes(32))
 PEER = PrivateKey(bytes([1]) * 32)
 IMPOSTOR = PrivateKey(bytes([2]) * 32)
@@ -197,6 +201,27 @@ async def test_an_answer_is_opened_and_its_cost_counted() -> None:
     assert exchange.answer == HaveAnswer(())
     assert exchange.bytes_sent > 100
     assert exchange.bytes_received > 100
+
+
+async def test_a_page_is_checked_in_a_thread_and_a_forged_one_is_refused_there_too() -> None:
+    page = SnapshotAnswer(tuple(bytes([number]) * 1024 for number in range(WORTH_A_THREAD_BYTES // 1024)), b"")
+    ran: list[object] = []
+
+    async def in_thread(work: Callable[[], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        ran.append(work)
+        return work()
+
+    async def ask(other: OtherNode, message: Request) -> object:
+        asking = PeerClient(other, ME, "main", lambda: NOW * 1000, in_thread=in_thread)
+        return (await asking.send(PEER.public, URL, message)).answer
+
+    assert await ask(OtherNode(), HaveRequest(())) == HaveAnswer(())
+    assert ran == []
+    assert await ask(OtherNode(page), SnapshotRequest(b"", b"")) == page
+    with pytest.raises(AnotherKey):
+        await ask(OtherNode(page, key=IMPOSTOR), SnapshotRequest(b"", b""))
+    assert len(ran) == 2
 
 
 @pytest.mark.parametrize(
