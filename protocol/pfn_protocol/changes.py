@@ -35,4 +35,5 @@ class ChangeLog:
         behind = self.position - position
         if behind > len(self._changes):
             return None
-        return list(islice(self._changes, len(self._changes) - behind, None))
+        # From the end: who is asked for each id of a message is a few changes behind, or none, in a log of thousands.
+        return list(islice(reversed(self._changes), behind))[::-1]
