@@ -15,8 +15,8 @@ from tests.durability.killed_node import Starter
 from tests.durability.start_faults import STARTS, StartFaults
 
 SEED = int(os.environ.get("PFN_TEST_SEED", secrets.randbelow(10**9)))
-# Most workflows have some thirty calls that may fail; a start has some hundred.
-AT_MAX = 30
+# Most workflows have some fifteen calls that may fail; a start has some hundred.
+AT_MAX = 15
 STARTING_AT_MAX = 400
 
 NO_COMPILER = "NO C COMPILER: there is none here, so no call on the disk was made to fail. Run scripts/faults."

@@ -103,15 +103,18 @@ async def test_a_webhook_is_told_of_a_release_and_its_yank_though_its_receiver_w
         async def yanked() -> bool:
             return ("release.yanked", "1.0") in receiver.told
 
+        async def recorded() -> bool:
+            log = (await client.get("webhook-deliveries", id=added["id"]))["deliveries"]
+            return [one["state"] for one in log] == ["delivered", "delivered", "given up"]
+
         await eventually(told)
         await eventually(yanked)
+        await eventually(recorded)  # after the receiver has answered
 
         for headers, body in receiver.got:
             check_signature(added["secret"], headers, body)
         ids = {headers["webhook-id"] for headers, body in receiver.got if json.loads(body)["type"] == "release.added"}
         assert len(ids) == 1
-        log = (await client.get("webhook-deliveries", id=added["id"]))["deliveries"]
-        assert [one["state"] for one in log] == ["delivered", "delivered", "given up"]
 
 
 async def test_feeds_export_and_figures_show_what_is_released_and_had(mesh: LocalMesh, tmp_path: Path) -> None:
