@@ -473,6 +473,7 @@ async def test_no_more_versions_are_counted_than_there_is_room_for(
 
 async def test_facts_of_zips_that_are_no_release_make_room(node: WebNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "FACTS_MAX", 1)
+    monkeypatch.setattr(packages, "SAMPLE", (b"\xff" * 33, 1))
     gone = PackageFacts(bytes(20), bytes(48), {})
     await node.services.database.write(lambda db: packages.keep_facts(db, {bytes(32): gone}))
     await node.add_release(a_zip())
@@ -480,6 +481,23 @@ async def test_facts_of_zips_that_are_no_release_make_room(node: WebNode, monkey
     assert await versions(node) == ["1.0.0"]
     await node.add_release(a_zip("1.1.0"), version="1.1.0")
     assert await versions(node) == ["1.0.0"]
+
+
+async def test_how_many_facts_there_are_is_seen_by_a_part_of_them(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [hashlib.sha256(b"zip %d" % number).digest() for number in range(20_000)]
+    facts = dict.fromkeys(digests, PackageFacts(bytes(20), bytes(48), {}))
+    monkeypatch.setattr(packages, "FACTS_MAX", 16_000)
+    late = {bytes([255]) * 32: PackageFacts(bytes(20), bytes(48), {})}
+
+    def fill(db: sqlite_utils.Database) -> tuple[int, int]:
+        packages.keep_facts(db, facts)
+        full = db.execute("SELECT count(*) FROM package_facts").fetchone()[0]
+        packages.keep_facts(db, late)  # no zip of these is a release: all of them make room
+        return full, db.execute("SELECT count(*) FROM package_facts").fetchone()[0]
+
+    assert await node.services.database.write(fill) == (20_000, 1)
 
 
 async def test_a_node_without_a_url_names_the_one_that_it_is_asked_by(tmp_path: Path) -> None:
