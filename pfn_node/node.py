@@ -100,16 +100,6 @@ async def _run_rooms(
             metrics=metrics,
         )
         want = ReadThrough(database, artifacts, engine.fetch_artifact, sources.fetch_release)
-        mending = Mending(
-            database,
-            artifacts,
-            engine.fetch_artifact,
-            sources.fetch_release,
-            scrub_bytes_per_second=settings.scrub_bytes_per_second,
-            clock=time.time,
-            rng=rng,
-            in_thread=worker_threads(1),
-        )
         webhooks = Webhooks(database, outbound, url or "", clock=time.time, rng=rng)
         upstream = Upstream(outbound, settings.wordpress_upstream) if settings.wordpress_upstream else None
         services = Services(
@@ -136,7 +126,7 @@ async def _run_rooms(
             nursery.start_soon(_watch, artifacts.store)
         nursery.start_soon(metrics.watch_loop)
         nursery.start_soon(malloc.give_back_for_ever)
-        nursery.start_soon(_mend, engine, mending)
+        nursery.start_soon(_mend, settings, database, artifacts, engine, sources, rng)
         await _serve_until(stop, services, engine, listener, workers, ready)
         await services.downloads.keep()
         nursery.cancel_scope.cancel()
@@ -190,8 +180,25 @@ async def _watch(store: ArtifactStore) -> None:
         await trio.sleep(STORE_SECONDS)
 
 
-async def _mend(engine: Engine, mending: Mending) -> None:
+async def _mend(
+    settings: Settings,
+    database: Database,
+    artifacts: Artifacts,
+    engine: Engine,
+    sources: Sources,
+    rng: random.Random,
+) -> None:
     """After the mesh has read what the node keeps: scrubbing reads all of it once more."""
+    mending = Mending(
+        database,
+        artifacts,
+        engine.fetch_artifact,
+        sources.fetch_release,
+        scrub_bytes_per_second=settings.scrub_bytes_per_second,
+        clock=time.time,
+        rng=rng,
+        in_thread=worker_threads(1),
+    )
     await engine.takes_turns.wait()
     await mending.run()
 
