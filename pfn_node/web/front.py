@@ -48,7 +48,7 @@ _REMEMBERED_MAX: Final = 1_024  # Hosts, clients, and heads of requests; each so
 
 # The head of a request and nothing behind it, in the strictest form that there is. Each part begins with what the one
 # before it cannot contain: the time to read it grows with its length alone.
-_HEAD: Final = re.compile(rb"(GET|HEAD|POST) (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)+)\r\n")
+REQUEST_HEAD: Final = re.compile(rb"(GET|HEAD|POST) (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)+)\r\n")
 # Fields that change nothing of an answer that is the same for everybody. What frames a body, ends the connection, or
 # shows a key or a session is not among them, nor is what nobody here has thought of.
 _IDLE_FIELDS: Final = frozenset(
@@ -75,7 +75,7 @@ def read_plain(head: bytes) -> PlainRequest | None:
     """The request that begins with this head, if there is nothing special about it."""
     if len(head) > HEAD_BYTES_MAX:
         return None
-    found = _HEAD.fullmatch(head)
+    found = REQUEST_HEAD.fullmatch(head)
     if found is None:
         return None
     host: str | None = None

@@ -14,7 +14,6 @@ there a change is seen `SHARED_SECONDS` later, and once more `SHARED_STALE_SECON
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -90,11 +89,10 @@ class KeptUntilChange(Generic[K, V]):
         return version
 
     def find(self, key: K) -> V | None:
-        """What is kept of the state that `version` gave last. Threads that read the store may ask, too."""
+        """What is kept of the state that `version` gave last."""
         found = self._kept.get(key)
         if found is not None:
-            with suppress(KeyError):  # forgotten by the loop in between
-                self._kept.move_to_end(key)
+            self._kept.move_to_end(key)
         return found
 
     def keep(self, found: Mapping[K, V], version: int) -> None:

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from pfn_node.web.consumers import wordpress_updates
+from pfn_node.web.front import REQUEST_HEAD
 from pfn_node.web.gate import NODE_PREFIX
 
 REQUEST_BYTES_MAX: Final = 64 * 2**10  # what the server reads at once, and can be passed on
 REFUSED_SECONDS: Final = 60.0
 REFUSED_MAX: Final = 1_000  # paths, most of them some dozen bytes
 PATH_BYTES_MAX: Final = 200  # a longer one is tried each time
-# Each part begins with what the one before it cannot contain: the time to read it grows with its length alone.
-_HEAD: Final = re.compile(rb"(GET|HEAD|POST) (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)+)\r\n")
 # What shows who asks, or asks for more than an answer.
 _OF_THE_NODE: Final = re.compile(
     rb"(?i)(?:^|\n)(?:authorization|proxy-authorization|cookie|transfer-encoding|expect|upgrade):"
@@ -49,7 +48,7 @@ class Choosing:
 
 def _path_of(data: bytes) -> bytes | None:
     """The path of a request that reads, and nothing else; None of any other."""
-    found = _HEAD.match(data) if len(data) <= REQUEST_BYTES_MAX else None
+    found = REQUEST_HEAD.match(data) if len(data) <= REQUEST_BYTES_MAX else None
     if found is None or _OF_THE_NODE.search(found[3]) or found[2].startswith(NODE_PREFIX.encode()):
         return None
     path = found[2].partition(b"?")[0]
