@@ -1,10 +1,9 @@
 """Judging a zip that a publisher gave, and keeping it if it is what was listed and signed.
 
-All of it blocks and is done in one go in a worker thread: the event loop runs meanwhile, and going to a thread and back
-costs as much as checking a small zip does.
+Both block, each in a thread of its kind: judging is work for the processor, keeping waits for the disk, and whoever
+waits to be judged must not take the place of those who keep.
 """
 
-import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +12,6 @@ from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.artifacts.writer import ArtifactWriter
-from pfn_node.sources.blocking import THREADS_MAX
 from pfn_node.sources.bringing import Skipped
 from pfn_node.sources.evidence import check_bytes
 from pfn_node.sources.publisher_answers import AuthorEntry
@@ -39,7 +37,6 @@ class Judged:
     type: str
     evidence: tuple[Evidence, ...]
     read: PackageFacts
-    text_sha256: bytes = b""  # of the signed text that was kept beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +47,25 @@ class Keeping:
     cache: bool
 
 
-class Judging:
-    """Judges and keeps zips; safe to use from any thread."""
+def judge(source: Source, entry: AuthorEntry, writer: ArtifactWriter) -> Judged:
+    """What a zip is. Raises ZipRefused or InvalidSignature."""
+    facts = _inspected(writer, entry)
+    read = package_facts.measure_file(writer.path, facts.headers)
+    evidence = check_bytes(entry, source, Measured(writer.digest(), read.sha384, writer.size))
+    return Judged(facts.type, evidence, read)
 
-    def __init__(self, artifacts: Artifacts) -> None:
-        self._artifacts = artifacts
-        # More threads may keep than judge: keeping waits for the disk, judging is work for the processor.
-        self._places = threading.Semaphore(THREADS_MAX)
 
-    def judge(self, source: Source, entry: AuthorEntry, writer: ArtifactWriter, keeping: Keeping | None) -> Judged:
-        """What a zip is; kept then, unless `keeping` is None.
-
-        Raises ZipRefused, InvalidSignature, and Skipped if it is good and cannot be kept.
-        """
-        with self._places:
-            facts = _inspected(writer, entry)
-            read = package_facts.measure_file(writer.path, facts.headers)
-            evidence = check_bytes(entry, source, Measured(writer.digest(), read.sha384, writer.size))
-        text_sha256 = b"" if keeping is None else self.keep(writer, keeping)
-        return Judged(facts.type, evidence, read, text_sha256)
-
-    def keep(self, writer: ArtifactWriter, keeping: Keeping) -> bytes:
-        """Keep a zip, and as long as that its signed text; the text's SHA-256, empty without one. Raises Skipped."""
-        try:
-            writer.keep(cache=keeping.cache)
-            if keeping.text is None:
-                return b""
-            with self._artifacts.writer(local=True) as beside:
-                beside.write(keeping.text)
-                return beside.keep(cache=keeping.cache)
-        except (ArtifactError, OSError) as error:
-            raise Skipped(NOT_STORED) from error
+def keep(artifacts: Artifacts, writer: ArtifactWriter, keeping: Keeping) -> bytes:
+    """Keep a zip, and as long as that its signed text; the text's SHA-256, empty without one. Raises Skipped."""
+    try:
+        writer.keep(cache=keeping.cache)
+        if keeping.text is None:
+            return b""
+        with artifacts.writer(local=True) as beside:
+            beside.write(keeping.text)
+            return beside.keep(cache=keeping.cache)
+    except (ArtifactError, OSError) as error:
+        raise Skipped(NOT_STORED) from error
 
 
 def _inspected(writer: ArtifactWriter, entry: AuthorEntry) -> ArchiveFacts:

@@ -38,7 +38,7 @@ from pfn_node.sources.evidence import (
     check_plugin_data,
 )
 from pfn_node.sources.filtering import wanted_entries
-from pfn_node.sources.judging import NOT_STORED, Judged, Judging, Keeping, ZipRefused
+from pfn_node.sources.judging import NOT_STORED, Judged, Keeping, ZipRefused, judge, keep
 from pfn_node.sources.notices import Notices
 from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.sources.progress import SyncProgress
@@ -91,6 +91,7 @@ class Mirroring:
         *,
         node_id: bytes,
         clock: Callable[[], float],
+        run_blocking: RunBlocking,
         write_blocking: RunBlocking,
         fetch_artifact: FetchArtifact | None,
     ) -> None:
@@ -101,9 +102,9 @@ class Mirroring:
         self._notices = notices
         self._node_id = node_id
         self._clock = clock
+        self._run_judging = run_blocking
         self._run_keeping = write_blocking if artifacts.store is None else in_threads(KEEPING_MAX)
         self._fetch_artifact = fetch_artifact
-        self._judging = Judging(artifacts)
         self._lists = RememberedLists()
         self._refused: OrderedDict[str, _Refused] = OrderedDict()
         self._put_off: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -258,10 +259,8 @@ class Mirroring:
                 raise self._skipped(source, entry, failure) from failure
             except OSError as error:
                 raise Skipped(f"this node could not store it: {error.strerror}") from error
-            contradicts = self._contradicts((source.id, entry.slug, entry.version), writer.digest())
-            keeping = None if contradicts else _keeping(signed, cache)
             try:
-                judged = await self._run_keeping(partial(self._judging.judge, source, entry, writer, keeping))
+                judged = await self._run_judging(partial(judge, source, entry, writer))
             except (ZipRefused, InvalidSignature) as refused:
                 if downloaded.etag:
                     remembered = _Refused(entry, downloaded.etag, refused.reason)
@@ -269,9 +268,7 @@ class Mirroring:
                 raise Skipped(refused.reason) from refused
             self._refused.pop(downloaded.url, None)
             observation = self._observation(source, entry, writer, judged)
-        if contradicts:
-            await self._tell_contradiction(observation)
-        await self._record(observation, signed, judged.text_sha256, judged.read, cache)
+            await self.take_in(writer, observation, signed, judged.read, cache=cache)
 
     def _observation(self, source: Source, entry: AuthorEntry, writer: ArtifactWriter, judged: Judged) -> Observation:
         return Observation(
@@ -304,7 +301,7 @@ class Mirroring:
         version = (observation.source_id, observation.plugin_id, observation.version)
         if self._contradicts(version, observation.sha256):
             await self._tell_contradiction(observation)
-        text_sha256 = await self._run_keeping(partial(self._judging.keep, writer, _keeping(signed, cache)))
+        text_sha256 = await self._run_keeping(partial(keep, self._artifacts, writer, _keeping(signed, cache)))
         await self._record(observation, signed, text_sha256, read, cache)
 
     def _contradicts(self, version: tuple[str, str, str], sha256: bytes) -> bool:

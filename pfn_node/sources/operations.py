@@ -110,6 +110,7 @@ class Sources:
             self._notices,
             node_id=node_id,
             clock=clock,
+            run_blocking=run_blocking,
             write_blocking=write_blocking,
             fetch_artifact=fetch_artifact,
         )
