@@ -29,6 +29,8 @@ from tests.durability.writers import Observer, Unexpected, Writers, taken
 RECOVERY_SECONDS_MAX = 10.0
 # SQLite waits 5 s for a lock; nobody else waits for anything.
 ANSWER_SECONDS_MAX = 15.0
+# Most workflows have some fifteen calls that may fail.
+AT_MAX = 15
 REFUSALS = (503, 507)
 WORKFLOWS: dict[str, Callable[[Writers, Random], None]] = {
     function.__name__: function
@@ -117,6 +119,15 @@ class FaultLoop:
             call = self.door.call
             raise Trouble(f"{workflow}, {fault.name}, call {at} ({call}): {error!r}; again: {again}") from error
         return hit
+
+    def some_point(self, workflow: str, fault: Fault) -> bool:
+        """One drawn from all there are; returns whether there was any. Raises Trouble."""
+        at = self.rng.randint(1, AT_MAX)
+        while not self.point(workflow, fault, at):
+            if not self.door.seen:
+                return False
+            at = self.rng.randint(1, self.door.seen)
+        return True
 
     def play(self, workflow: str, fault: Fault, at: int | None = None, step: int = 1) -> None:
         """One point, or all of them, and what is left after it. Raises Trouble."""

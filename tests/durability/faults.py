@@ -108,6 +108,11 @@ class Door:
         return bool(self._control.hits > 0)
 
     @property
+    def seen(self) -> int:
+        """How many calls that may fail were made since the door was opened."""
+        return int(self._control.seen)
+
+    @property
     def call(self) -> str:
         """The name of the call that failed first."""
         return bytes(self._control.call).decode()
