@@ -179,6 +179,7 @@ async def _serve_until(
                     accepting.start_soon(_take_in, passed, door, connections)
                 task_status.started((bound.host, bound.port))
                 await shutdown.wait()
+                await door.end_requests()  # before who tries to come learns of it
                 accepting.cancel_scope.cancel()
                 bound.socket.close()  # also where nobody was let in here: who comes now is refused, not kept waiting
             await door.empty()
@@ -285,9 +286,12 @@ class _Door:
         if not self._places[place]:
             del self._places[place]
 
+    async def end_requests(self) -> None:
+        """Answers no further request on a connection."""
+        await self._context.terminated.set()
+
     async def empty(self) -> None:
         """Closes what is idle, and waits for the rest for `shutdown_seconds`."""
-        await self._context.terminated.set()  # hypercorn: no further request on a connection
         for connection in tuple(self._open):
             connection.close_if_idle()
         with trio.move_on_after(self._limits.shutdown_seconds):
