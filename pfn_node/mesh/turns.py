@@ -231,7 +231,8 @@ class Turns:
         for queued in batch:
             effects += mesh.handle(queued.event, now_ms)
             await trio.lowlevel.checkpoint()  # a page of announcements takes a while to verify; let others run
-        if mesh.wake_at is not None and mesh.wake_at <= now_ms:
+        only_looks = not batch and not self._over  # at the clock: set back, it would reach no moment planned before
+        if only_looks or (mesh.wake_at is not None and mesh.wake_at <= now_ms):
             effects += mesh.handle(TimePassed(), now_ms)
         others = SendRequest | SendAnswer | BuildPrefix | DecodeCells
         kept: list[Kept] = [effect for effect in effects if not isinstance(effect, others)]

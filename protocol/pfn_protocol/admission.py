@@ -41,6 +41,11 @@ def admitted_authors(
     return reached
 
 
+def admits_others(cap: int) -> bool:
+    """Whether admission follows the pins of who may fill so many slots: those of newcomers change nothing."""
+    return cap >= slots_pinned_max
+
+
 def trusted_via(
     author: bytes, caps: dict[bytes, int], statement_of: Callable[[bytes], NodeStatement | None]
 ) -> list[bytes]:

@@ -121,6 +121,10 @@ class Gossip:
             if link.waiting_token is not None:
                 self._answer_waiting(link)
 
+    def clock_set_back(self) -> None:
+        """Whatever was planned lies too far ahead; all links were closed before."""
+        self._tree.clock_set_back()
+
     def role(self, peer: bytes) -> str:
         """What the link to this neighbour is there for, as operators are shown it; empty: there is none."""
         link = self._links.get(peer)

@@ -40,6 +40,8 @@ class Links:
         """Every link ends, and is asked for anew."""
         for peer_id in self._peers.clock_set_back(now_ms):
             self.closed(peer_id, now_ms)
+        self._gossip.clock_set_back()
+        self._reconciliation.clock_set_back(now_ms)
 
     def stop(self, now_ms: int) -> None:
         """Those who wait are answered; then nothing is said over any link."""

@@ -65,8 +65,7 @@ class Mesh:
             hosts_shared=options.hosts_shared,
             mesh_nodes=lambda: self._registry.authors,
         )
-        sponsored = own_node.sponsored if own_node else ()
-        self._sponsoring = Sponsoring(sponsored, self._peers.last_heard_ms, now_ms)
+        self._sponsoring = Sponsoring(own_node.sponsored if own_node else (), self._peers.last_heard_ms, now_ms)
         self._gossip = gossip = Gossip(
             self._registry,
             self._outgoing,
@@ -421,9 +420,11 @@ class Mesh:
     def _on_clock_set_back(self, now_ms: int) -> None:
         """What was planned lies too far ahead: links are made anew, as after a restart (R135)."""
         self._links.clock_set_back(now_ms)
+        self._sponsoring.clock_set_back(now_ms)
         self._own.clock_set_back(now_ms)
         self.completeness.clock_set_back(now_ms)
         self._intake.withdraw_early(now_ms)
+        self._due_ms = now_ms
 
 
 __all__ = ["LinkView", "Mesh", "MeshOptions", "MeshStatus", "Restored"]

@@ -198,6 +198,10 @@ class Prefixes:
         self._begin_next(now_ms)
         return build.peer
 
+    def clock_set_back(self, now_ms: int) -> None:
+        """The builds that count were of an hour that is yet to come: then they are of this one."""
+        self._counted_ms = deque((min(one, now_ms) for one in self._counted_ms), maxlen=sketch_builds_per_hour_max)
+
     @property
     def memory_bytes(self) -> int:
         """What the cells of all links take."""

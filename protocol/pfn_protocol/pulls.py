@@ -76,6 +76,11 @@ class Pulls:
         """The body is here. Returns what was known of it while it was waited for."""
         return self._missing.pop(announcement_id, None)
 
+    def forget(self) -> None:
+        """Wait for nothing any more: neighbours tell it anew."""
+        self._missing.clear()
+        self._agenda.clear()
+
     def take_due(self, now_ms: int, is_free: dict[bytes, bool]) -> dict[bytes, list[bytes]]:
         """Whom to ask for what, now. `is_free` has every neighbour that can be asked, and whether it is idle."""
         asked: dict[bytes, list[bytes]] = {}

@@ -92,6 +92,10 @@ class Reconciliation:
             self._snapshot.leave(peer, now_ms)
         self._comparisons.clear()
 
+    def clock_set_back(self, now_ms: int) -> None:
+        """Whatever was planned lies too far ahead; all links were closed before."""
+        self._prefixes.clock_set_back(now_ms)
+
     def leave_out(self, peer: bytes, left_out: Iterable[bytes]) -> None:
         """The operator's word changed about whom to hear of."""
         self._comparisons[peer].link_set.leave_out(left_out)

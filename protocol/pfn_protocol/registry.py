@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from heapq import heappop, heappush
 
-from pfn_protocol.admission import admitted_authors, trusted_via
+from pfn_protocol.admission import admits_others, admitted_authors, trusted_via
 from pfn_protocol.announcements import Kind, NodeStatement
 from pfn_protocol.author_share import AuthorShare
 from pfn_protocol.changes import ChangeLog
@@ -225,7 +225,7 @@ class Registry:
         if stood is not None:
             size = entry.size + stood.size + conviction_overhead_bytes
             entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size)
-        may_change_graph = entry.kind in (Kind.NODE, Kind.CONVICTION)
+        may_change_graph = entry.kind in (Kind.NODE, Kind.CONVICTION) and admits_others(self.cap(entry.author))
         former = self.node_statement(entry.author) if may_change_graph else None
         _, gone = self._offer_to_share(entry)
         came_in = entry.id in self._by_id
@@ -295,7 +295,7 @@ class Registry:
                 self._shares[entry.author].expire(entry)
                 self._leave([entry])
                 expired.append(announcement_id)
-                graph_changed = graph_changed or entry.kind is Kind.NODE
+                graph_changed = graph_changed or (entry.kind is Kind.NODE and admits_others(self.cap(entry.author)))
         return tuple(expired), graph_changed
 
     def withdraw_early(self, now_ms: int) -> tuple[bytes, ...]:

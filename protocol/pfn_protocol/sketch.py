@@ -37,6 +37,9 @@ _CHUNK: Final = 32_768
 # Fewer ids than this are added one by one, fewer cells decoded one by one: numpy's calls would cost more than the work.
 _FEW: Final = 48
 _FEW_CELLS: Final = 512
+# Honest cells show many ids at once: a dozen or two passes take them all out, and up to ninety if there are hardly
+# enough cells (of 350 ids to 150,000). Cells can be made to show one id after the other, so that each takes a pass.
+_PASSES_MAX: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,8 @@ class Cells:
     def decode(self, salt: bytes) -> Difference | None:
         """The ids of the difference of which these are the cells; None if there are too few cells, or they are wrong.
 
-        An id comes out of at most one cell, and at most as many as there are cells, so this ends whatever the cells.
+        An id comes out of at most one cell, and at most as many as there are cells, in so many passes over many cells:
+        so this ends soon whatever the cells, and what is made to take longer does not decode.
         """
         return self._peel_few(salt) if len(self) <= _FEW_CELLS else self._peel_many(salt)
 
@@ -183,7 +187,9 @@ class Cells:
         left = self.part(0, len(self))
         found: dict[bytes, bool] = {}
         looked_at = np.arange(len(left))
-        while len(looked_at) and len(found) <= len(left):
+        for _ in range(_PASSES_MAX):
+            if not len(looked_at) or len(found) > len(left):
+                break
             counts = left._counts[looked_at]
             single = looked_at[(counts == 1) | (counts == 255)]
             ids = _joined_halves(left._highs[single], left._lows[single])

@@ -59,6 +59,11 @@ class Sponsoring:
         self._next_ms = self._first_expiry()  # most were heard of since
         return changed
 
+    def clock_set_back(self, now_ms: int) -> None:
+        """Who was heard of in what is the future now was so just now."""
+        self._heard_ms = {node_id: min(heard_ms, now_ms) for node_id, heard_ms in self._heard_ms.items()}
+        self._next_ms = self._first_expiry()
+
     @property
     def next_expiry_ms(self) -> int | None:
         """When `expire` may have something to do next."""

@@ -45,6 +45,11 @@ class Tree:
         if peer == self._parent:
             self._parent = None
 
+    def clock_set_back(self) -> None:
+        """No link is left: ids wait for none of them, and the next that do shall not wait until the former moment."""
+        self.ids_due_ms = None
+        self._pulls.forget()
+
     def tell(self, entries: Iterable[Entry], came_from: bytes | None, now_ms: int, *, pulled: bool = False) -> None:
         """These are new: pass them on. What was pulled goes as offers, for others may have it by now."""
         for entry in entries:

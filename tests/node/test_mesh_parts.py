@@ -485,6 +485,24 @@ async def test_a_request_that_cannot_be_sent_is_told_in_the_next_turn(
     assert told == [TimePassed(), unreachable]
 
 
+async def test_a_node_that_nobody_talks_to_learns_that_its_clock_was_set_back(
+    database: Database, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that it had planned lies hours ahead then, and nobody wakes it."""
+    turns = turns_over(database, ME.public, clock)
+    told: list[object] = []
+    monkeypatch.setattr(Mesh, "handle", lambda mesh, event, now_ms: told.append(event) or [])
+    monkeypatch.setattr(Mesh, "wake_at", NOW * 1000 + 3_600_000)
+    doers = Doers(lambda effect: None, lambda effect: None, lambda effect: None, lambda effect: None, lambda: None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run, machine(), doers)
+        await trio.sleep(11)
+        turns.end()
+
+    assert told == [TimePassed()]
+
+
 async def test_a_batch_is_bounded(
     database: Database, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,19 @@ def test_a_newcomer_is_let_in_without_judging_everybody_again(monkeypatch: pytes
     assert len(judged) == 2
 
 
+def test_a_newcomer_that_pins_others_now_and_then_has_nobody_judged_again() -> None:
+    bobs, carols = entry(BOB, node_statement([], [CAROL]), START_MS + 10), entry(CAROL, node_statement())
+    registry = filled([bobs, carols])
+
+    pinning = entry(CAROL, node_statement([DAVE], [DAVE]), START_MS + 1)
+    outcome = registry.offer(pinning)
+    assert (outcome.verdict, outcome.graph_changed) == (Verdict.IN_SET, False)
+    assert registry.expire(START_MS + 1 + 86_400_000) == ((pinning.id,), False)
+    assert registry.readmit() == AdmissionChange()
+
+    assert registry.offer(entry(BOB, node_statement([], [CAROL, DAVE]), START_MS + 11)).graph_changed
+
+
 # --- Caps -----------------------------------------------------------------------------------------------------------
 
 

@@ -105,6 +105,46 @@ def test_an_id_that_comes_out_twice_is_no_difference(length: int) -> None:
     assert Cells.from_bytes(lie).decode(SALT) is None  # taken out of this cell, the id stands in it
 
 
+def shown_one_by_one(length: int, pool: int) -> Cells:
+    """Cells in which taking out one id shows the next one, never two at once: what a neighbour may send on purpose."""
+    through: dict[int, list[tuple[bytes, list[int]]]] = {}
+    for one in random_ids(Random(11), pool):
+        cells = indices(keyed_hash(one, SALT), length)
+        for cell in cells:
+            through.setdefault(cell, []).append((one, cells))
+    chain: list[bytes] = []
+    shown = [length // 2]  # the cells that show the ids, in this order
+    while True:
+        untouched = [(one, cells) for one, cells in through[shown[-1]] if len({*shown} & {*cells}) == 1]
+        following = [(one, max({*cells} - {*shown})) for one, cells in untouched if len(cells) > 1]
+        following = [(one, cell) for one, cell in following if cell > length // 8]
+        if not following:
+            break
+        chain.append(following[0][0])
+        shown.append(following[0][1])
+    table = [b"\xff" * (sketch_cell_bytes - 1) + b"\x02"] * length  # elsewhere nothing is to be seen
+    for cell in shown[:-1]:
+        table[cell] = bytes(sketch_cell_bytes)
+    crafted = Cells.from_bytes(b"".join(table))
+    crafted.add(chain, SALT)
+    return crafted
+
+
+def test_cells_made_to_show_one_id_after_the_other_are_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = 0
+
+    def counted(short_ids: list[bytes], salt: bytes) -> bytes:
+        nonlocal passes
+        passes += 1
+        return keyed_hashes(short_ids, salt)
+
+    cells = shown_one_by_one(1_024, 8_000)
+    monkeypatch.setattr("pfn_protocol.sketch.keyed_hashes", counted)
+
+    assert cells.decode(SALT) is None
+    assert passes == 100
+
+
 def test_random_cells_and_cells_of_random_ids_end_without_a_difference() -> None:
     rng = Random(7)
     for length in (32, 512, 2_048):
