@@ -56,14 +56,18 @@ def judge(source: Source, entry: AuthorEntry, writer: ArtifactWriter) -> Judged:
 
 
 def keep(artifacts: Artifacts, writer: ArtifactWriter, keeping: Keeping) -> bytes:
-    """Keep a zip, and as long as that its signed text; the text's SHA-256, empty without one. Raises Skipped."""
+    """Keep a zip, and as long as that its signed text; the text's SHA-256, empty without one. Raises Skipped.
+
+    The text goes first: no row would ever name a zip whose text could not be kept, and nothing would delete it.
+    """
+    text_sha256 = b""
     try:
+        if keeping.text is not None:
+            with artifacts.writer(local=True) as beside:
+                beside.write(keeping.text)
+                text_sha256 = beside.keep(cache=keeping.cache)
         writer.keep(cache=keeping.cache)
-        if keeping.text is None:
-            return b""
-        with artifacts.writer(local=True) as beside:
-            beside.write(keeping.text)
-            return beside.keep(cache=keeping.cache)
+        return text_sha256
     except (ArtifactError, OSError) as error:
         raise Skipped(NOT_STORED) from error
 

@@ -44,6 +44,7 @@ ETAG_CHARS_MAX: Final = 256
 RETRY_AFTER_SECONDS_MAX: Final = 86400  # nobody may put us off for longer than a day
 RETRY_AFTER_SECONDS_DEFAULT: Final = 3600  # what the original says when it limits downloads
 ZIP_MAGIC: Final = b"PK\x03\x04"
+_LATER: Final = (408, 429)  # with 500 and over: what is asked is answered another time
 
 
 class ByteSink(Protocol):
@@ -93,7 +94,8 @@ class PublisherClient:
     async def prove(self, instance_url: str, body: bytes) -> bytes | None:
         """Ask for a signature over the challenge in `body` (JSON); None if the answer holds no signature.
 
-        Raises PublisherFailed only if there was no answer at all: to refuse a challenge is an answer.
+        Raises PublisherFailed if there was no answer, or one that says nothing of the challenge: that the publisher is
+        in trouble, or was asked too often. To refuse a challenge is an answer.
         """
         reply = await self._fetch(
             "POST",
@@ -103,19 +105,19 @@ class PublisherClient:
             headers={"Content-Type": "application/json"},
             content=body,
         )
-        if reply.status >= 500:
+        if reply.status >= 500 or reply.status in _LATER:
             raise PublisherFailed(f"verify-ownership answered HTTP {reply.status}", status=reply.status)
         return parse_proof(reply.body) if reply.status == 200 else None
 
     async def well_known(self, instance_url: str) -> bytes | None:
         """The keybind that the origin itself publishes, at the root of the host; None if it publishes none.
 
-        Raises PublisherFailed only if there was no answer.
+        Raises PublisherFailed if there was no answer, or one that says nothing of it.
         """
         parts = urlsplit(instance_url)
         url = f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}"
         reply = await self._fetch("GET", url, bytes_max=PROOF_BYTES_MAX, seconds_max=QUESTION_SECONDS_MAX)
-        if reply.status >= 500:
+        if reply.status >= 500 or reply.status in _LATER:
             raise PublisherFailed(f"{WELL_KNOWN} answered HTTP {reply.status}", status=reply.status)
         return parse_well_known(reply.body) if reply.status == 200 else None
 

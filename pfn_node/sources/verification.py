@@ -66,7 +66,7 @@ _ORACLE_WORDS: Final = {
     "none": "it signs nothing but challenges",
     "utf8": "it signs other texts for anybody",
     "raw": "it signs any bytes for anybody",
-    None: "it gave no answer; it is asked again next time",
+    None: "it gave no answer that tells; it is asked again next time",
 }
 
 
@@ -236,9 +236,8 @@ class Verifier:
             if await self._signs(source, list(raw), raw):
                 return "raw"
             return "utf8" if await self._signs(source, text, text.encode()) else "none"
-        except PublisherFailed as failure:
-            # An error is a refusal too, if an unfriendly one; silence is not.
-            return "none" if failure.answered else None
+        except PublisherFailed:
+            return None  # trouble is no refusal: a publisher that signs anything would pass for one that does not
 
     async def _signs(self, source: Source, challenge: object, message: bytes) -> bool:
         return _holds(source, message, await self._asked_to_sign(source, challenge))

@@ -18,7 +18,14 @@ def version_envelopes(db: sqlite_utils.Database, release: Release, limit: int) -
     """Return what nodes announced of a release, of its digest or another: this node, pinned ones, then the others."""
     own = own_id(db)
     rows = counted_observations(db, own, release.source_id, release.plugin_id, release.version)
-    rows.sort(key=lambda row: (row["observer"] != own, not row["pinned"], row["sha256"] != release.sha256))
+    rows.sort(
+        key=lambda row: (
+            row["observer"] != own,
+            not row["pinned"],
+            row["sha256"] != release.sha256,
+            row["observed_at"] == 0,  # who did not fetch it witnesses nothing (R163)
+        )
+    )
     announced = (
         value(db, "SELECT raw FROM announcements WHERE id = ?", (row["announcement_id"],))
         for row in rows

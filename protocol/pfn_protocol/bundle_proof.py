@@ -350,6 +350,7 @@ def _note_word(word: PublisherWord, notes: Notes) -> None:
 
 def _judge_witnesses(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, notes: Notes) -> Witnesses:
     seen: dict[bytes, set[tuple[bytes, int]]] = {}
+    fetched: set[bytes] = set()  # who only passes the publisher's release on (R36) has seen nothing there
     for announcement in _accepted("witnesses", bundle.witnesses, bundle.mesh, now_ms, notes):
         statement = announcement.statement
         if isinstance(statement, VersionStatement) and (
@@ -357,10 +358,12 @@ def _judge_witnesses(bundle: EvidenceBundle, roots: TrustRoots, now_ms: int, not
             == (bundle.source_id, bundle.plugin_id, bundle.version)
         ):
             seen.setdefault(announcement.author, set()).add((statement.sha256, statement.size))
+            if statement.observed_at > 0:
+                fetched.add(announcement.author)
         else:
             notes.caveats.append(f"an announcement of {did_key(announcement.author)} is not about this release")
     these = {(bundle.sha256, bundle.size)}
-    agreeing = tuple(sorted(author for author, digests in seen.items() if digests == these))
+    agreeing = tuple(sorted(author for author, digests in seen.items() if digests == these and author in fetched))
     trusted = tuple(author for author in agreeing if author in roots.nodes)
     disputed_by = tuple(sorted(author for author, digests in seen.items() if digests != these))
     conflict = any(author in roots.nodes for author in disputed_by)

@@ -1,11 +1,13 @@
 """Where a zip is fetched, and when a transfer is given up."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from pfn_node.artifacts.writer import ArtifactWriter
 from pfn_node.store.rows import Filters
 from pfn_node.store.sources import update_source
 from tests.node.fake_outbound import Slow
@@ -30,6 +32,31 @@ async def test_a_disk_that_fills_up_while_bytes_come_is_a_reason(
         result = await sources.subscribe(ID, "k1", ALL)
 
         assert result.skipped == (("alpha", "this node could not store it: No space left on device"),)
+
+
+async def test_a_zip_whose_signed_text_cannot_be_kept_is_not_left_behind(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, publisher = arranged(tmp_path)
+    publisher.publish("alpha", "1.0", signed=False)
+    publisher.sign_plugin_data("alpha", "1.0")
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        keep = ArtifactWriter.keep
+
+        def no_room_for_texts(writer: ArtifactWriter, **how: Any) -> bytes:
+            if not writer.path.read_bytes().startswith(b"PK"):
+                raise OSError(28, "No space left on device")
+            return keep(writer, **how)
+
+        monkeypatch.setattr("pfn_node.artifacts.artifacts.ArtifactWriter.keep", no_room_for_texts)
+        result = await sources.subscribe(ID, "k1", ALL)
+
+        assert "could not store it" in result.skipped[0][1]
+        assert room.release(ID, "alpha", "1.0") is None
+        assert room.artifacts.files() == ()
+        monkeypatch.undo()
+        assert (await sources.subscribe(ID, "k1", ALL)).mirrored_count == 1
 
 
 @pytest.mark.parametrize("retry_after", ["", "soon", "9" * 30, "Wed, 21 Oct 2015 07:28:00 GMT"])

@@ -77,26 +77,41 @@ async def test_what_else_a_publisher_signs_is_found_out_once(
         assert isinstance(lists[0], list) and lists[0][0] == 0xFF
 
 
-async def test_a_probe_that_nobody_answers_is_made_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("trouble", [408, 429, 500, 503])
+@pytest.mark.parametrize("asked", [b"[255", b"oracle"])
+async def test_trouble_in_answer_to_a_probe_is_no_refusal_and_it_is_made_again(
+    tmp_path: Path, autojump_clock: MockClock, asked: bytes, trouble: int
+) -> None:
     room, publisher = arranged(tmp_path)
+    publisher.oracle = "raw" if asked == b"[255" else "utf8"
 
-    def vanish(request: Request) -> Answer:
-        if b"[255" in request.body:
-            del room.network.hosts["publisher.test"]
-        return publisher.answer(request)
-
-    def refuse(request: Request) -> Answer:
-        return ("no", 500, {}) if b"[255" in request.body else publisher.answer(request)
+    def in_trouble(request: Request) -> Answer:
+        return ("not now", trouble, {}) if asked in request.body else publisher.answer(request)
 
     async with room.running() as sources:
-        room.network.hosts["publisher.test"] = lambda request: (
-            vanish(request) if b"oracle" not in request.body else ("", 500, {})
-        )
+        room.network.hosts["publisher.test"] = in_trouble
         await sources.add(publisher.url, "ann", publisher.pem)
-        room.network.hosts["publisher.test"] = refuse
         assert (await sources.verify(ID)).success
+        assert room.source(ID).oracle is None
+        assert room.attestations()[-1].oracle == ""
 
-        assert room.source(ID).oracle == "none"  # an error is a refusal, if an unfriendly one
+        room.network.hosts["publisher.test"] = publisher.answer
+        assert (await sources.verify(ID)).success
+        assert room.source(ID).oracle == publisher.oracle
+
+
+async def test_who_is_asked_too_often_to_prove_its_key_has_not_failed_to(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        publisher.answers["/verify-ownership"] = ("slow down", 429, {})
+
+        outcome = await sources.verify(ID)
+
+        assert (outcome.success, outcome.answered) == (False, False)
+        assert room.attestations()[-1].verified
 
 
 async def test_silence_to_a_probe_leaves_the_question_open(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -388,6 +388,18 @@ def test_a_node_that_saw_two_digests_is_no_witness_of_either() -> None:
     assert mentions(found, "1 nodes saw other bytes under this version, among them nodes that you trust")
 
 
+def test_who_did_not_fetch_the_bytes_is_no_witness_whatever_it_passes_on() -> None:
+    passed_on = [saw(node, observed_at=0) for node in (BOB, ERIN)]
+
+    found = proof(evidence=(), witnesses=(saw(ALICE), *passed_on))
+    fetched_later = proof(evidence=(), witnesses=(saw(ALICE), *passed_on, saw(BOB, seq=NOW_MS + 1), saw(ERIN)))
+    other_bytes = proof(evidence=(), witnesses=(saw(ALICE), saw(BOB, observed_at=0, sha256=OTHER)))
+
+    assert (found.level, found.witnesses.all) == ("A0", (ALICE.public,))
+    assert fetched_later.level == "A2"
+    assert (other_bytes.level, other_bytes.witnesses.disputed_by) == ("reported", (BOB.public,))
+
+
 def test_strangers_that_dispute_downgrade_nothing_and_trusted_ones_do() -> None:
     by_stranger = proof(witnesses=(*bundle().witnesses, saw(FRANK, sha256=OTHER)))
     trusted = TrustRoots(CAROL.public, BOTH.nodes | {FRANK.public})

@@ -92,6 +92,8 @@ def _forms() -> Iterator[Case]:
     yield _case("a release key that nobody bound", "R162", "reported", evidence=(released(),))
     watched: dict[str, Any] = {"witnesses": tuple(saw(node) for node in NODES)}
     yield _case("three trusted witnesses and no signature", "R163", "A2", trusted=NODES, evidence=(), **watched)
+    passed_on: dict[str, Any] = {"witnesses": (saw(NODES[0]), *(saw(node, observed_at=0) for node in NODES[1:]))}
+    yield _case("two witnesses that did not fetch it", "R163", "A0", trusted=NODES, evidence=(), **passed_on)
     yield _case("a text and a witness", "R164", "A1", trusted=NODES, evidence=(described(),), witnesses=(saw(BOB),))
     headed = (*BASE["evidence"], head())
     yield _case("everything", "R164", "A4", trusted=NODES, evidence=headed, **watched)
