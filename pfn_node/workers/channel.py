@@ -41,12 +41,14 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self._socket = trio.socket.from_stdlib_socket(end)
+        self._sending = trio.Lock()  # trio lets one task alone wait until there is room
 
     async def send(self, kind: bytes, data: bytes = b"", connection: int | None = None) -> None:
         """Send a message, with a descriptor of a connection: the sender closes its own. Waits for room."""
         assert len(data) < MESSAGE_BYTES_MAX
         rights = [] if connection is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [connection]))]
-        await self._socket.sendmsg([kind + data], rights)
+        async with self._sending:
+            await self._socket.sendmsg([kind + data], rights)
 
     async def receive(self) -> Message | None:
         """The next message; None at the end."""

@@ -26,6 +26,8 @@ from pfn_node.workers.starting import Rate
 from pfn_node.workers.supervising import Rooms, Workers
 
 NODE_ID = bytes(32)
+MANY = 30
+LARGE = bytes(60_000)  # a few of which fill a channel
 
 
 async def test_a_message_brings_a_connection_along() -> None:
@@ -46,6 +48,25 @@ async def test_a_message_brings_a_connection_along() -> None:
     assert await ours.receive() is None
     with pytest.raises(OSError):
         await ours.send(DAMAGED, b"nobody hears")
+    ours.close()
+
+
+async def test_many_may_send_on_a_channel_that_is_full() -> None:
+    ours, theirs = (Channel(end) for end in channel_pair())
+    kept, given = socket.socketpair()
+    with kept, given, trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for number in range(MANY):
+                nursery.start_soon(theirs.send, CONNECTION, LARGE[number:], given.fileno())
+            await trio.testing.wait_all_tasks_blocked()
+            lengths = []
+            for _ in range(MANY):
+                message = await ours.receive()
+                assert message is not None and message.connection is not None
+                message.connection.close()
+                lengths.append(len(message.data))
+    assert sorted(lengths, reverse=True) == [len(LARGE) - number for number in range(MANY)]
+    theirs.close()
     ours.close()
 
 
