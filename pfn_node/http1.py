@@ -2,6 +2,7 @@
 application. The fault numbers are those of the list in server.py.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -31,6 +32,7 @@ from pfn_node.elsewhere import Elsewhere
 HEADER_FIELDS_MAX: Final = 100
 EVENTS_BETWEEN_CHECKPOINTS: Final = 64  # a flood of tiny chunks must not keep other tasks from running
 EVENTS_WAITING_MAX: Final = 10  # between the reader and the application; each at most READ_BYTES
+_WHOLE_URL: Final = re.compile(rb"https?://([^/?#]*)")
 _NOTHING_MORE: Final = (h11.MUST_CLOSE, h11.CLOSED)  # states of a client that has announced its last request
 
 log = structlog.get_logger()
@@ -198,13 +200,14 @@ class Http11(H11Protocol):
             self.stream_send,
             STREAM_ID,
         )
+        path, headers = _as_asked_of_us(request)
         await self.stream.handle(
             RequestEvent(
                 stream_id=STREAM_ID,
-                headers=list(request.headers),
+                headers=headers,
                 http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
-                raw_path=request.target,
+                method=request.method.decode("ascii"),
+                raw_path=path,
                 state=self.connection_state,
             )
         )
@@ -232,6 +235,18 @@ class Http11(H11Protocol):
             await self.send(RawData(data))
 
 
+def _as_asked_of_us(request: h11.Request) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The path with the query, and the header. Where a whole URL is asked for, its host counts, and not what Host says
+    (RFC 9112, 3.2.2).
+    """
+    whole = _WHOLE_URL.match(request.target)
+    if whole is None:
+        return request.target, list(request.headers)
+    path = request.target[whole.end() :]
+    others = [(name, value) for name, value in request.headers if name != b"host"]
+    return path if path.startswith(b"/") else b"/" + path, [(b"host", whole[1]), *others]
+
+
 def _why_refused(request: h11.Request, head_bytes_max: int) -> int | None:
     """The status with which a request is refused that h11 would accept; None if it may go on."""
     names = [name for name, _ in request.headers]
@@ -242,8 +257,11 @@ def _why_refused(request: h11.Request, head_bytes_max: int) -> int | None:
         return 431  # h11 enforces its limit only on a header that comes in parts
     if request.http_version not in (b"1.0", b"1.1"):
         return 400  # among them the preface of HTTP/2
-    if b"transfer-encoding" in names and b"content-length" in names:
-        return 400  # two lengths: a proxy before us may believe the other one
-    if not request.target.startswith((b"/", b"http://", b"https://")) and request.target != b"*":
+    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
+        return 400  # two lengths, or chunks before there were any: a proxy before us may believe something else
+    if request.method != request.method.upper():
+        return 400  # "head" is not HEAD (RFC 9110, 9.1): h11 sees that so, what finds the route does not
+    is_url = _WHOLE_URL.match(request.target) is not None
+    if not is_url and not request.target.startswith(b"/") and request.target != b"*":
         return 400  # CONNECT's "host:port", and what has no path
     return None

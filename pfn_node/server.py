@@ -23,6 +23,7 @@ HTTP/2 are for the proxy in front.
 """
 
 import errno
+import math
 import resource
 import socket
 from collections import Counter
@@ -34,6 +35,7 @@ from ipaddress import IPv6Address, ip_address
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
+import structlog
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper
@@ -58,6 +60,10 @@ __all__ = [
 SWITCH_SECONDS: Final = 0.0005
 BACKLOG: Final = 1024  # connections that the kernel keeps for us while we are busy
 TURNING_AWAY_SECONDS_MAX: Final = 1.0
+# What accepting fails with where descriptors or memory are used up: those who come wait in the kernel's queue.
+_CAPACITY_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+CAPACITY_PAUSE_SECONDS: Final = 0.1
+CAPACITY_TOLD_SECONDS: Final = 60.0  # after which it is told again
 # A client whose connection was passed on for one request comes back to those who read for all the others: connections
 # of a proxy, which carry the requests of everybody, would end up here for good.
 PASSED_REQUESTS_MAX: Final = 20
@@ -68,6 +74,8 @@ _BUSY: Final = (
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 51\r\n\r\n"
     b"Too many connections are open; try again in a while"
 )
+
+log = structlog.get_logger()
 
 
 class ServerError(Exception):
@@ -170,7 +178,7 @@ async def _serve_until(
     async with trio.open_nursery() as connections:
         try:
             async with trio.open_nursery() as accepting:
-                listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound.socket))]
+                listeners = [_Accepting(bound.socket)]
                 accept = partial(trio.serve_listeners, door.admit, listeners, handler_nursery=connections)
                 if passed is None:
                     accepting.start_soon(accept)
@@ -187,6 +195,34 @@ async def _serve_until(
             # Also when this task is cancelled: writes that are shielded (fault 3) end with their sockets.
             door.abort_all()
             connections.cancel_scope.cancel()
+
+
+class _Accepting(trio.abc.Listener[trio.SocketStream]):
+    """A listener that outlasts a lack of descriptors (trio's own loop does too, but writes ten tracebacks a second)."""
+
+    def __init__(self, bound: socket.socket) -> None:
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+        self._told_until = -math.inf
+
+    async def accept(self) -> trio.SocketStream:
+        """The next client."""
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                if error.errno not in _CAPACITY_ERRORS:
+                    raise
+                self._tell(error)
+            await trio.sleep(CAPACITY_PAUSE_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self._listener.aclose()
+
+    def _tell(self, error: OSError) -> None:
+        if trio.current_time() >= self._told_until:
+            self._told_until = trio.current_time() + CAPACITY_TOLD_SECONDS
+            log.error("descriptors_used_up", wanted_for="a new client", reason=error.strerror)
 
 
 async def _accept_when(alone: trio.Event, accept: Callable[[], Awaitable[object]]) -> None:

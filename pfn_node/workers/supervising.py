@@ -1,7 +1,7 @@
 """The node's side of its workers: starts them, takes what they pass on and what they counted, starts again what dies.
 
 While workers answer, the node lets nobody in itself: everybody comes to them, and whoever needs the node is passed on.
-When one of them cannot be kept alive, it lets clients in as well.
+When one of them does not start or cannot be kept alive, it lets clients in as well.
 """
 
 import math
@@ -34,10 +34,12 @@ from pfn_node.workers.starting import Downloaded, Rate, Start, environment_of_wo
 COMMAND: Final = (sys.executable, "-m", "pfn_node.workers.process")
 # Connections that were passed on and not looked at yet.
 PASSED_WAITING_MAX: Final = 100
-# Starting takes a second or two of one processor; on a machine that is busy, some of them. From then on a worker tells
-# what it counted every second.
+# Starting takes a second or two of one processor, and all workers may start at once. One that takes longer is killed.
+START_SECONDS: Final = 20.0
+START_SECONDS_A_WORKER: Final = 2.0
+# From then on a worker tells what it counted every second.
 SILENT_SECONDS_MAX: Final = 60.0
-# A worker that ends sooner than that after it was ready, so often in a row, is not started again.
+# A worker that is heard for less than that after it was ready, so often in a row, is not started again.
 LASTING_SECONDS: Final = 30.0
 SHORT_LIVES_MAX: Final = 5
 PAUSE_SECONDS: Final = 0.5  # before the second short life; twice as long before each one after that
@@ -59,7 +61,9 @@ class Rooms:
 @dataclass(slots=True)
 class _Worker:
     number: int
-    ready: trio.Event = field(default_factory=trio.Event)
+    settled: trio.Event = field(default_factory=trio.Event)  # it answers, or others do in its place
+    ready_at: float = math.inf  # in this life
+    heard_at: float = -math.inf
     short_lives: int = 0
 
 
@@ -92,40 +96,47 @@ class Workers:
     async def run(
         self, stop: trio.Event, rooms: Rooms, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Keep them alive until `stop`, and end them then. Started when each answers, or was given up."""
+        """Keep them alive until `stop`, and end them then. Started when each answers, or the node does in its place."""
         workers = [_Worker(number) for number in range(1, self._settings.workers + 1)]
         async with trio.open_nursery() as nursery:
             for worker in workers:
                 nursery.start_soon(self._keep_alive, worker, stop, rooms)
             for worker in workers:
-                await worker.ready.wait()
+                await worker.settled.wait()
             task_status.started()
 
     async def _keep_alive(self, worker: _Worker, stop: trio.Event, rooms: Rooms) -> None:
         while not stop.is_set():
-            began = trio.current_time()
+            worker.ready_at = math.inf
             await self._live(worker, stop, rooms)
             if stop.is_set():
                 break
             rooms.metrics.worker_ends.inc()
-            worker.short_lives = worker.short_lives + 1 if trio.current_time() - began < LASTING_SECONDS else 0
+            if worker.ready_at == math.inf:
+                self.passed.alone.set()
+                worker.settled.set()
+            has_lasted = worker.heard_at - worker.ready_at >= LASTING_SECONDS
+            worker.short_lives = 0 if has_lasted else worker.short_lives + 1
             if worker.short_lives > SHORT_LIVES_MAX:
                 log.error("worker_given_up", worker=worker.number, lives=worker.short_lives)
                 self.passed.alone.set()
                 break
             if worker.short_lives:
                 await _either(stop.wait, partial(trio.sleep, PAUSE_SECONDS * 2 ** (worker.short_lives - 1)))
-        worker.ready.set()
+        worker.settled.set()
 
     async def _live(self, worker: _Worker, stop: trio.Event, rooms: Rooms) -> None:
         """Start a worker, and hear it until it ends, by itself or because the node stops."""
-        ours, theirs = channel_pair()
-        channel = Channel(ours)
         try:
-            with theirs:
-                process = await self._start(theirs)
+            ours, theirs = channel_pair()
+            channel = Channel(ours)
+            try:
+                with theirs:
+                    process = await self._start(theirs)
+            except OSError:
+                channel.close()
+                raise
         except OSError as error:  # no memory, no descriptors; or the node stops, and nobody listens any more
-            channel.close()
             log.error("worker_not_started", worker=worker.number, reason=str(error))
             return
         log.info("worker_started", worker=worker.number, pid=process.pid)
@@ -178,29 +189,32 @@ class Workers:
 
     async def _hear(self, worker: _Worker, channel: Channel, rooms: Rooms) -> None:
         """Take what a worker says, until it ends. One that says nothing for so long is taken for dead."""
-        is_ready = False
+        start_until = trio.current_time() + START_SECONDS + START_SECONDS_A_WORKER * self._settings.workers
         with suppress(OSError), trio.CancelScope() as hearing:
             try:
                 while True:
-                    hearing.deadline = trio.current_time() + SILENT_SECONDS_MAX
+                    is_ready = worker.ready_at < math.inf
+                    hearing.deadline = trio.current_time() + SILENT_SECONDS_MAX if is_ready else start_until
                     message = await channel.receive()
                     hearing.deadline = math.inf
+                    worker.heard_at = trio.current_time()
                     if message is None:
                         break
                     if message.kind == messages.READY:
-                        is_ready = True
+                        worker.ready_at = trio.current_time()
                         rooms.metrics.workers.inc()
-                        worker.ready.set()
+                        worker.settled.set()
                         log.info("worker_ready", worker=worker.number)
                     else:
                         await self._take(message, rooms)
             finally:
-                if is_ready:
+                if worker.ready_at < math.inf:
                     rooms.metrics.workers.dec()
 
     async def _take(self, message: Message, rooms: Rooms) -> None:
         if message.kind == messages.CONNECTION:
-            assert message.connection is not None
+            if message.connection is None:
+                return  # it was lost for want of a descriptor
             try:
                 await self._pass.send((message.connection, message.data))
             except trio.BrokenResourceError:  # the node stops

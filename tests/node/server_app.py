@@ -32,6 +32,10 @@ def create_app() -> tuple[SafeQuart, Watched]:
     async def root() -> ResponseReturnValue:
         return "well"
 
+    @app.get("/host")
+    async def host() -> ResponseReturnValue:
+        return request.headers["Host"]
+
     @app.post("/whole")
     async def whole() -> ResponseReturnValue:
         watched.begun.set()

@@ -73,6 +73,12 @@ async def test_the_server_survives(attack: str) -> None:
         (ATTACKS["many fields"][0], b"431"),
         (ATTACKS["a path that is not ASCII"][0], b"400"),
         (b"GET http://node.example HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", b"200"),
+        (b"GET http://node.example?x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", b"200"),
+        (get("/", method="get"), b"400"),
+        (get("/", method="head"), b"400"),
+        (get("/", method="Get"), b"400"),
+        (get("/", method="BREW", close=True), b"405"),
+        (b"POST /whole HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
         (b"OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", b"404"),
         (get("/", "upgrade: h2c", "http2-settings: AAAA", "connection: upgrade, http2-settings, close"), b"200"),
         (get("/", "upgrade: websocket", "connection: upgrade, close", "sec-websocket-key: eA=="), b"200"),
@@ -85,6 +91,26 @@ async def test_only_plain_http_1_is_spoken(request_: bytes, status: bytes) -> No
         answer = await server.exchange(request_)
 
     assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_a_method_in_lower_case_is_no_mistake_of_ours() -> None:
+    app, _ = create_app()
+
+    async with serving(app, linger_seconds=0.1) as server:
+        with capture_logs() as logs:
+            assert (await server.exchange(get("/", method="head"))).startswith(b"HTTP/1.1 400")
+
+    assert logs == []
+
+
+@pytest.mark.parametrize("asked", ["http://asked.example/host", "http://asked.example/host?q", "/host"])
+async def test_the_host_of_a_whole_url_counts_and_not_what_else_is_said(asked: str) -> None:
+    app, _ = create_app()
+
+    async with serving(app) as server:
+        answer = await server.exchange(get(asked, close=True))
+
+    assert answer.endswith(b"node.example" if asked == "/host" else b"asked.example")
 
 
 async def test_an_error_in_the_protocol_of_one_connection_ends_only_that_one(monkeypatch: pytest.MonkeyPatch) -> None:

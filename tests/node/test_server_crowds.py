@@ -9,10 +9,12 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from pfn_node import server as server_module
 from pfn_node.elsewhere import Passed
 from pfn_node.server import ServerLimits, bind, connections_that_fit, serve
+from tests.node.few_files import no_descriptor_left
 from tests.node.server_app import create_app
 from tests.node.serving import SECONDS_MAX, Server, get, post, read_answer, read_to_end, serving
 
@@ -33,6 +35,28 @@ async def test_beyond_the_cap_clients_are_turned_away_while_all_are_answered() -
     head, _, body = refused.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503")
     assert f"content-length: {len(body)}".encode() in head
+
+
+async def test_without_descriptors_newcomers_wait_and_those_who_are_in_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, _ = create_app()
+    monkeypatch.setattr(server_module, "CAPACITY_PAUSE_SECONDS", 0.01)
+
+    async with serving(app) as server, await server.connect() as inside:
+        await inside.send_all(get("/"))
+        await read_answer(inside)
+        with trio.socket.socket() as waiting:
+            with no_descriptor_left(), capture_logs() as logs:
+                await waiting.connect((server.host, server.port))
+                await trio.sleep(0.1)
+                await inside.send_all(get("/"))
+                assert (await read_answer(inside))[1] == b"well"
+            newcomer = trio.SocketStream(waiting)
+            await newcomer.send_all(get("/", close=True))
+            assert (await read_to_end(newcomer)).endswith(b"well")
+
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("descriptors_used_up", "error")]
 
 
 async def test_beyond_the_cap_a_newcomer_takes_the_room_of_who_kept_the_server_waiting() -> None:

@@ -75,6 +75,7 @@ SPECIAL = {
     "a POST of no length": head("/", "Content-Length: -1", method="POST"),
     "a POST of two lengths": head("/", "Content-Length: 1", "Content-Length: 1", method="POST"),
     "another method": head("/", "Content-Length: 1", method="PUT"),
+    "a method in lower case": head("/", method="get"),
     "HTTP/1.0": head("/").replace(b"1.1", b"1.0"),
     "two requests": head("/") * 2,
     "half a request": head("/")[:-2],

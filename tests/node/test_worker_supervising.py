@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.metrics import Counted, CountingMetrics, Metrics
@@ -20,12 +21,23 @@ from pfn_node.store.database import Database
 from pfn_node.web.download_counting import Downloads
 from pfn_node.web.gate import Rates
 from pfn_node.web.rate_limits import RateLimit, SharedRateLimit
-from pfn_node.workers import supervising
-from pfn_node.workers.channel import CONNECTION, DAMAGED, Channel, Message, channel_pair
+from pfn_node.workers import channel, supervising
+from pfn_node.workers.channel import (
+    CONNECTION,
+    DAMAGED,
+    DESCRIPTOR_SECONDS,
+    READY,
+    Channel,
+    Message,
+    channel_pair,
+)
 from pfn_node.workers.starting import Rate
 from pfn_node.workers.supervising import Rooms, Workers
+from tests.node.few_files import no_descriptor_left
 
 NODE_ID = bytes(32)
+MANY = 30
+LARGE = bytes(60_000)  # a few of which fill a channel
 
 
 async def test_a_message_brings_a_connection_along() -> None:
@@ -46,6 +58,71 @@ async def test_a_message_brings_a_connection_along() -> None:
     assert await ours.receive() is None
     with pytest.raises(OSError):
         await ours.send(DAMAGED, b"nobody hears")
+    ours.close()
+
+
+async def test_many_may_send_on_a_channel_that_is_full() -> None:
+    ours, theirs = (Channel(end) for end in channel_pair())
+    kept, given = socket.socketpair()
+    with kept, given, trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for number in range(MANY):
+                nursery.start_soon(theirs.send, CONNECTION, LARGE[number:], given.fileno())
+            await trio.testing.wait_all_tasks_blocked()
+            lengths = []
+            for _ in range(MANY):
+                message = await ours.receive()
+                assert message is not None and message.connection is not None
+                message.connection.close()
+                lengths.append(len(message.data))
+    assert sorted(lengths, reverse=True) == [len(LARGE) - number for number in range(MANY)]
+    theirs.close()
+    ours.close()
+
+
+async def test_a_connection_waits_in_its_channel_until_there_is_a_descriptor_for_it() -> None:
+    ours, theirs = (Channel(end) for end in channel_pair())
+    kept, given = socket.socketpair()
+    with kept, trio.fail_after(30):
+        await theirs.send(CONNECTION, b"what was read", given.fileno())
+        given.close()
+        async with trio.open_nursery() as nursery:
+            with no_descriptor_left(), capture_logs() as logs:
+                nursery.start_soon(expect_connection, ours)
+                while not logs:
+                    await trio.sleep(0.01)
+                await trio.sleep(3 * DESCRIPTOR_SECONDS)
+        assert kept.recv(100) == b"an answer"
+    assert [entry["event"] for entry in logs] == ["descriptors_used_up"]
+    theirs.close()
+    ours.close()
+
+
+async def expect_connection(ours: Channel) -> None:
+    message = await ours.receive()
+    assert message is not None and message.connection is not None
+    with message.connection as passed:
+        passed.send(b"an answer")
+
+
+async def test_a_connection_for_which_there_is_no_descriptor_for_long_is_all_that_is_lost(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "DESCRIPTOR_TRIES_MAX", 2)
+    ours, theirs = (Channel(end) for end in channel_pair())
+    kept, given = socket.socketpair()
+    with kept, trio.fail_after(30):
+        await theirs.send(CONNECTION, b"what was read", given.fileno())
+        await theirs.send(READY)
+        given.close()
+        with no_descriptor_left():
+            lost = await ours.receive()
+        assert lost is not None and lost.connection is None
+        with bind("127.0.0.1", 0) as listener, Workers(Settings(data=tmp_path), listener, NODE_ID, None) as workers:
+            await workers._take(lost, rooms)
+        assert await ours.receive() == Message(READY, b"")
+        assert kept.recv(100) == b"", "its client learns of it"
+    theirs.close()
     ours.close()
 
 
@@ -147,11 +224,31 @@ async def test_a_worker_that_cannot_be_started_is_one_that_died(
         assert workers.passed.alone.is_set()
 
 
+async def test_a_worker_for_which_there_are_no_descriptors_is_one_that_died(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "SHORT_LIVES_MAX", 0)
+    settings = Settings(data=tmp_path, workers=1)
+    with bind("127.0.0.1", 0) as listener, Workers(settings, listener, NODE_ID, None) as workers, trio.fail_after(30):
+        with no_descriptor_left():
+            await workers.run(trio.Event(), rooms)
+        assert workers.passed.alone.is_set()
+
+
+# It answers from now on, and is not heard of again.
+STUBBORN = """
+import json, signal, socket, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+channel = socket.socket(fileno=json.load(sys.stdin)["channel"])
+channel.send(b"R")
+time.sleep(60)
+"""
+
+
 async def test_a_worker_that_says_nothing_is_taken_for_dead_and_killed(
     rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
-    monkeypatch.setattr(supervising, "COMMAND", (sys.executable, "-S", "-c", stubborn))
+    monkeypatch.setattr(supervising, "COMMAND", (sys.executable, "-S", "-c", STUBBORN))
     for name, seconds in {"SILENT_SECONDS_MAX": 0.1, "STOP_SECONDS": 0.1, "SHORT_LIVES_MAX": 0}.items():
         monkeypatch.setattr(supervising, name, seconds)
 
@@ -159,6 +256,39 @@ async def test_a_worker_that_says_nothing_is_taken_for_dead_and_killed(
     with bind("127.0.0.1", 0) as listener, Workers(settings, listener, NODE_ID, None) as workers, trio.fail_after(30):
         await workers.run(trio.Event(), rooms)
         assert workers.passed.alone.is_set()
+
+    assert rooms.metrics.registry.get_sample_value("pfn_workers") == 0
+
+
+# It says what it counted, again and again, but never that it answers.
+HANGS = """
+import json, socket, sys, time
+channel = socket.socket(fileno=json.load(sys.stdin)["channel"])
+while True:
+    channel.send(b"M{}")
+    time.sleep(0.01)
+"""
+
+
+async def test_a_worker_that_never_gets_ready_is_given_up_and_the_node_lets_clients_in_at_once(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "COMMAND", (sys.executable, "-S", "-c", HANGS))
+    monkeypatch.setattr(supervising, "PAUSE_SECONDS", 0.0)
+    # However long it took to find out: it was no long life.
+    for name in ("START_SECONDS", "START_SECONDS_A_WORKER", "STOP_SECONDS", "LASTING_SECONDS"):
+        monkeypatch.setattr(supervising, name, 0.1)
+    monkeypatch.setattr(supervising, "SHORT_LIVES_MAX", 2)
+
+    settings = Settings(data=tmp_path, workers=1)
+    with bind("127.0.0.1", 0) as listener, Workers(settings, listener, NODE_ID, None) as workers, trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            with capture_logs() as logs:
+                await nursery.start(workers.run, trio.Event(), rooms)
+                assert workers.passed.alone.is_set()
+                assert "worker_given_up" not in [entry["event"] for entry in logs], "it is tried again meanwhile"
+
+    assert rooms.metrics.registry.get_sample_value("pfn_worker_ends_total") == 3
 
 
 async def test_what_workers_find_damaged_the_node_puts_aside(rooms: Rooms, tmp_path: Path) -> None:
