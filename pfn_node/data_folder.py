@@ -21,6 +21,7 @@ from pfn_protocol.identity import PrivateKey
 from pfn_protocol.succession import commit_to, sign_succession
 
 KEY_FILE = "node.key"
+DATABASE_FILE = "node.db"
 NEXT_KEY_FILE = "node-next.key"  # committed to, and secret until it takes over (R45)
 FORMER_KEY_FILE = "node-former.key"
 SUCCESSION_FILE = "node-succession.json"
@@ -47,7 +48,7 @@ class DataFolder:
 
     @property
     def database(self) -> Path:
-        return self.path / "node.db"
+        return self.path / DATABASE_FILE
 
     @property
     def artifacts(self) -> Path:
@@ -137,7 +138,7 @@ def succeed(folder: DataFolder, mesh: str) -> PrivateKey:
     """
     key = next_key(folder.path)
     if key is None:
-        raise DataFolderError(f"there is no {NEXT_KEY_FILE} in {folder.path}; make it with: pfn identity commit")
+        raise DataFolderError(f"there is no {NEXT_KEY_FILE} in {folder.path}; put back the one that was committed to")
     signed = sign_succession(folder.key, key.public, mesh)
     facts = {"old": signed.old_key.hex(), "new": key.public.hex(), "signature": signed.old_signature.hex()}
     (folder.path / SUCCESSION_FILE).unlink(missing_ok=True)  # of the succession before this one, which is over

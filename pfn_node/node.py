@@ -34,7 +34,7 @@ from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
 from pfn_node.webhooks.delivering import Webhooks
 from pfn_node.workers.supervising import Rooms, Workers
-from pfn_protocol.announcements import KeyStatement
+from pfn_protocol.announcements import KeyStatement, SuccessorStatement
 
 USER_AGENT = "pfn-node/0.1"
 STORE_SECONDS = 15.0  # between two looks at the object store
@@ -118,7 +118,7 @@ async def _run_rooms(
         )
         await nursery.start(engine.run)
         for statement in folder.key_statements:
-            nursery.start_soon(_say, engine, statement)
+            nursery.start_soon(_say, engine, database, node_id, statement)
         await nursery.start(sources.run)
         nursery.start_soon(services.downloads.run)
         nursery.start_soon(webhooks.run)
@@ -203,9 +203,19 @@ async def _mend(
     await mending.run()
 
 
-async def _say(engine: Engine, statement: KeyStatement) -> None:
+async def _say(engine: Engine, database: Database, node_id: bytes, statement: KeyStatement) -> None:
+    """Say a word about the node's own keys; but never of a second key that is to follow, which would void the first."""
+
+    async def say() -> None:
+        told = await database.read(lambda db: successions.commitment(db, node_id))
+        if isinstance(statement, SuccessorStatement) and told is not None and told["hash"] != statement.key_sha256:
+            log = structlog.get_logger()
+            log.error("commitment_not_told", told=told["hash"].hex(), given=statement.key_sha256.hex())
+            return
+        await engine.announce(statement)
+
     with suppress(Stopped):
-        await outlast(lambda: engine.announce(statement), "key statement")
+        await outlast(say, "key statement")
 
 
 def public_url(settings: Settings, listener: Listener) -> str | None:

@@ -3,9 +3,11 @@
 Flags win over the environment (PFN_*), that over the TOML file (--config), that over these defaults.
 """
 
+import re
 import tomllib
-from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,6 +55,12 @@ _WEAK_WORDS = (
     "here",
 )
 
+
+# Variables of this project's other programs: of commands that ask a node, and of tests and scripts.
+_OTHER_VARIABLES = frozenset(("PFN_NODE", "PFN_KEY", "PFN_CHROMIUM"))
+_OTHER_PREFIXES = ("PFN_TEST_", "PFN_FUZZ_")
+# Neither a URL, nor with a port, nor a pattern: none of these would ever match.
+_HOST_NAME = re.compile(r"[^\s/:@*?#\[\]]+")
 
 # Where a setting came from; `program`: from whoever started the node in code, as tests do.
 Origin = Literal["flag", "environment", "file", "default", "program"]
@@ -179,11 +187,45 @@ class Settings(BaseSettings):
         """Where the value of a setting came from."""
         return self._origins.get(name, "program" if name in self.model_fields_set else "default")
 
-    @field_validator("join", "allowed_host", "trusted_proxy", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        """The environment gives lists as text, separated by commas or spaces."""
-        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+    def _is_no_switch(cls, value: object, info: ValidationInfo) -> object:
+        """True would be taken for the number 1, and an empty variable for the present folder."""
+        asked = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and asked in (int, float):
+            raise ValueError("expected a number, not true or false")
+        if value == "" and asked is Path:
+            raise ValueError("it is empty; name a folder")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_announced(cls, value: str | None) -> str | None:
+        """In the one spelling that nodes take; with any other the mesh would not hear of this one."""
+        try:
+            return parse_instance_url(value, allow_http=True) if value else None
+        except Refusal as error:
+            raise ValueError(error.sentence) from None
+
+    @field_validator("allowed_host")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not _HOST_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no host's name; give one alone, without scheme, port or *")
+        return value
+
+    @field_validator("trusted_proxy", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        """In sentences that say which one is wrong."""
+        given = _each(value)
+        return [ip_network(str(one)) for one in given] if isinstance(given, list | tuple) else given
+
+    @field_validator("join", "allowed_host", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> Any:
+        return _each(value)
 
     @field_validator("wordpress_upstream")
     @classmethod
@@ -218,6 +260,11 @@ class Settings(BaseSettings):
                 "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
         return value
+
+
+def _each(value: object) -> Any:
+    """The environment gives lists as text, separated by commas or spaces."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 def is_weak(key: str) -> bool:
@@ -286,7 +333,30 @@ def _read_config(config: Path) -> dict[str, object]:
         raise SettingsError(f"cannot read the configuration {config}: {error}") from error
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
-        raise SettingsError(
-            f"{config}: not a setting: {', '.join(unknown)}; known are {', '.join(Settings.model_fields)}"
-        )
+        named = ", ".join(_beside_nearest(name, nearest_setting(name)) for name in unknown)
+        raise SettingsError(f"{config}: not a setting: {named}; known are {', '.join(Settings.model_fields)}")
     return values
+
+
+def unknown_variables(names: Iterable[str]) -> dict[str, str | None]:
+    """Names of variables (PFN_*) that nothing reads, each with the one that was probably meant."""
+    known = {f"PFN_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    unknown = [
+        name
+        for name in sorted(names)
+        if name.upper().startswith("PFN_") and name.upper() not in known and not name.startswith(_OTHER_PREFIXES)
+    ]
+    return {name: _variable(nearest_setting(name[len("PFN_") :])) for name in unknown}
+
+
+def _variable(setting: str | None) -> str | None:
+    return None if setting is None else f"PFN_{setting.upper()}"
+
+
+def nearest_setting(name: str) -> str | None:
+    """The setting whose name is most like this one, if any is."""
+    return next(iter(get_close_matches(name.lower().replace("-", "_"), Settings.model_fields, n=1)), None)
+
+
+def _beside_nearest(name: str, nearest: str | None) -> str:
+    return name if nearest is None else f"{name} (did you mean {nearest}?)"

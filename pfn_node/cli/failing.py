@@ -19,10 +19,15 @@ EXIT_CODES: Final = (
 
 
 def fail(sentence: str, code: int = FAILED) -> NoReturn:
-    """Print the sentence and leave. What others put into it does nothing to the terminal."""
+    """Print the sentence and leave."""
+    warn(sentence)
+    raise typer.Exit(code)
+
+
+def warn(sentence: str) -> None:
+    """Print the sentence. What others put into it does nothing to the terminal."""
     shown = "".join(character if character.isprintable() or character == "\n" else "�" for character in sentence)
     print(f"pfn: {shown}", file=sys.stderr)
-    raise typer.Exit(code)
 
 
 def sentences(failures: BaseExceptionGroup[Any]) -> str:

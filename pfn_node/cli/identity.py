@@ -9,9 +9,12 @@ from typing import Annotated
 
 import typer
 
-from pfn_node.cli.failing import fail
+from pfn_node.cli.failing import WRONG_USAGE, fail
+from pfn_node.cli.tables import moment
 from pfn_node.data_folder import (
+    DATABASE_FILE,
     KEY_FILE,
+    NEXT_KEY_FILE,
     DataFolder,
     DataFolderError,
     load_or_make_key,
@@ -21,9 +24,10 @@ from pfn_node.data_folder import (
     write_secret,
 )
 from pfn_node.data_folder import succeed as put_in_place
-from pfn_node.settings import load_settings
+from pfn_node.settings import SettingsError, load_settings
 from pfn_node.store import successions
-from pfn_node.store.database import Database, StoreError
+from pfn_node.store.database import StoreError, reader
+from pfn_node.store.queries import Row
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
 from pfn_protocol.limits import succession_age_seconds_min
@@ -33,6 +37,11 @@ app = typer.Typer(help="Show or import the node's key.", no_args_is_help=True)
 Data = Annotated[Path, typer.Option("--data", help="The node's data folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+_VOID = (
+    "this node's key committed to two keys, which made both void for good: nobody follows either. To change the key, "
+    "start a new data folder, and ask for new pins"
+)
+
 
 @app.command()
 def show(data: Data, as_json: Json = False) -> None:
@@ -41,6 +50,8 @@ def show(data: Data, as_json: Json = False) -> None:
     The key is made if the folder is new.
     """
     try:
+        if (data / DATABASE_FILE).exists():
+            _need_key(data)  # a node that lost its key, or was restored without it, gets no new name by being looked at
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = load_or_make_key(data)
     except (DataFolderError, OSError) as error:
@@ -75,10 +86,10 @@ def commit(data: Data) -> None:
     makes both void. After that start, move node-next.key to where a thief of node.key would not find it.
     """
     try:
-        if not (data / KEY_FILE).exists():
-            fail(f"there is no {KEY_FILE} in {data}")
+        _need_key(data)
+        _refuse_a_second(data, load_or_make_key(data).public)
         key = make_next_key(data)
-    except (DataFolderError, OSError) as error:
+    except (DataFolderError, StoreError, OSError) as error:
         fail(str(error))
     print(sha256(key.public).hexdigest())
 
@@ -91,30 +102,64 @@ def succeed(
 
     At its next start it tells the others, whose pins follow if they have known its commitment for 72 hours.
     """
-    settings = load_settings({"data": data, "mesh": mesh})
     try:
-        if not (data / KEY_FILE).exists():
-            fail(f"there is no {KEY_FILE} in {data}")
+        _need_key(data)
+        settings = load_settings({"data": data, "mesh": mesh})
         with open_data_folder(settings) as folder:
-            following = next_key(data)
-            if following is not None:
-                _check_age(folder, following)
+            _check_commitment(folder, next_key(data))
             key = put_in_place(folder, settings.mesh)
+    except SettingsError as error:
+        fail(str(error), WRONG_USAGE)
     except (DataFolderError, StoreError, OSError) as error:
         fail(str(error))
     _print(key, as_json=False)
 
 
-def _check_age(folder: DataFolder, following: PrivateKey) -> None:
-    """Leave unless the commitment was told, alone, for so long that others follow it."""
-    database = Database.open(folder.database)
-    try:
-        since = database.read_now(lambda db: successions.committed_since(db, folder.key.public, following.public))
-    finally:
-        database.close()
-    if since is None:
-        fail("this node has not told which key is to follow, or has told of two; start it once after the commitment")
-    left = since + succession_age_seconds_min - time.time()
+def _need_key(data: Path) -> None:
+    if not (data / KEY_FILE).exists():
+        fail(f"there is no {KEY_FILE} in {data}; bring the node's with: pfn identity import KEY.pem --data {data}")
+
+
+def _told(data: Path, author: bytes) -> Row | None:
+    """What the node of this folder told of the key that is to follow, whether it runs or not."""
+    file = data / DATABASE_FILE
+    if not file.exists():
+        return None
+    with reader(file) as db:
+        return successions.commitment(db, author)
+
+
+def _refuse_a_second(data: Path, author: bytes) -> None:
+    """Leave if the node has told its commitment: the key may lie elsewhere by now, as it should."""
+    told = _told(data, author)
+    if told is None:
+        return
+    if told["void"]:
+        fail(_VOID)
+    fail(
+        f"this node has told that the key whose sha256 is {told['hash'].hex()} is to follow (known here since "
+        f"{moment(told['first_seen'])}). A second commitment would make both void for good: keep the {NEXT_KEY_FILE} "
+        "that was made then, and put it back when the key is to change"
+    )
+
+
+def _check_commitment(folder: DataFolder, following: PrivateKey | None) -> None:
+    """Leave unless this key was told, alone, for so long that others follow it. Never advise a second commitment."""
+    told = _told(folder.path, folder.key.public)
+    if told is None:
+        missing = "" if following else f"there is no {NEXT_KEY_FILE} in {folder.path}, and "
+        fail(
+            f"{missing}this node has not told which key is to follow: make one with `pfn identity commit` unless there "
+            "is one, start it once after the commitment, and wait for 72 h"
+        )
+    if told["void"]:
+        fail(_VOID)
+    wanted = f"the one whose sha256 is {told['hash'].hex()}"
+    if following is None:
+        fail(f"there is no {NEXT_KEY_FILE} in {folder.path}: put back the one that this node committed to, {wanted}")
+    if sha256(following.public).digest() != told["hash"]:
+        fail(f"{NEXT_KEY_FILE} is not the key that this node committed to: put back {wanted}; nobody follows another")
+    left = told["first_seen"] + succession_age_seconds_min - time.time()
     if left > 0:
         fail(f"the commitment was told too recently for others to follow it; wait for {math.ceil(left / 3_600)} h")
 

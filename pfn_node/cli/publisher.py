@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
+from pfn_node.cli.failing import WRONG_USAGE, fail, sentences, warn
 from pfn_node.cli.running import announce_ready, run_until_stopped
 from pfn_node.logs import configure_logs
 from pfn_node.publisher import notices
 from pfn_node.publisher.app import Profile, PublisherError, serve_publisher, sign_zip
+from pfn_node.publisher.signing import IDENTITY_FILE
 from pfn_node.server import ServerError
 from pfn_protocol.publisher_notices import Advisory
 
@@ -91,11 +92,14 @@ def sign(
 
     Prints what POST /federation/releases of any node takes.
     """
+    is_new = not (data / IDENTITY_FILE).exists()
     try:
         statement = sign_zip(file, author=author, origin=origin, data=data)
     except PublisherError as error:
         fail(str(error))
     print(json.dumps(statement))
+    if is_new:
+        warn(f"new keys were made in {data}: nodes that know this publisher by another key refuse what these sign")
 
 
 @app.command("rotate")

@@ -1,9 +1,11 @@
 """`pfn serve`: run a node until it is told to stop."""
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import trio
 import typer
 
@@ -15,7 +17,7 @@ from pfn_node.data_folder import DataFolderError
 from pfn_node.logs import configure_logs
 from pfn_node.mesh.joining import parse_join_target
 from pfn_node.server import ServerError
-from pfn_node.settings import SettingsError, load_settings
+from pfn_node.settings import SettingsError, load_settings, unknown_variables
 from pfn_node.store.database import StoreError
 from pfn_protocol.errors import Refusal
 
@@ -65,6 +67,8 @@ def serve(
     except Refusal as refusal:
         fail(f"--join: {refusal.sentence}", WRONG_USAGE)
     configure_logs(as_json=settings.log_json)
+    for name, meant in unknown_variables(os.environ).items():
+        structlog.get_logger().warning("setting_unknown", variable=name, meant=meant)
 
     async def run(stop: trio.Event) -> None:
         await node.run(settings, stop=stop, ready=announce_ready)

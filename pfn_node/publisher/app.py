@@ -30,7 +30,7 @@ from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
 from pfn_node.artifacts.response import artifact_response
 from pfn_node.publisher.catalogue import Catalogue, Offer, describe
 from pfn_node.publisher.challenges import is_strict_challenge, javascript_text
-from pfn_node.publisher.notices import NOTICES_FILE, NoticeBook, finish_rotation, read_notices
+from pfn_node.publisher.notices import NoticeBook, finish_rotation, read_notices
 from pfn_node.publisher.publication import (
     ASSET_FOLDER,
     ORIGINAL_CACHE_CONTROL,
@@ -38,7 +38,15 @@ from pfn_node.publisher.publication import (
     Publication,
     publish,
 )
-from pfn_node.publisher.signing import PublisherError, PublisherKeys, ReleaseFacts, Signer, open_keys
+from pfn_node.publisher.signing import (
+    NOTICES_FILE,
+    PublisherError,
+    PublisherKeys,
+    ReleaseFacts,
+    Signer,
+    open_keys,
+    open_or_make_keys,
+)
 from pfn_node.server import SafeQuart, bind, serve
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import public_key_pem
@@ -282,7 +290,7 @@ def _prepare(folder: Path, author: str, data: Path, profile: Profile) -> Publish
         raise PublisherError(f"The author {author!r} cannot be used: {refusal.sentence}.") from refusal
     if not folder.is_dir():
         raise PublisherError(f"{folder} is not a folder; give one that holds plugin folders or zips.")
-    keys = open_keys(data)
+    keys = open_or_make_keys(data)
     artifacts = Artifacts(data / "artifacts", cache_bytes_max=0)
     artifacts.start()
     return Publisher(Catalogue(folder, artifacts), artifacts, keys, data, author, profile)
@@ -293,7 +301,7 @@ def sign_zip(zip_path: Path, *, author: str, origin: str, data: Path, now_ms: in
 
     `origin` is the publisher's URL as nodes know it. Raises PublisherError. Blocks.
     """
-    keys = open_keys(data)
+    keys = open_or_make_keys(data)
     try:
         spelling = parse_instance_url(origin, allow_http=True)
         signer = Signer(keys, data, author=author, origin=spelling, epoch=read_notices(data).epoch)

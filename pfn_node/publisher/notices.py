@@ -20,6 +20,7 @@ from typing import Any, Final
 from pfn_node.data_folder import DataFolderError, write_secret
 from pfn_node.publisher.signing import (
     IDENTITY_FILE,
+    NOTICES_FILE,
     RELEASE_FILE,
     PublisherError,
     PublisherKeys,
@@ -47,7 +48,6 @@ from pfn_protocol.publisher_notices import (
     sign_yank,
 )
 
-NOTICES_FILE: Final = "notices.json"
 RECOVERY_FILE: Final = "recovery.key"
 _KEY_FILES: Final = {IDENTITY: IDENTITY_FILE, RELEASE: RELEASE_FILE}
 

@@ -2,7 +2,7 @@
 
 `publisher.key` is the identity: nodes know the author by it, and it answers challenges on a server that faces the
 internet. `release.key` vouches for bytes, and could be kept somewhere else; the keybind, signed by both, says that it
-speaks for the identity. Both are PKCS8 PEM files in the data folder, mode 0600, made at the first start.
+speaks for the identity. Both are PKCS8 PEM files in the data folder, mode 0600, made in a new folder and never again.
 
 `releases.json` beside them remembers which sequence number a release was signed with. The same bytes are always signed
 with the same number, so that a restart says nothing new; other bytes under an old version get a greater one, and no
@@ -37,6 +37,7 @@ from pfn_protocol.publisher import (
 from pfn_protocol.set_digest import SetDigest
 
 IDENTITY_FILE, RELEASE_FILE, LEDGER_FILE, LOCK_FILE = "publisher.key", "release.key", "releases.json", "releases.lock"
+NOTICES_FILE = "notices.json"
 HEAD_LIFETIME_SECONDS = head_lifetime_seconds_max // 2  # renewed daily, so a publisher may be away for six days
 LEDGER_ENTRIES_MAX = 20_000  # the oldest are forgotten first; their versions would then be signed anew
 
@@ -71,28 +72,50 @@ class SignedRelease:
     sha384_signature: bytes  # the form of WordPress 6.1 and FAIR
 
 
-def open_keys(data: Path) -> PublisherKeys:
-    """The keys in the data folder, made if they are not there. Raises PublisherError."""
+def open_or_make_keys(data: Path) -> PublisherKeys:
+    """The keys in the data folder; in one that was never used, those that are not there are made.
+
+    A key that is gone from a folder with a past is an error: nodes know the publisher by the one that was there.
+    Raises PublisherError.
+    """
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return PublisherKeys(open_key(data / IDENTITY_FILE), open_key(data / RELEASE_FILE))
+        if not (data / LEDGER_FILE).exists() and not (data / NOTICES_FILE).exists():
+            # The identity is made first: without it, a release key is what is left of another publisher.
+            if not (data / RELEASE_FILE).exists():
+                _make_key(data / IDENTITY_FILE)
+            _make_key(data / RELEASE_FILE)
+        return open_keys(data)
     except OSError as error:
         raise PublisherError(f"The data folder {data} cannot be used: {error.strerror}.") from error
 
 
-def open_key(file: Path) -> PrivateKey:
-    """The private key in a file, made if there is none. Raises PublisherError."""
+def open_keys(data: Path) -> PublisherKeys:
+    """The keys in the data folder. Raises PublisherError if one is missing."""
+    return PublisherKeys(open_key(data / IDENTITY_FILE), open_key(data / RELEASE_FILE))
+
+
+def _make_key(file: Path) -> None:
     if not file.exists():
         try:
             write_secret(file, PrivateKey(secrets.token_bytes(32)).to_pem())
         except DataFolderError:
             pass  # another process made it a moment ago: its key is the key
+
+
+def open_key(file: Path) -> PrivateKey:
+    """The private key in a file. Raises PublisherError."""
     try:
         return PrivateKey.from_pem(file.read_text())
-    except (Refusal, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
         raise PublisherError(
-            f"{file} holds no Ed25519 private key in PKCS8 PEM form; restore it or remove it."
+            f"{file} is missing. If {file.parent} is the right folder, put the key back; "
+            "`pfn publisher serve` makes keys only in a new one."
         ) from error
+    except OSError as error:
+        raise PublisherError(f"{file} cannot be read: {error.strerror}.") from error
+    except (Refusal, UnicodeDecodeError) as error:
+        raise PublisherError(f"{file} holds no Ed25519 private key in PKCS8 PEM form; restore it.") from error
 
 
 class Signer:

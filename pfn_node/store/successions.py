@@ -16,7 +16,7 @@ from pfn_node.store import audit
 from pfn_node.store.activity import record_activity
 from pfn_node.store.facts import own_id
 from pfn_node.store.peers import get_peer, save_peer, set_peer_policy
-from pfn_node.store.queries import change, select, select_one, value
+from pfn_node.store.queries import Row, change, select, select_one, value
 from pfn_node.store.rows import Peer
 from pfn_protocol.announcements import AcceptedAnnouncement, SuccessionStatement, SuccessorStatement
 from pfn_protocol.identity import did_key, short_did
@@ -42,6 +42,11 @@ def keep_commitment(
         """,
         (announcement.author, statement.key_sha256, at, announcement.id),
     )
+
+
+def commitment(db: sqlite_utils.Database, author: bytes) -> Row | None:
+    """Return what an author committed to, as far as this node knows: `hash`, `first_seen` (seconds), `void`."""
+    return select_one(db, "SELECT hash, first_seen, void FROM node_commitments WHERE author = ?", (author,))
 
 
 def committed_since(db: sqlite_utils.Database, author: bytes, new: bytes) -> int | None:

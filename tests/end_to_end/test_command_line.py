@@ -55,6 +55,14 @@ async def test_a_short_master_key_stops_the_start_with_a_sentence(tmp_path: Path
     assert b"fewer than 32 characters" in done.stderr
 
 
+async def test_a_misspelt_variable_is_named_at_the_start(mesh: LocalMesh) -> None:
+    await mesh.start_node(environment={"PFN_SYNC_SECOND": "5"})
+
+    (line,) = [line for line in mesh.nodes[0].log.read_text().splitlines() if "setting_unknown" in line]
+
+    assert "PFN_SYNC_SECOND" in line and "PFN_SYNC_SECONDS" in line
+
+
 async def test_a_port_in_use_is_said_in_a_sentence(mesh: LocalMesh, tmp_path: Path) -> None:
     node = await mesh.start_node()
     port = node.node.rpartition(":")[2]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh
+from pfn_node.data_folder import make_next_key
 from pfn_node.store import page_checksums
 from pfn_protocol.limits import succession_age_seconds_min
 from tests.end_to_end.conftest import eventually
@@ -61,3 +62,26 @@ async def test_an_operator_replaces_the_key_of_a_node_and_its_pin_follows(mesh: 
     assert (await a.get("health"))["node_id"] == new != old
     await eventually(partial(has_pinned, b, new))
     assert old not in await pins(b)
+
+
+async def test_a_node_tells_of_no_second_key_that_is_to_follow(mesh: LocalMesh) -> None:
+    await mesh.start_node()
+    node, folder = mesh.nodes[0], mesh.folder / mesh.nodes[0].name
+    await node.stop()
+    assert (await pfn("identity", "commit", "--data", str(folder))).returncode == 0
+    await node.start()
+    await eventually(partial(knows_a_commitment, folder))
+    await node.stop()
+    (folder / "node-next.key").unlink()
+
+    refused = await pfn("identity", "commit", "--data", str(folder))
+    make_next_key(folder)
+    await node.start()
+
+    async def is_logged() -> bool:
+        return "commitment_not_told" in node.log.read_text()
+
+    await eventually(is_logged)
+    assert refused.returncode == 1 and b"make both void" in refused.stderr
+    with closing(sqlite3.connect(folder / "node.db")) as db:
+        assert db.execute("SELECT void FROM node_commitments").fetchall() == [(0,)]

@@ -9,7 +9,7 @@ import trio
 from typer.testing import CliRunner, Result
 
 from pfn_node.cli import app
-from pfn_node.data_folder import load_or_make_key, next_key, open_data_folder
+from pfn_node.data_folder import load_or_make_key, make_next_key, next_key, open_data_folder
 from pfn_node.settings import load_settings
 from pfn_node.store import successions
 from pfn_node.store.database import Database
@@ -68,6 +68,59 @@ def test_succeed_needs_a_commitment_that_was_told_for_72_hours(data: Path) -> No
     told(data, following, succession_age_seconds_min - 90 * 60)
     assert "wait for 2 h" in pfn("succeed", data).stderr
     assert load_or_make_key(data).seed == before.seed
+
+
+def test_a_commitment_that_was_told_is_never_followed_by_another(data: Path) -> None:
+    pfn("commit", data)
+    first = next_key(data)
+    assert first is not None
+    told(data, first, 0)
+    (data / "node-next.key").rename(data / "put-away.key")
+
+    again, succeeding = pfn("commit", data), pfn("succeed", data)
+
+    wanted = sha256(first.public).hexdigest()
+    assert again.exit_code == succeeding.exit_code == 1 and next_key(data) is None
+    assert wanted in again.stderr and "make both void" in again.stderr
+    assert f"put back the one that this node committed to, the one whose sha256 is {wanted}" in succeeding.stderr
+
+
+def test_a_next_key_that_was_not_committed_to_is_not_put_in_place_and_nobody_is_told_to_commit_to_it(
+    data: Path,
+) -> None:
+    pfn("commit", data)
+    first = next_key(data)
+    assert first is not None
+    told(data, first, succession_age_seconds_min)
+    (data / "node-next.key").unlink()
+    make_next_key(data)
+
+    done = pfn("succeed", data)
+
+    assert done.exit_code == 1 and "not the key that this node committed to" in done.stderr
+    assert "start it" not in done.stderr and sha256(first.public).hexdigest() in done.stderr
+
+    told(data, PrivateKey(bytes(32)), 0)
+    for command in ("commit", "succeed"):
+        assert "made both void for good" in pfn(command, data).stderr
+
+
+def test_looking_at_a_node_that_lost_its_key_makes_no_new_one(data: Path) -> None:
+    told(data, PrivateKey(bytes(32)), 0)
+    (data / "node.key").unlink()
+
+    done = pfn("show", data)
+
+    assert done.exit_code == 1 and "pfn identity import" in done.stderr
+    assert not (data / "node.key").exists()
+
+
+def test_a_setting_that_cannot_be_used_is_said_in_a_sentence(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFN_PORT", "many")
+
+    done = pfn("succeed", data)
+
+    assert done.exit_code == 2 and done.stderr.startswith("pfn: port: ")
 
 
 def test_succeed_puts_the_next_key_in_place_while_the_node_is_stopped(data: Path) -> None:

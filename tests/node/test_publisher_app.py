@@ -17,7 +17,7 @@ from pfn_node.publisher import SAMPLES, app
 from pfn_node.publisher.app import Profile, Publisher, PublisherError, serve_publisher, sign_zip
 from pfn_node.publisher.catalogue import Catalogue
 from pfn_node.publisher.publication import ORIGINAL_ASSET_DOMAIN
-from pfn_node.publisher.signing import open_keys
+from pfn_node.publisher.signing import open_or_make_keys
 from pfn_node.server import ServerError
 from pfn_protocol.identity import parse_public_key, public_key_pem, verify
 from pfn_protocol.names import parse_asset_url
@@ -52,7 +52,7 @@ class Demo:
 
     async def publisher(self, profile: Profile = Profile.V2) -> Publisher:
         catalogue = Catalogue(self.folder, self.artifacts)
-        keys = open_keys(self.tmp_path / "data")
+        keys = open_or_make_keys(self.tmp_path / "data")
         publisher = Publisher(
             catalogue, self.artifacts, keys, self.tmp_path / "data", "juniper", profile, clock=lambda: self.now
         )
@@ -91,7 +91,7 @@ async def _zip(client: Client, path: str) -> bytes:
 async def test_federation_info_names_key_and_assets(demo: Demo) -> None:
     info = await _get(await demo.client(), "/federation-info")
 
-    assert info["publicKey"] == public_key_pem(open_keys(demo.tmp_path / "data").identity.public)
+    assert info["publicKey"] == public_key_pem(open_or_make_keys(demo.tmp_path / "data").identity.public)
     assert info["assetInfo"] == {"domain": ORIGIN, "namingScheme": "plugins/author/slug/version/slug.zip"}
     assert info["stats"]["plugins"]["total"] == 3
     assert open_keybind(base64.b64decode(info["keybind_v2"]))[0].origin == ORIGIN
@@ -154,14 +154,14 @@ async def test_the_original_profile_signs_anything(demo: Demo, body: object, mes
     status, answer = await _prove(await demo.client(Profile.ORIGINAL), body)
 
     assert status == 200
-    identity = open_keys(demo.tmp_path / "data").identity.public
+    identity = open_or_make_keys(demo.tmp_path / "data").identity.public
     assert verify(identity, message, base64.b64decode(answer["signature"]))
 
 
 async def test_author_data_of_profile_v2_is_signed_in_every_form(demo: Demo) -> None:
     client = await demo.client()
     author = await _get(client, "/author-data?author=juniper")
-    identity = open_keys(demo.tmp_path / "data").identity.public
+    identity = open_or_make_keys(demo.tmp_path / "data").identity.public
 
     assert author["username"] == "juniper"
     assert [(entry["slug"], entry["version"], entry["type"]) for entry in author["plugins"]] == [
@@ -231,7 +231,7 @@ async def test_plugin_data_is_signed_over_its_very_text(demo: Demo, profile: Pro
     text = await response.get_data(as_text=True)
 
     signature = base64.b64decode(json.loads(text)["signature"])
-    identity = open_keys(demo.tmp_path / "data").identity.public
+    identity = open_or_make_keys(demo.tmp_path / "data").identity.public
     assert verify(identity, raw_member(text, "data").encode(), signature)
     (described,) = json.loads(text)["data"]
     assert (described["version"], described["requires_php"]) == ("1.1.0", "7.4")
@@ -270,7 +270,7 @@ async def test_the_signature_beside_a_zip_is_the_one_that_wordpress_looks_for(de
     beside = (await _zip(client, OLD_ASSET + ".sig")).decode()
 
     assert response.headers["X-Content-Signature"] == beside
-    identity = open_keys(demo.tmp_path / "data").identity.public
+    identity = open_or_make_keys(demo.tmp_path / "data").identity.public
     sha384 = hashlib.sha384(await response.get_data(as_text=False)).digest()
     assert verify_sha384(identity, sha384, base64.b64decode(beside))
 

@@ -17,13 +17,19 @@ from pfn_node.publisher import SAMPLES, notices
 from pfn_node.publisher.app import Profile, Publisher
 from pfn_node.publisher.catalogue import Catalogue
 from pfn_node.publisher.notices import Whose, finish_rotation, read_notices
-from pfn_node.publisher.signing import PublisherError, open_keys
+from pfn_node.publisher.signing import PublisherError, PublisherKeys, open_keys, open_or_make_keys
 from pfn_protocol.identity import did_key, parse_did_key
 from pfn_protocol.publisher import open_keybind
 from pfn_protocol.publisher_notices import Advisory, Revocation, Rotation, Yank, open_notice
+from tests.node.zip_forge import forge, main_file
 
 NOW = 1_800_000_000
 ORIGIN = "https://ada.example"
+
+
+@pytest.fixture(autouse=True)
+def keys(tmp_path: Path) -> PublisherKeys:
+    return open_or_make_keys(tmp_path)
 
 
 @pytest.fixture
@@ -59,6 +65,43 @@ def test_a_rotation_replaces_the_key_and_keeps_the_old_one_for_its_owner(tmp_pat
     assert stat.S_IMODE((tmp_path / "publisher.key").stat().st_mode) == 0o600
     assert opened(pfn(tmp_path, "rotate", "--role", "release")).epoch == 2
     assert open_keys(tmp_path).release.public != before.release.public
+
+
+@pytest.mark.parametrize("missing", ["publisher.key", "release.key"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("yank", "hello", "1.0"),
+        ("rotate",),
+        ("rotate", "--role", "release"),
+        ("revoke", "identity", "--final"),
+        ("commit-recovery",),
+        ("advise", "hello", "X-1", "--summary", "s", "--severity", "low", "--affected", "1..2"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_said_with_keys_that_a_mistyped_folder_would_be_given(
+    tmp_path: Path, words: tuple[str, ...], missing: str
+) -> None:
+    typo = tmp_path / "pubilsher"
+    assert f"{typo / 'publisher.key'} is missing" in pfn(typo, *words, code=1)
+    assert not typo.exists()
+
+    (tmp_path / missing).unlink()
+    assert f"{missing} is missing" in pfn(tmp_path, *words, code=1)
+    assert not (tmp_path / missing).exists() and not (tmp_path / "notices.json").exists()
+
+
+def test_a_release_signed_with_new_keys_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "forged.zip"
+    file.write_bytes(forge([main_file()]))
+
+    def signed(data: Path) -> str:
+        where = ("--author", "ada", "--origin", ORIGIN, "--data", str(data))
+        return CliRunner().invoke(app, ["publisher", "sign", str(file), *where]).stderr
+
+    assert "new keys were made" in signed(tmp_path / "new")
+    assert signed(tmp_path / "new") == ""
 
 
 def test_a_recovery_key_vouches_for_the_key_after_a_theft(tmp_path: Path, whose: Whose) -> None:
@@ -149,7 +192,7 @@ async def test_a_running_publisher_serves_what_was_said_and_signs_with_the_new_k
     artifacts.start()
     data = tmp_path / "data"
     catalogue = Catalogue(tmp_path / "plugins", artifacts)
-    publisher = Publisher(catalogue, artifacts, open_keys(data), data, "ada", Profile.V2)
+    publisher = Publisher(catalogue, artifacts, open_or_make_keys(data), data, "ada", Profile.V2)
     await publisher.open_at(ORIGIN)
 
     async def asked(path: str) -> Any:

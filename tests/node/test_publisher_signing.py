@@ -8,7 +8,7 @@ import pytest
 
 from pfn_node.publisher import signing
 from pfn_node.publisher.challenges import is_strict_challenge, javascript_text
-from pfn_node.publisher.signing import PublisherError, PublisherKeys, ReleaseFacts, Signer, open_keys
+from pfn_node.publisher.signing import PublisherError, PublisherKeys, ReleaseFacts, Signer, open_or_make_keys
 from pfn_protocol.errors import Refusal
 from pfn_protocol.publisher import (
     head_is_fresh,
@@ -26,7 +26,7 @@ FACTS = ReleaseFacts("plugin", "1.0", "Plugin", "Short.", b"a" * 32, b"b" * 48, 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> PublisherKeys:
-    return open_keys(tmp_path)
+    return open_or_make_keys(tmp_path)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def _seq(signer: Signer, facts: ReleaseFacts, now_ms: int) -> int:
 
 
 def test_keys_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:
-    made, again = open_keys(tmp_path / "data"), open_keys(tmp_path / "data")
+    made, again = open_or_make_keys(tmp_path / "data"), open_or_make_keys(tmp_path / "data")
 
     assert made.identity.seed == again.identity.seed
     assert made.release.seed != made.identity.seed
@@ -48,24 +48,42 @@ def test_keys_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> N
 
 
 def test_a_key_that_another_process_has_just_made_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = open_keys(tmp_path)
+    made = open_or_make_keys(tmp_path)
     monkeypatch.setattr(Path, "exists", lambda self: False)
 
-    assert open_keys(tmp_path).identity.seed == made.identity.seed
+    assert open_or_make_keys(tmp_path).identity.seed == made.identity.seed
 
 
 def test_a_broken_key_stops_the_start(tmp_path: Path) -> None:
+    open_or_make_keys(tmp_path)
     (tmp_path / "release.key").write_text("not a key")
 
     with pytest.raises(PublisherError, match=r"release\.key"):
-        open_keys(tmp_path)
+        open_or_make_keys(tmp_path)
+
+
+@pytest.mark.parametrize("past", ["release.key", "releases.json", "notices.json"])
+def test_a_key_that_is_gone_from_a_folder_with_a_past_is_not_made_anew(tmp_path: Path, past: str) -> None:
+    keys = open_or_make_keys(tmp_path)
+    (tmp_path / "publisher.key").unlink()
+    if past != "release.key":
+        (tmp_path / "release.key").unlink()
+        (tmp_path / past).write_text("{}")
+
+    with pytest.raises(PublisherError, match=r"publisher\.key is missing.*put the key back"):
+        open_or_make_keys(tmp_path)
+
+    assert not (tmp_path / "publisher.key").exists()
+    (tmp_path / "publisher.key").write_text(keys.identity.to_pem())
+    (tmp_path / "release.key").write_text(keys.release.to_pem())
+    assert open_or_make_keys(tmp_path).identity.seed == keys.identity.seed
 
 
 def test_a_data_folder_that_is_a_file_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
 
     with pytest.raises(PublisherError, match="cannot be used"):
-        open_keys(tmp_path / "data")
+        open_or_make_keys(tmp_path / "data")
 
 
 def test_a_release_is_signed_in_all_forms(signer: Signer, keys: PublisherKeys) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pfn_node.settings import Settings, SettingsError, is_weak, load_settings
+from pfn_node.settings import Settings, SettingsError, is_weak, load_settings, unknown_variables
 
 GOOD_KEY = "q7Vw2nZc9Lk4Tb8Yx1Rm6Jd3Hs5Pf0Ga"
 
@@ -58,6 +58,58 @@ def test_a_word_of_the_file_that_is_no_setting_is_an_error(tmp_path: Path) -> No
 
     with pytest.raises(SettingsError, match="not a setting: prot"):
         load_settings({}, config)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("sync_second = 1", r"sync_second \(did you mean sync_seconds\?\)"),
+        ("trusted_proxies = []", r"trusted_proxies \(did you mean trusted_proxy\?\)"),
+        ("[pfn]\nport = 1", "not a setting: pfn; known are"),
+        ("port = true", "port: expected a number, not true or false"),
+        ("sync_seconds = false", "sync_seconds: expected a number"),
+        ("trusted_proxy = ['10.0.0.1/8']", "trusted_proxy: 10.0.0.1/8 has host bits set"),
+        ("trusted_proxy = 5", "trusted_proxy: "),
+        ("trusted_proxy = [5]", "trusted_proxy: '5' does not appear"),
+        ("allowed_host = ['https://node.example']", "allowed_host: 'https://node.example' is no host's name"),
+        ("allowed_host = ['node.example:443']", "allowed_host: 'node.example:443' is no host's name"),
+        ("allowed_host = ['*.example']", "allowed_host: .* is no host's name"),
+        ("url = 'node.example'", "url: expected a whole URL"),
+        ("url = 'https://node.example?x'", "url: .*no query"),
+        ("mesh = 5", "mesh: "),
+    ],
+)
+def test_what_the_file_says_wrong_is_named_and_never_taken_for_something_else(
+    tmp_path: Path, line: str, sentence: str
+) -> None:
+    config = tmp_path / "pfn.toml"
+    config.write_text(line)
+
+    with pytest.raises(SettingsError, match=sentence):
+        load_settings({"data": "/d"}, config)
+
+
+def test_an_empty_variable_is_no_folder_and_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PFN_URL", "")
+    assert load_settings({"data": "/d"}).url is None
+
+    monkeypatch.setenv("PFN_DATA", "")
+    with pytest.raises(SettingsError, match="data: it is empty"):
+        load_settings({})
+
+
+def test_the_url_is_kept_in_the_spelling_that_nodes_take() -> None:
+    assert load_settings({"data": "/d", "url": "https://Node.Example/"}).url == "https://node.example"
+
+
+def test_variables_that_nothing_reads_are_known_with_those_that_were_meant() -> None:
+    names = ("PFN_MASTERKEY", "PFN_PROT", "pfn_join", "PFN_ZZZ", "PFN_NODE", "PFN_KEY", "PFN_CHROMIUM", "PFN_TEST_SEED")
+
+    assert unknown_variables((*names, "PATH", "PFNX")) == {
+        "PFN_MASTERKEY": "PFN_MASTER_KEY",
+        "PFN_PROT": "PFN_PORT",
+        "PFN_ZZZ": None,
+    }
 
 
 @pytest.mark.parametrize("content", [None, "port = = 1"])

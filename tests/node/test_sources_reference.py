@@ -10,7 +10,7 @@ from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.publisher import SAMPLES
 from pfn_node.publisher.app import Profile, Publisher
 from pfn_node.publisher.catalogue import Catalogue
-from pfn_node.publisher.signing import open_keys
+from pfn_node.publisher.signing import open_or_make_keys
 from pfn_node.store.heads import compare_heads
 from pfn_node.store.rows import Filters
 from pfn_protocol.announcements import EvidenceForm
@@ -26,7 +26,7 @@ async def reference(path: Path, profile: Profile) -> Publisher:
     artifacts.start()
     catalogue = Catalogue(path / "plugins", artifacts)
     publisher = Publisher(
-        catalogue, artifacts, open_keys(path / "data"), path / "data", "juniper", profile, clock=lambda: START
+        catalogue, artifacts, open_or_make_keys(path / "data"), path / "data", "juniper", profile, clock=lambda: START
     )
     await publisher.open_at("http://reference.test")
     return publisher
