@@ -24,6 +24,7 @@ def read(cursor: str, sort: str) -> tuple[str | float, int]:
         made_for, after, after_id = parts
         if made_for != sort or not _is_sort_key(sort, after) or not _is_integer(after_id):
             raise ValueError
+        str(after).encode("utf-8")  # JSON can name half a character, which SQLite does not take
     except (ValueError, TypeError, RecursionError):
         raise ValueError(f"no cursor of the order {sort}") from None
     return after, after_id

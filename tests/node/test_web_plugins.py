@@ -146,6 +146,14 @@ async def test_a_cursor_that_is_none_or_of_another_query_is_refused(node: WebNod
     assert garbage.sentence and foreign.sentence
 
 
+async def test_a_cursor_with_text_that_cannot_be_stored_is_refused(node: WebNode) -> None:
+    cursor = base64.urlsafe_b64encode(b'["name", "\\ud800", 1]').decode("ascii").rstrip("=")
+
+    got = await node.get("/federation/plugins", query_string={"sort": "name", "cursor": cursor})
+
+    assert got.status in (400, 404) and got.sentence
+
+
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=101", "limit=x", "type=book", "min_assurance=A9", "sort=best", "q=" + "x" * 201, "tag="]
 )

@@ -217,6 +217,15 @@ async def test_a_site_with_nothing_known_gets_all_three_keys(node: WebNode, plug
     assert got.json == {"plugins": {}, "no_update": {}, "translations": []}
 
 
+async def test_an_id_that_is_no_text_names_nobody_and_keeps_no_other_plugin_from_its_update(node: WebNode) -> None:
+    await node.add_release(b"1.1", version="1.1.0")
+    broken = {"Version": "1.0", "PluginID": "\ud800", "UpdateURI": ""}
+
+    answer = await check(node, {FILE: installed("1.0.0"), "hello-signal/other.php": broken})
+
+    assert set(answer["plugins"]) == {FILE}
+
+
 async def test_a_body_that_is_too_large_is_refused(node: WebNode) -> None:
     got = await node.post("/plugins/update-check/1.1/", data=b"plugins=" + b"x" * (1 << 20))
 

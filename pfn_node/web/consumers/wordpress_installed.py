@@ -92,9 +92,14 @@ def installed(file: str, headers: Mapping[str, Any]) -> Installed:
 
 
 def _text(headers: Mapping[str, Any], name: str, characters_max: int) -> str:
-    """A header as text; one that is too long is cut, and then names nobody known here."""
+    """A header as text; one that is too long is cut, and then names nobody known here.
+
+    JSON can name half a character, which no text of ours has, and SQLite does not take.
+    """
     given = headers.get(name)
-    return given.strip()[: characters_max + 1] if isinstance(given, str) else ""
+    if not isinstance(given, str):
+        return ""
+    return given.strip()[: characters_max + 1].encode("utf-8", "replace").decode("utf-8")
 
 
 def whose_uri(update_uri: str, slug: str, own_url: str) -> Named | None:
