@@ -27,6 +27,7 @@ from pfn_node.mesh.concluding import Concluding
 from pfn_node.mesh.filling_report import FillingReport
 from pfn_node.mesh.incoming import Incoming
 from pfn_node.mesh.joining import Joining
+from pfn_node.mesh.looks import Looks
 from pfn_node.mesh.mirror_sets import MirrorSets
 from pfn_node.mesh.opinions import Opinions
 from pfn_node.mesh.outgoing import Outgoing
@@ -39,7 +40,7 @@ from pfn_node.mesh.succession import follow_pins, moves_pins
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.verifying import Verifying
-from pfn_node.mesh.views import NodeInfo, PeerView, peer_views, status_view
+from pfn_node.mesh.views import NodeInfo, PeerView, status_view
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
@@ -101,6 +102,7 @@ class Engine:
         self._saying: dict[tuple[Kind, str], trio.Event] = {}  # own slots whose next announcement is waited for
         self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
         self._traffic = Traffic(metrics)
+        self._looks = Looks(me=key.public, database=database, traffic=self._traffic, clock=clock)
         self._bodies = Bodies(database)
         checking = in_thread or worker_threads(verifying.THREADS_MAX)
         self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics, checking)
@@ -343,10 +345,7 @@ class Engine:
 
     def peers(self) -> list[PeerView]:
         """The other nodes as this one knows them; those with an opinion about them, and links, first."""
-        if self._mesh is None:
-            return []
-        known, proofs = self._database.read_now(lambda db: (peer_store.peers(db), announcements.convictions(db)))
-        return peer_views(self._mesh, self._key.public, known, proofs, self._traffic, self._clock())
+        return [] if self._mesh is None else self._looks.peers(self._mesh)
 
     # ---- What the parts of the mesh report.
 
@@ -377,6 +376,7 @@ class Engine:
 
         await self._database.write(work)
         await self._opinions.read()
+        self._looks.look_again()
         await self._turns.report(PeerFound(node_id, url))
 
     async def _pin_on_join(self, node_id: bytes, provisional: bool) -> None:
@@ -388,6 +388,7 @@ class Engine:
     async def _apply_opinions(self) -> None:
         await self._opinions.read()
         await self._turns.tell(self._opinions.policy())
+        self._looks.look_again()
         self._backfill.sweep_soon()
 
     async def _on_impostor(self, failure: AnotherKey) -> None:

@@ -4,12 +4,13 @@ Whom this node pins and blocks decides whose observations back bytes, so a chang
 transaction, whatever rests on that node's word.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import sqlite_utils
 
 from pfn_node.store import audit, discovery, releases
-from pfn_node.store.queries import Row, change, select, select_one, value
+from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_node.store.rows import Peer
 from pfn_protocol.identity import did_key
 
@@ -119,6 +120,19 @@ def get_peer(db: sqlite_utils.Database, node_id: bytes) -> Peer | None:
 def peers(db: sqlite_utils.Database) -> list[Peer]:
     """Return every node that this one knows an address of or has an opinion about, the longest known first."""
     return [peer_from(row) for row in select(db, "SELECT * FROM peers ORDER BY rowid")]
+
+
+def first_peers(db: sqlite_utils.Database, linked: Sequence[bytes], limit: int) -> list[Peer]:
+    """Return those of `peers` with an opinion about them, then the linked ones, then by last seen; at most `limit`."""
+    rows = select(
+        db,
+        """
+        SELECT * FROM peers ORDER BY joined OR pinned OR blocked DESC,
+            lower(hex(node_id)) IN (SELECT value FROM json_each(?)) DESC, last_seen DESC, node_id LIMIT ?
+        """,
+        (to_json([node_id.hex() for node_id in linked]), limit),
+    )
+    return [peer_from(row) for row in rows]
 
 
 def forget_peer(db: sqlite_utils.Database, node_id: bytes) -> bool:

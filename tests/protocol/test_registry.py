@@ -32,7 +32,7 @@ def test_authors_reachable_over_pins_at_any_depth_are_admitted() -> None:
     registry = filled([entry(BOB, node_statement([CAROL])), entry(CAROL, node_statement([DAVE]))])
 
     assert [registry.cap(key.public) for key in (ALICE, BOB, CAROL, DAVE)] == [slots_pinned_max] * 4
-    assert registry.trusted_via(DAVE.public) == [CAROL.public]
+    assert registry.trusted_via([DAVE.public]) == {DAVE.public: [CAROL.public]}
 
 
 def test_sponsored_authors_are_admitted_with_a_small_share_and_admit_nobody() -> None:
