@@ -122,6 +122,13 @@ def peers(db: sqlite_utils.Database) -> list[Peer]:
     return [peer_from(row) for row in select(db, "SELECT * FROM peers ORDER BY rowid")]
 
 
+def peers_of_opinion(db: sqlite_utils.Database) -> list[Peer]:
+    """Return those of `peers` that the operator joined, pinned or blocked."""
+    return [
+        peer_from(row) for row in select(db, "SELECT * FROM peers WHERE joined OR pinned OR blocked ORDER BY rowid")
+    ]
+
+
 def first_peers(db: sqlite_utils.Database, linked: Sequence[bytes], limit: int) -> list[Peer]:
     """Return those of `peers` with an opinion about them, then the linked ones, then by last seen; at most `limit`."""
     rows = select(
