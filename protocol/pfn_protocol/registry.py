@@ -25,6 +25,7 @@ from pfn_protocol.limits import (
     admitted_authors_max,
     conviction_overhead_bytes,
     future_ms_max,
+    slots_pinned_max,
     slots_sponsored_max,
 )
 from pfn_protocol.messages import AuthorSummary
@@ -225,7 +226,7 @@ class Registry:
         if stood is not None:
             size = entry.size + stood.size + conviction_overhead_bytes
             entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size)
-        may_change_graph = entry.kind in (Kind.NODE, Kind.CONVICTION)
+        may_change_graph = entry.kind in (Kind.NODE, Kind.CONVICTION) and self._leads_on(entry.author)
         former = self.node_statement(entry.author) if may_change_graph else None
         _, gone = self._offer_to_share(entry)
         came_in = entry.id in self._by_id
@@ -295,7 +296,7 @@ class Registry:
                 self._shares[entry.author].expire(entry)
                 self._leave([entry])
                 expired.append(announcement_id)
-                graph_changed = graph_changed or entry.kind is Kind.NODE
+                graph_changed = graph_changed or (entry.kind is Kind.NODE and self._leads_on(entry.author))
         return tuple(expired), graph_changed
 
     def withdraw_early(self, now_ms: int) -> tuple[bytes, ...]:
@@ -312,6 +313,10 @@ class Registry:
             if author != self.me:
                 gone += self._leave(share.withdraw_after(latest_ms))
         return tuple(gone)
+
+    def _leads_on(self, author: bytes) -> bool:
+        """Whether others are admitted over it: whom a newcomer pins or sponsors admits nobody."""
+        return self._caps.get(author) == slots_pinned_max
 
     def _offer_to_share(self, entry: Entry) -> tuple[bool, list[Entry]]:
         share = self._shares.get(entry.author)
