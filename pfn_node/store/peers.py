@@ -17,6 +17,9 @@ from pfn_protocol.identity import did_key
 # Addresses of nodes without an opinion about them; beyond, those seen longest ago are forgotten.
 PEERS_MAX: Final = 10_000
 JOIN_TARGETS_MAX: Final = 100
+# Who was reached before what is known of it was reached by a clock that was set back since; or the newest nodes would
+# be forgotten for those of its future. What happened at once may be told in another order.
+LATE_SECONDS_MAX: Final = 60
 
 
 def save_peer(
@@ -38,10 +41,11 @@ def save_peer(
         INSERT INTO peers (node_id, url, last_seen, introduced) VALUES (?, ?, ?, ?)
         ON CONFLICT (node_id) DO UPDATE SET
             url = coalesce(excluded.url, url),
-            last_seen = coalesce(max(excluded.last_seen, last_seen), excluded.last_seen, last_seen),
+            last_seen = CASE WHEN excluded.last_seen < last_seen - ? THEN excluded.last_seen
+                        ELSE coalesce(max(excluded.last_seen, last_seen), excluded.last_seen, last_seen) END,
             introduced = max(excluded.introduced, introduced)
         """,
-        (node_id, url, seen, introduced),
+        (node_id, url, seen, introduced, LATE_SECONDS_MAX),
     )
     if is_new:
         change(
