@@ -9,9 +9,10 @@ request is valid for at most twice the skew, and its nonce is remembered for lon
 twice; the allowances bound how many nonces there can be.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from pfn_protocol.encoding import unpack
 from pfn_protocol.errors import Refusal
@@ -141,7 +142,8 @@ class Admission:
         self._pushed_by: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._allowances: OrderedDict[bytes, _Allowance] = OrderedDict()
         self._heard: set[tuple[bytes, bytes]] = set()
-        self._heard_order: deque[tuple[int, tuple[bytes, bytes]]] = deque()
+        # The first to be forgotten first, also of those that were heard before and after the clock was set back.
+        self._heard_order: list[tuple[int, tuple[bytes, bytes]]] = []
 
     def open(self, path: str, raw: bytes) -> ReceivedRequest:
         """The verified request in `raw`. Raises NotHeard with the status to answer."""
@@ -167,7 +169,7 @@ class Admission:
         if isinstance(received.message, GossipRequest) and not self._is_trusted(received.sender):
             self._check_pushed(received.sender, len(received.message.push), received.nonce, now_ms)
         self._heard.add(mark)
-        self._heard_order.append((now_ms + nonce_memory_ms, mark))
+        heappush(self._heard_order, (now_ms + nonce_memory_ms, mark))
         return received
 
     def _check_unproven(self, claimed: bytes | None, raw: bytes, now_ms: int) -> None:
@@ -184,7 +186,7 @@ class Admission:
     def _check_fresh(self, mark: tuple[bytes, bytes], now_ms: int) -> None:
         """Before the allowance: whoever replays what an honest node sent shall not use up that node's share."""
         while self._heard_order and self._heard_order[0][0] <= now_ms:
-            self._heard.discard(self._heard_order.popleft()[1])
+            self._heard.discard(heappop(self._heard_order)[1])
         if mark in self._heard:
             raise NotHeard(409, "R74", "This request was here before.", mark[1])
 

@@ -39,6 +39,8 @@ GRACE_SECONDS = 0.3
 PINNED_GRACE_SECONDS = 1.5
 # How long is waited for the first to say that it has it.
 HAVE_SECONDS_MAX = 5.0
+# Asking who has an artifact, waiting for a turn, and beginning, before the first byte of it comes.
+FETCH_SECONDS_MIN = 60.0
 FETCHES_MAX = 8  # at the same time; each may have HOLDERS_MAX transfers open
 WAITING_MAX = 512  # fetches begun or waiting for their turn; beyond it the answer is no
 LIARS_MAX = 1024  # whose lies are remembered
@@ -55,6 +57,14 @@ class Wanted:
     bytes_max: int
     size: int | None
     seconds_max: float
+
+
+def wanted_artifact(sha256: bytes, size: int, seconds_max: float, bytes_per_second_min: int) -> Wanted:
+    """An artifact of a known size. `bytes_per_second_min`: how slow a holder may be; 0: as slow as it likes."""
+    if bytes_per_second_min:
+        # Nobody who keeps to the minimum rate needs longer; who does not shall not hold a turn for that long.
+        seconds_max = min(seconds_max, FETCH_SECONDS_MIN + size / bytes_per_second_min)
+    return Wanted(sha256, size, size, seconds_max)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ import trio
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import verifying
 from pfn_node.mesh.admission import Admission
-from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
+from pfn_node.mesh.artifact_fetch import ArtifactFetch, wanted_artifact
 from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.backfill import Backfill
 from pfn_node.mesh.blocking import InThread, worker_threads
@@ -27,6 +27,7 @@ from pfn_node.mesh.concluding import Concluding
 from pfn_node.mesh.filling_report import FillingReport
 from pfn_node.mesh.incoming import Incoming
 from pfn_node.mesh.joining import Joining
+from pfn_node.mesh.looks import Looks
 from pfn_node.mesh.mirror_sets import MirrorSets
 from pfn_node.mesh.opinions import Opinions
 from pfn_node.mesh.outgoing import Outgoing
@@ -35,11 +36,11 @@ from pfn_node.mesh.peer_client import AnotherKey, PeerClient, WayOut
 from pfn_node.mesh.restoring import identify, restore_mesh
 from pfn_node.mesh.signed_texts import SignedTexts
 from pfn_node.mesh.sketch_work import SketchWork
-from pfn_node.mesh.succession import follow_pins, moves_pins
+from pfn_node.mesh.succession import FollowPins, moves_pins
 from pfn_node.mesh.traffic import Traffic
 from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
 from pfn_node.mesh.verifying import Verifying
-from pfn_node.mesh.views import NodeInfo, PeerView, peer_views, status_view
+from pfn_node.mesh.views import NodeInfo, PeerView, status_view
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
@@ -59,8 +60,6 @@ log = structlog.get_logger()
 SOFTWARE = "pfn-node/0.1.0"
 # Waiting answers get this long to leave when the node stops.
 SHUTDOWN_SECONDS_MAX = 0.5
-# Asking who has an artifact, waiting for a turn, and beginning, before the first byte of it comes.
-FETCH_SECONDS_MIN = 60.0
 # Whoever has so many announcements that to read them takes longer answers consumers meanwhile.
 READING_SECONDS_MAX = 1.0
 # A restarted node first asks its neighbours what it said before: until a first link, and from there on again.
@@ -101,12 +100,14 @@ class Engine:
         self._saying: dict[tuple[Kind, str], trio.Event] = {}  # own slots whose next announcement is waited for
         self._speaks_at = math.inf  # from then on the machine announces at once, in trio's time
         self._traffic = Traffic(metrics)
+        self._looks = Looks(me=key.public, database=database, traffic=self._traffic, clock=clock)
         self._bodies = Bodies(database)
         checking = in_thread or worker_threads(verifying.THREADS_MAX)
         self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics, checking)
         self._verifying = Verifying(settings.mesh, checking)
         self._concluding = Concluding(database=database, clock=clock, concluded=self._on_concluded)
         self._turns = self._new_turns(metrics)
+        self._follow_pins = FollowPins(self._opinions, self._tell_opinions, self._turns.report)
         self._filling = FillingReport(self._traffic, self._opinions.is_trusted, self._record)
         self._availability = Availability(self._client)
         self._mirror_sets = self._new_mirror_sets()
@@ -258,6 +259,7 @@ class Engine:
         )
         nursery.start_soon(self._backfill.run)
         nursery.start_soon(self._concluding.run)
+        nursery.start_soon(self._follow_pins.run)
         nursery.start_soon(self._filling.run, mesh)
         self.takes_turns.set()
         await self._turns.run(mesh, doers)
@@ -318,12 +320,8 @@ class Engine:
         nursery = self._nursery
         if nursery is None or size > self._settings.artifact_bytes_max:
             return False
-        seconds_max = self._settings.artifact_seconds_max
-        if self._settings.transfer_bytes_per_second_min:
-            # Nobody who keeps to the minimum rate needs longer; who does not shall not hold a turn for that long.
-            slowest = FETCH_SECONDS_MIN + size / self._settings.transfer_bytes_per_second_min
-            seconds_max = min(seconds_max, slowest)
-        wanted = Wanted(sha256, size, size, seconds_max)
+        settings = self._settings
+        wanted = wanted_artifact(sha256, size, settings.artifact_seconds_max, settings.transfer_bytes_per_second_min)
         return await self._fetches.fetch(nursery, wanted, lambda: self._holders(source_id, sha256), cache=cache)
 
     # ---- Other nodes, and the operator's opinion of them.
@@ -343,18 +341,13 @@ class Engine:
 
     def peers(self) -> list[PeerView]:
         """The other nodes as this one knows them; those with an opinion about them, and links, first."""
-        if self._mesh is None:
-            return []
-        known, proofs = self._database.read_now(lambda db: (peer_store.peers(db), announcements.convictions(db)))
-        return peer_views(self._mesh, self._key.public, known, proofs, self._traffic, self._clock())
+        return [] if self._mesh is None else self._looks.peers(self._mesh)
 
     # ---- What the parts of the mesh report.
 
     def _follow_up(self, kept: Kept) -> None:
-        if self._nursery is not None and moves_pins(kept, self._opinions.is_pinned):
-            self._nursery.start_soon(
-                follow_pins, lambda: self._opinions.known, self._apply_opinions, self._turns.report
-            )
+        if moves_pins(kept, self._opinions.is_pinned):
+            self._follow_pins.soon()
         if isinstance(kept, KeepAnnouncement):
             if kept.announcement.author == self._key.public:
                 said = self._saying.pop((kept.announcement.kind, kept.announcement.subject), None)
@@ -377,6 +370,7 @@ class Engine:
 
         await self._database.write(work)
         await self._opinions.read()
+        self._looks.look_again()
         await self._turns.report(PeerFound(node_id, url))
 
     async def _pin_on_join(self, node_id: bytes, provisional: bool) -> None:
@@ -387,7 +381,13 @@ class Engine:
 
     async def _apply_opinions(self) -> None:
         await self._opinions.read()
-        await self._turns.tell(self._opinions.policy())
+        await self._tell_opinions()
+
+    async def _tell_opinions(self) -> None:
+        policy = self._opinions.policy()
+        await self._turns.tell(policy)
+        self._opinions.told = policy
+        self._looks.look_again()
         self._backfill.sweep_soon()
 
     async def _on_impostor(self, failure: AnotherKey) -> None:

@@ -74,7 +74,7 @@ class FillingReport:
     def _look_at(self, mesh: Mesh) -> Filling | None:
         status, now = mesh.status(), trio.current_time()
         trusted = [self._traffic.of(peer).announcements for peer in mesh.neighbours() if self._is_trusted(peer)]
-        if status.snapshot is not None:
+        if status.snapshot is not None and not any(trusted):  # what there is to go by; it may be a stranger's word
             trusted.append(status.snapshot.expected)
         held, expected = status.announcements, max(trusted, default=0)
         self._held.append((now, held))

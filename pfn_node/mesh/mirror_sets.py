@@ -78,7 +78,7 @@ class MirrorSets:
         if self._is_pinned(sender):
             return True
         count, since_ms = self._answered.pop(sender, (0, self._now_ms()))
-        if self._now_ms() - since_ms >= _HOUR_MS:
+        if not 0 <= self._now_ms() - since_ms < _HOUR_MS:  # over, or the clock was set back
             count, since_ms = 0, self._now_ms()
         self._answered[sender] = (count + 1, since_ms)
         if len(self._answered) > ASKERS_MAX:

@@ -20,14 +20,17 @@ class Opinions:
     def __init__(self, database: Database, neighbours: Callable[[], tuple[bytes, ...]]) -> None:
         self._database = database
         self._neighbours = neighbours
+        self._reading = trio.Lock()  # or what was read before could come after what was read later
         self.known: dict[bytes, Peer] = {}  # nodes joined, pinned or blocked
+        self.told: PolicyChanged | None = None  # what the machine was told last
         self._linked: frozenset[bytes] = frozenset()
         self._linked_until = -float("inf")  # when to look at the links again, in trio's time
 
     async def read(self) -> None:
         """Read them again: one may have changed."""
-        known = await self._database.read(peer_store.peers)
-        self.known = {peer.node_id: peer for peer in known if peer.pinned or peer.blocked or peer.joined}
+        async with self._reading:
+            known = await self._database.read(peer_store.peers_of_opinion)
+            self.known = {peer.node_id: peer for peer in known}
 
     def policy(self) -> PolicyChanged:
         """The opinions as the machine is told of them."""

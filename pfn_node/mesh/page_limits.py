@@ -114,8 +114,11 @@ class PageLimits:
         )
 
     def _left(self, sender: bytes) -> float:
-        left, at_ms = self._budgets.get(sender, (BYTES_A_DAY_MAX, 0))
-        return min(BYTES_A_DAY_MAX, left + max(0, self._now_ms() - at_ms) * BYTES_A_DAY_MAX / _DAY_MS)
+        now_ms = self._now_ms()
+        left, at_ms = self._budgets.get(sender, (BYTES_A_DAY_MAX, now_ms))
+        if at_ms > now_ms:  # the clock was set back: who has nothing left would not be charged, and so wait that long
+            self._budgets[sender] = (left, now_ms)
+        return min(BYTES_A_DAY_MAX, left + max(0, now_ms - at_ms) * BYTES_A_DAY_MAX / _DAY_MS)
 
 
 def _is_prepared(message: Request) -> bool:

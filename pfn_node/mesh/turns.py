@@ -328,7 +328,7 @@ def _keep_one(db: sqlite_utils.Database, effect: Kept, at: int) -> None:
         case ChangeAdmission(admitted, parked):
             announcements.change_admission(db, admitted, parked)
         case RememberPeer(peer, url, seen_ms, introduced):
-            peer_store.save_peer(db, peer, url=url, seen=seen_ms // 1000, introduced=introduced)
+            peer_store.save_peer(db, peer, url=url, seen=seen_ms // 1000 or None, introduced=introduced)
         case ForgetPeer(peer):
             peer_store.forget_peer(db, peer)
         case RaiseAlert(_, sentence):

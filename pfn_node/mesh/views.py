@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nsmallest
 
 from pfn_node.mesh.filling_report import Filling
 from pfn_node.mesh.traffic import PeerTraffic, Traffic
@@ -97,39 +98,61 @@ def peer_views(
     traffic: Traffic,
     now: float,
 ) -> list[PeerView]:
-    """The other nodes as this one knows them: first those with an opinion about them, then links, then by last seen.
-    `now` in seconds since 1970."""
+    """The other nodes as this one knows them, at most PEERS_SHOWN_MAX: first those with an opinion about them, then
+    links, then who was convicted, then by last seen. `now` in seconds since 1970."""
     links = {link.peer: link for link in mesh.links()}
     known = {peer.node_id: peer for peer in rows}
     for node_id in (*links, *proofs):
         url = links[node_id].url if node_id in links else ""
         known.setdefault(node_id, Peer(node_id, url or None, False, False, False, False, None))
     known.pop(me, None)
-    views = [
-        _view(mesh, peer, links.get(node_id), proofs.get(node_id, ()), traffic.of(node_id), now)
+    glances = [
+        _Glance(peer, links.get(node_id), proofs.get(node_id, ()), traffic.of(node_id))
         for node_id, peer in known.items()
     ]
-    views.sort(key=_order)
-    return views[:PEERS_SHOWN_MAX]
+    shown = nsmallest(PEERS_SHOWN_MAX, glances, key=_Glance.order)
+    via = mesh.trusted_via(glance.peer.node_id for glance in shown)
+    return [_view(mesh, glance, via[glance.peer.node_id], now) for glance in shown]
 
 
-def _view(
-    mesh: Mesh, peer: Peer, link: LinkView | None, proof: tuple[bytes, ...], traffic: PeerTraffic, now: float
-) -> PeerView:
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    """What there is of a node that costs nothing to look at: it decides whether it is shown."""
+
+    peer: Peer
+    link: LinkView | None
+    proof: tuple[bytes, ...]
+    traffic: PeerTraffic
+
+    def order(self) -> tuple[bool, bool, bool, int, bytes]:
+        peer = self.peer
+        opinion = peer.joined or peer.pinned or peer.blocked
+        return not opinion, self.state() != "linked", not self.proof, -(self.last_seen() or 0), peer.node_id
+
+    def state(self) -> str:
+        return "blocked" if self.peer.blocked else "known" if self.link is None else self.link.state
+
+    def last_seen(self) -> int | None:
+        link = self.link
+        heard = link.last_heard_ms // 1000 if link is not None and link.last_heard_ms is not None else None
+        seen = [at for at in (self.peer.last_seen, self.traffic.last_seen, heard) if at is not None]
+        return max(seen, default=None)
+
+
+def _view(mesh: Mesh, glance: _Glance, via: Sequence[bytes], now: float) -> PeerView:
+    peer, link, traffic, proof = glance.peer, glance.link, glance.traffic, glance.proof
     round_trip = traffic.round_trip_seconds
-    heard = link.last_heard_ms // 1000 if link is not None and link.last_heard_ms is not None else None
     announced, held = mesh.completeness.stated(peer.node_id)
-    seen = [at for at in (peer.last_seen, traffic.last_seen, heard) if at is not None]
     return PeerView(
         node_id=did_key(peer.node_id),
         url=(link.url if link is not None else None) or peer.url,
-        state="blocked" if peer.blocked else "known" if link is None else link.state,
+        state=glance.state(),
         pinned=peer.pinned,
         provisional=peer.provisional,
         blocked=peer.blocked,
         joined=peer.joined,
-        trusted_via=tuple(did_key(node) for node in mesh.trusted_via(peer.node_id)),
-        last_seen=max(seen, default=None),
+        trusted_via=tuple(did_key(node) for node in via),
+        last_seen=glance.last_seen(),
         round_trip_ms=None if round_trip is None else round(round_trip * 1000),
         bytes_sent=traffic.bytes_sent,
         bytes_received=traffic.bytes_received,
@@ -146,8 +169,3 @@ def _view(
         proof=tuple(one.hex() for one in proof),
         bytes_last_minute=traffic.bytes_last_minute(now),
     )
-
-
-def _order(view: PeerView) -> tuple[bool, bool, int, str]:
-    opinion = view.joined or view.pinned or view.blocked or view.convicted
-    return (not opinion, view.state != "linked", -(view.last_seen or 0), view.node_id)

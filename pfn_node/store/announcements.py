@@ -152,9 +152,19 @@ def own_last(db: sqlite_utils.Database, author: bytes) -> tuple[int, int]:
     return max(last, _remembered_own(db)) if author == own_id(db) else last
 
 
-def convictions(db: sqlite_utils.Database) -> dict[bytes, tuple[bytes, bytes]]:
-    """Return the nodes in the set that were proved to have told two stories, each with the ids of the two."""
-    rows = select(db, "SELECT node_id, first, second FROM convictions WHERE admitted ORDER BY node_id")
+def convictions(db: sqlite_utils.Database, limit: int) -> dict[bytes, tuple[bytes, bytes]]:
+    """Return nodes in the set that were proved to have told two stories, each with the ids of the two.
+
+    At most so many, first those that the operator joined, pinned or blocked: keys to be convicted of cost nothing.
+    """
+    rows = select(
+        db,
+        """
+        SELECT node_id, first, second FROM convictions LEFT JOIN peers USING (node_id) WHERE admitted
+        ORDER BY coalesce(joined OR pinned OR blocked, 0) DESC, node_id LIMIT ?
+        """,
+        (limit,),
+    )
     return {row["node_id"]: (row["first"], row["second"]) for row in rows}
 
 

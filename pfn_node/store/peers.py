@@ -4,18 +4,22 @@ Whom this node pins and blocks decides whose observations back bytes, so a chang
 transaction, whatever rests on that node's word.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import sqlite_utils
 
 from pfn_node.store import audit, discovery, releases
-from pfn_node.store.queries import Row, change, select, select_one, value
+from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_node.store.rows import Peer
 from pfn_protocol.identity import did_key
 
 # Addresses of nodes without an opinion about them; beyond, those seen longest ago are forgotten.
 PEERS_MAX: Final = 10_000
 JOIN_TARGETS_MAX: Final = 100
+# Who was reached before what is known of it was reached by a clock that was set back since; or the newest nodes would
+# be forgotten for those of its future. What happened at once may be told in another order.
+LATE_SECONDS_MAX: Final = 60
 
 
 def save_peer(
@@ -37,10 +41,11 @@ def save_peer(
         INSERT INTO peers (node_id, url, last_seen, introduced) VALUES (?, ?, ?, ?)
         ON CONFLICT (node_id) DO UPDATE SET
             url = coalesce(excluded.url, url),
-            last_seen = coalesce(max(excluded.last_seen, last_seen), excluded.last_seen, last_seen),
+            last_seen = CASE WHEN excluded.last_seen < last_seen - ? THEN excluded.last_seen
+                        ELSE coalesce(max(excluded.last_seen, last_seen), excluded.last_seen, last_seen) END,
             introduced = max(excluded.introduced, introduced)
         """,
-        (node_id, url, seen, introduced),
+        (node_id, url, seen, introduced, LATE_SECONDS_MAX),
     )
     if is_new:
         change(
@@ -119,6 +124,26 @@ def get_peer(db: sqlite_utils.Database, node_id: bytes) -> Peer | None:
 def peers(db: sqlite_utils.Database) -> list[Peer]:
     """Return every node that this one knows an address of or has an opinion about, the longest known first."""
     return [peer_from(row) for row in select(db, "SELECT * FROM peers ORDER BY rowid")]
+
+
+def peers_of_opinion(db: sqlite_utils.Database) -> list[Peer]:
+    """Return those of `peers` that the operator joined, pinned or blocked."""
+    return [
+        peer_from(row) for row in select(db, "SELECT * FROM peers WHERE joined OR pinned OR blocked ORDER BY rowid")
+    ]
+
+
+def first_peers(db: sqlite_utils.Database, linked: Sequence[bytes], limit: int) -> list[Peer]:
+    """Return those of `peers` with an opinion about them, then the linked ones, then by last seen; at most `limit`."""
+    rows = select(
+        db,
+        """
+        SELECT * FROM peers ORDER BY joined OR pinned OR blocked DESC,
+            lower(hex(node_id)) IN (SELECT value FROM json_each(?)) DESC, last_seen DESC, node_id LIMIT ?
+        """,
+        (to_json([node_id.hex() for node_id in linked]), limit),
+    )
+    return [peer_from(row) for row in rows]
 
 
 def forget_peer(db: sqlite_utils.Database, node_id: bytes) -> bool:

@@ -100,10 +100,13 @@ def _node_id(text: str) -> bytes:
 
 
 def _at_url(services: Services, url: str) -> bytes:
-    for peer in services.mesh.peers():
-        if peer.url is not None and peer.url.rstrip("/") == url.rstrip("/"):
-            return parse_did_key(peer.node_id)
-    raise ApiError(404, "No node with this URL is known here; join it first, or name it by its node_id.")
+    """The node there. Anybody may say of itself that it is: so not where several do."""
+    found = [peer.node_id for peer in services.mesh.peers() if (peer.url or "").rstrip("/") == url.rstrip("/")]
+    if not found:
+        raise ApiError(404, "No node with this URL is known here; join it first, or name it by its node_id.")
+    if len(found) > 1:
+        raise ApiError(409, f"{len(found)} nodes say that this URL is theirs; name the one you mean by its node_id.")
+    return parse_did_key(found[0])
 
 
 def _url_of(services: Services, node_id: str) -> str:

@@ -47,9 +47,15 @@ def admits_others(cap: int) -> bool:
 
 
 def trusted_via(
-    author: bytes, caps: dict[bytes, int], statement_of: Callable[[bytes], NodeStatement | None]
-) -> list[bytes]:
-    """The nodes reachable over pins that themselves pin this author, sorted."""
-    reachable = sorted(node for node, cap in caps.items() if cap == slots_pinned_max)
-    statements = ((node, statement_of(node)) for node in reachable)
-    return [node for node, statement in statements if statement is not None and author in statement.pins]
+    authors: Iterable[bytes], caps: dict[bytes, int], statement_of: Callable[[bytes], NodeStatement | None]
+) -> dict[bytes, list[bytes]]:
+    """For each of these authors the nodes reachable over pins that themselves pin it, sorted.
+
+    Everybody's pins are looked at once, however many authors are asked for.
+    """
+    found: dict[bytes, list[bytes]] = {author: [] for author in authors}
+    for node in sorted(node for node, cap in caps.items() if cap == slots_pinned_max):
+        statement = statement_of(node)
+        for author in found.keys() & statement.pins if statement is not None else ():
+            found[author].append(node)
+    return found

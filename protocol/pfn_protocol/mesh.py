@@ -6,6 +6,7 @@ intake.py), then `_settle` lets each of them do what has become due, and the eff
 they are to be performed: keeping before telling. `wake_at` is the one deadline; `TimePassed` may come early or late.
 """
 
+from collections.abc import Iterable
 from random import Random
 from typing import assert_never
 
@@ -123,9 +124,9 @@ class Mesh:
         """The nodes that there is a link with."""
         return tuple([peer.node_id for peer in self._peers.linked()])
 
-    def trusted_via(self, node_id: bytes) -> list[bytes]:
-        """The nodes reachable over pins that themselves pin this node."""
-        return self._registry.trusted_via(node_id)
+    def trusted_via(self, node_ids: Iterable[bytes]) -> dict[bytes, list[bytes]]:
+        """For each of these nodes those reachable over pins that themselves pin it."""
+        return self._registry.trusted_via(node_ids)
 
     def announced_by(self, node_id: bytes) -> int:
         """How many announcements of this node are in the set."""

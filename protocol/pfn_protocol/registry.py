@@ -205,9 +205,9 @@ class Registry:
         """The admitted authors that were proved guilty, sorted."""
         return tuple(sorted(author for author in self._shares if self.is_convicted(author)))
 
-    def trusted_via(self, author: bytes) -> list[bytes]:
-        """The nodes reachable over pins that themselves pin this author."""
-        return trusted_via(author, self._caps, self.node_statement)
+    def trusted_via(self, authors: Iterable[bytes]) -> dict[bytes, list[bytes]]:
+        """For each of these authors the nodes reachable over pins that themselves pin it."""
+        return trusted_via(authors, self._caps, self.node_statement)
 
     # How it changes.
 

@@ -4,10 +4,11 @@ The ids are cut into parts of equal width, and every neighbour that has enough g
 how far it came, so whoever takes it over goes on from there and nothing is fetched twice. A neighbour gives its part
 back if it does not answer, if it takes too long, or if it has much less of it than of the whole by its own word; then
 it rests while others go on. So one that is slow for ever holds up the end for half a minute, and one that withholds is
-found out, or by the rounds of cells that follow. If all links end, the parts wait for the next one.
+found out, or by the rounds of cells that follow. One whose pages never end gets no part any more, and what one says to
+have is held against itself alone. If all links end, the parts wait for the next one.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -74,7 +75,7 @@ class Snapshot:
         self._expected = 0
         self._received = 0
         self._gained = 0
-        self._pages = 0
+        self._pages: Counter[bytes] = Counter()  # that each neighbour gave, over whatever links
         self._brought_ms = 0  # when a page brought something, or the first neighbour came
 
     @property
@@ -132,16 +133,14 @@ class Snapshot:
         if after and not (goes_on(request.after, [after]) and (not request.until or after <= request.until)):
             return False
         part = giver.part
-        self._pages += 1
+        self._pages[peer] += 1
         self._received += len(delivered)
         self._brought_ms = now_ms if delivered else self._brought_ms
         self._gained += sum(came and one in self._registry for one, came in delivered.items())
         giver.received += len(delivered)
-        if self._pages >= snapshot_pages_max:
-            self._end(now_ms)
-        elif not after:
+        if not after:
             self._end_part(peer, giver, part, now_ms)
-        elif not delivered or now_ms - giver.since_ms >= snapshot_part_ms_max:
+        elif not delivered or self._is_spent(peer) or now_ms - giver.since_ms >= snapshot_part_ms_max:
             part.after = after if delivered else part.after
             self.give_back(peer, now_ms)
         else:
@@ -181,15 +180,22 @@ class Snapshot:
                 comparison.round, comparison.due_ms = Round(now_ms), None
                 comparison.ask(self._outgoing, peer, _request(giver.part), now_ms)
         is_idle = now_ms - self._brought_ms >= snapshot_idle_ms_max
-        if is_idle or not any(map(self._may_give, self._givers.values())):
+        if is_idle or not any(self._may_give(peer, giver) for peer, giver in self._givers.items()):
             self._end(now_ms)
 
     def _is_free(self, peer: bytes, giver: _Giver) -> bool:
-        return giver.part is None and self._comparisons[peer].round is None and not giver.withholds
+        return giver.part is None and self._comparisons[peer].round is None and not self._is_done_with(peer, giver)
 
-    def _may_give(self, giver: _Giver) -> bool:
+    def _may_give(self, peer: bytes, giver: _Giver) -> bool:
         """Whether something is still to be expected of it."""
-        return giver.part is not None or (bool(self._waiting) and not giver.withholds)
+        return giver.part is not None or (bool(self._waiting) and not self._is_done_with(peer, giver))
+
+    def _is_done_with(self, peer: bytes, giver: _Giver) -> bool:
+        """Whether it gets no part any more: it withholds, or its pages never end."""
+        return giver.withholds or self._is_spent(peer)
+
+    def _is_spent(self, peer: bytes) -> bool:
+        return self._pages[peer] >= snapshot_pages_max
 
     def _overdue_ms(self, peer: bytes) -> int:
         return self._comparisons[peer].asked_ms + snapshot_page_ms_max
@@ -202,7 +208,8 @@ class Snapshot:
         self._givers.clear()
         self._is_under_way = True
         self._least = max(snapshot_set_min, mine * snapshot_ratio_min)
-        self._expected, self._received, self._gained, self._pages = theirs, 0, 0, 0
+        self._expected, self._received, self._gained = theirs, 0, 0
+        self._pages.clear()
 
     def _end_part(self, peer: bytes, giver: _Giver, part: _Part, now_ms: int) -> None:
         """The neighbour says that this was all. If that cannot be, others are asked for the same."""
@@ -228,7 +235,8 @@ class Snapshot:
             comparison = self._comparisons[peer]
             if giver.part is not None:
                 comparison.round = None
-            if self._gained * 2 < self._expected:  # or it might go on for ever
+            status = comparison.their_status
+            if status is None or self._gained * 2 < status.count:  # or it might go on for ever
                 comparison.snapshot_taken = comparison.link_set.scope()
             comparison.due_ms = now_ms
         self._givers.clear()

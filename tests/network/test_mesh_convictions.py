@@ -3,19 +3,23 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import sqlite_utils
 import trio
 from trio.testing import MockClock
 
+from pfn_node.mesh.backfill import Backfill
 from pfn_node.store import activity, announcements
-from pfn_node.store.queries import select
+from pfn_node.store.queries import select, value
 from pfn_protocol.acceptance import accept, announce
-from pfn_protocol.announcements import AcceptedAnnouncement, Kind, VersionStatement
-from pfn_protocol.equivocation import conviction_id
-from pfn_protocol.identity import did_key
+from pfn_protocol.announcements import AcceptedAnnouncement, Kind, MirrorStatement, VersionStatement
+from pfn_protocol.equivocation import convict, conviction_id
+from pfn_protocol.identity import PrivateKey, did_key
+from pfn_protocol.mesh import Mesh
 from pfn_protocol.message_fields import seal_request
-from pfn_protocol.messages import GossipRequest
+from pfn_protocol.messages import GossipRequest, LinkRequest
 from tests.network.mesh_network import Network, Node, eventually, network, now
+from tests.network.test_mesh_engine import Asker
 
 ZIP = b"the bytes of a plugin " * 100
 MESH = "main"
@@ -103,3 +107,38 @@ async def test_a_conviction_outlives_a_restart_and_reaches_who_comes_later(
         assert is_convicted(b, a) and is_convicted(d, a)
         await trio.sleep(120)
         assert not any(peer.links for peer in b.engine.peers() if peer.node_id == did_key(a.id))
+
+
+def proof_of_guilt(number: int) -> AcceptedAnnouncement:
+    """A conviction of a key that was made for it."""
+    key = PrivateKey(b"free".ljust(28) + number.to_bytes(4, "big"))
+    one, other = (
+        announce(key, MESH, MirrorStatement("a@plugins.example", count, bytes(32)), 1, int(now() * 1000))
+        for count in (1, 2)
+    )
+    return convict(one, other)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+async def test_convictions_that_move_no_pin_start_no_work(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, pinned: bool
+) -> None:
+    started: list[str] = []
+    async with network(tmp_path) as net:
+        node = await net.add("a")
+        asker = Asker(node)
+        await asker.ask(LinkRequest("", (), ()))
+        guilty = [proof_of_guilt(number) for number in range(20)]
+        for conviction in guilty if pinned else ():
+            await node.engine.set_policy(conviction.author, pinned=True)
+        monkeypatch.setattr(Backfill, "sweep_soon", lambda backfill: started.append("sweep"))
+        monkeypatch.setattr(Mesh, "_on_policy_changed", lambda *_: started.append("judge all"))
+
+        for conviction in guilty:
+            status, _ = await asker.ask(GossipRequest((conviction.raw,), (), None, 0))
+            assert status == 200
+        await trio.sleep(5)
+
+        kept = node.database.read_now(lambda db: value(db, "SELECT count(*) FROM convictions"))
+        assert kept == len(guilty)
+    assert not started

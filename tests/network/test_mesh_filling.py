@@ -130,6 +130,14 @@ async def test_nobody_believes_a_stranger_how_much_there_is_to_have(autojump_clo
     assert shown == [None, Filling(5_200, 6_500, per_second=40, seconds_left=32), None]
 
 
+async def test_a_stranger_with_whom_a_snapshot_began_is_believed_no_more(autojump_clock: MockClock) -> None:
+    machine = Growing(snapshot=SnapshotProgress(0, 10**12, 2))
+
+    shown, _ = await watched(machine, told_by((TRUSTED, 6_500)), 5_000, 5_200)
+
+    assert shown[-1] == Filling(5_200, 6_500, per_second=40, seconds_left=32)
+
+
 async def test_a_snapshot_is_a_filling_from_its_first_moment_on(autojump_clock: MockClock) -> None:
     machine = Growing(snapshot=SnapshotProgress(0, 500, 3))
 

@@ -7,7 +7,15 @@ from pfn_node.mesh.admission import REQUEST_BYTES_MAX, Admission, NotHeard
 from pfn_protocol import encoding, identity
 from pfn_protocol.encoding import pack
 from pfn_protocol.identity import PrivateKey
-from pfn_protocol.limits import fetch_ids_max, have_max, left_out_max, request_bytes_max, url_chars_max, view_max
+from pfn_protocol.limits import (
+    fetch_ids_max,
+    have_max,
+    left_out_max,
+    nonce_memory_ms,
+    request_bytes_max,
+    url_chars_max,
+    view_max,
+)
 from pfn_protocol.message_fields import seal_request
 from pfn_protocol.messages import FetchRequest, HaveRequest, LinkRequest, PeerAddress, Request
 
@@ -193,6 +201,25 @@ def test_requests_are_put_off_when_no_more_can_be_remembered(monkeypatch: pytest
     door.admission.open("fetch", door.sealed())
 
     assert door.refusal(door.sealed()).status == 503
+
+
+def test_what_was_heard_before_the_clock_was_set_back_takes_no_room_from_what_is_heard_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "NONCES_MAX", 3)
+    door = Door()
+    door.now_ms += 86_400_000
+    early = door.sealed()
+    door.admission.open("fetch", early)
+    door.now_ms -= 86_400_000
+
+    for _ in range(5):
+        door.admission.open("fetch", door.sealed())
+        door.admission.open("fetch", door.sealed())
+        door.now_ms += nonce_memory_ms
+
+    door.now_ms = NOW_MS + 86_400_000
+    assert door.refusal(early).rule == "R74", "it would be as fresh now as it was"
 
 
 def test_the_allowances_of_nodes_that_ask_no_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,6 +241,17 @@ async def test_a_budget_never_grows_beyond_a_day_and_a_clock_that_is_set_back_ta
     await desk.serve(BOB, IDS)
 
 
+async def test_who_had_its_bytes_before_the_clock_was_set_back_gets_more_as_soon_as_anybody() -> None:
+    desk = Desk()
+    await desk.serve(ALICE, IDS, BYTES_A_DAY_MAX + 1)
+    desk.now_ms -= 30 * DAY_MS
+    assert (await desk.refusal(ALICE, IDS)).status == 429
+
+    desk.now_ms += DAY_MS // 24
+
+    await desk.serve(ALICE, IDS)
+
+
 async def test_pinned_nodes_have_no_budget() -> None:
     desk = Desk()
     desk.pinned.add(ALICE.public)

@@ -189,15 +189,15 @@ def test_a_conviction_counts_once_its_author_is_admitted_and_is_restored_with_it
     world.saw("alice")
 
     conviction = convicted(world, "alice", admitted=False)
-    assert world.release().backed and announcements.convictions(world.db) == {}
+    assert world.release().backed and announcements.convictions(world.db, 10) == {}
     announcements.change_admission(world.db, [conviction.id], [])
 
     assert isinstance(conviction.statement, Conviction)
-    assert announcements.convictions(world.db) == {key("alice").public: conviction.statement.announcements}
+    assert announcements.convictions(world.db, 10) == {key("alice").public: conviction.statement.announcements}
     assert list(announcements.restore(world.db)) == [(entry_of(conviction), True)]
     assert announcements.own_last(world.db, key("alice").public) == (0, 0)
     announcements.drop(world.db, [conviction.id])
-    assert announcements.convictions(world.db) == {}
+    assert announcements.convictions(world.db, 10) == {}
 
 
 def test_the_proof_is_made_of_what_is_kept_and_nothing_else_of_its_author_is() -> None:

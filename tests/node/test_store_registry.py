@@ -162,6 +162,20 @@ def test_a_peer_keeps_its_address_and_the_latest_moment_it_was_seen() -> None:
     assert (peer.url, peer.last_seen, peer.pinned) == ("https://alice.example", NOW, False)
 
 
+def test_a_clock_that_was_set_back_does_not_keep_the_nodes_of_its_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PEERS_MAX", 2)
+    world = World()
+    for name in ("alice", "bob"):
+        peers.save_peer(world.db, key(name).public, seen=NOW + 86_400)
+
+    peers.save_peer(world.db, key("alice").public, seen=NOW)
+    peers.save_peer(world.db, key("bob").public, seen=NOW + 1)
+    for second, name in enumerate(("carol", "dave"), 2):
+        peers.save_peer(world.db, key(name).public, seen=NOW + second)
+
+    assert {peer.node_id for peer in peers.peers(world.db)} == {key("carol").public, key("dave").public}
+
+
 def test_that_a_peer_was_introduced_stays() -> None:
     world = World()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,15 @@ async def test_an_opinion_about_nobody_is_refused(node: WebNode, body: dict[str,
 
     assert got.status == status and got.sentence
     assert not node.mesh.policies and not node.mesh.joined
+
+
+@pytest.mark.parametrize("action", ["pin", "block"])
+async def test_a_url_that_two_nodes_claim_names_neither(node: WebNode, action: str) -> None:
+    node.mesh.known = [a_peer(), replace(a_peer(PEER_URL + "/"), node_id=did_key(NODE.public))]
+
+    got = await node.post("/federation/peers", {"url": PEER_URL, "action": action})
+
+    assert got.status == 409 and "2 nodes" in got.sentence and not node.mesh.policies
 
 
 async def test_a_node_says_who_it_is(node: WebNode) -> None:

@@ -198,7 +198,7 @@ def test_the_view_shows_how_each_link_does() -> None:
     assert view.differences_found >= 1
     assert view.round_trip_ms is not None and 10 <= view.round_trip_ms <= 100
     assert view.last_heard_ms is not None and network.now_ms - view.last_heard_ms < 11_000
-    assert alice.mesh.trusted_via(bob.id) == [alice.id]
+    assert alice.mesh.trusted_via([bob.id]) == {bob.id: [alice.id]}
     assert alice.mesh.announced_by(bob.id) == 3
     assert (alice.mesh.status().authors, alice.mesh.status().parked) == (2, 0)
 

@@ -8,7 +8,13 @@ import pytest
 
 from pfn_node.simulation.world import START_MS, key_of, version_statement
 from pfn_protocol.announcements import Kind
-from pfn_protocol.limits import parked_max, parked_per_author_max, slots_pinned_max, slots_sponsored_max
+from pfn_protocol.limits import (
+    node_lifetime_ms,
+    parked_max,
+    parked_per_author_max,
+    slots_pinned_max,
+    slots_sponsored_max,
+)
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import slot_rank
@@ -32,7 +38,7 @@ def test_authors_reachable_over_pins_at_any_depth_are_admitted() -> None:
     registry = filled([entry(BOB, node_statement([CAROL])), entry(CAROL, node_statement([DAVE]))])
 
     assert [registry.cap(key.public) for key in (ALICE, BOB, CAROL, DAVE)] == [slots_pinned_max] * 4
-    assert registry.trusted_via(DAVE.public) == [CAROL.public]
+    assert registry.trusted_via([DAVE.public]) == {DAVE.public: [CAROL.public]}
 
 
 def test_sponsored_authors_are_admitted_with_a_small_share_and_admit_nobody() -> None:
@@ -40,6 +46,27 @@ def test_sponsored_authors_are_admitted_with_a_small_share_and_admit_nobody() ->
 
     assert registry.cap(CAROL.public) == slots_sponsored_max
     assert registry.cap(DAVE.public) == 0
+
+
+def test_what_a_sponsored_author_says_of_others_has_nobody_judged_again() -> None:
+    registry = filled([entry(BOB, node_statement([], [CAROL]))])
+    assert registry.cap(CAROL.public) == slots_sponsored_max
+
+    said = registry.offer(entry(CAROL, node_statement([DAVE], [DAVE]), START_MS))
+    taken_back = registry.offer(entry(CAROL, node_statement(), START_MS + 1))
+    _, expired = registry.expire(START_MS + 10 * node_lifetime_ms)
+
+    assert said.verdict is taken_back.verdict is Verdict.IN_SET
+    assert not said.graph_changed and not taken_back.graph_changed
+    assert expired  # with what BOB said
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_only_who_leads_on_to_others_changes_anything_by_its_silence(pinned: bool) -> None:
+    registry = Registry(ALICE.public, [CAROL.public] if pinned else [], [CAROL.public])
+    registry.offer(entry(CAROL, node_statement([DAVE])))
+
+    assert registry.expire(START_MS + 10 * node_lifetime_ms)[1] is pinned
 
 
 def test_this_node_sponsors_too_and_a_pin_outweighs_it() -> None:

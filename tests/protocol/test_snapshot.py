@@ -1,5 +1,7 @@
 """Filling a nearly empty node from several neighbours: who gives what, and what slow, lying and lost ones cost."""
 
+from dataclasses import replace
+
 import pytest
 
 from pfn_node.simulation.world import key_of
@@ -198,6 +200,58 @@ def test_a_fruitful_snapshot_may_be_followed_by_another_one_and_a_fruitless_one_
     before = len(snapshots(alice))
     neighbourhood.run(600)
     assert len(snapshots(alice)) == before
+
+
+def endless(request: Request, answer: Answer) -> tuple[Answer, int]:
+    """One announcement at a time, at once, and hardly any way through the part."""
+    if not isinstance(request, SnapshotRequest) or not isinstance(answer, SnapshotAnswer):
+        return answer, 5
+    return SnapshotAnswer(answer.announcements[:1], (int.from_bytes(request.after) + 1).to_bytes(32)), 5
+
+
+def unhurried(request: Request, answer: Answer) -> tuple[Answer, int]:
+    return answer, 500
+
+
+@pytest.mark.parametrize("relinks", [False, True])
+def test_a_neighbour_whose_pages_never_end_ends_the_filling_for_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, relinks: bool
+) -> None:
+    monkeypatch.setattr("pfn_protocol.snapshot.snapshot_pages_max", 60)
+    neighbourhood, alice, (mallory, good) = room(6_000, endless, unhurried)
+    neighbourhood.run(1)
+    if relinks:
+        neighbourhood.unlink(mallory)
+        neighbourhood.link(mallory, endless)
+
+    assert neighbourhood.run(60, lambda: alice.agrees_with(good))
+
+    assert not alice.requests(FetchRequest) and not alice.requests(IdsRequest)
+    assert neighbourhood.pages[mallory.id] <= 60 + 2
+    assert alice.machine.snapshot_progress is None or neighbourhood.run(
+        30, lambda: alice.machine.snapshot_progress is None
+    )
+
+
+def test_a_neighbour_that_says_to_have_a_billion_keeps_no_other_from_filling_the_node_again() -> None:
+    neighbourhood, alice, _ = room(6_000)
+    mallory, good = Party(BOB, EVERYBODY), Party(CAROL, EVERYBODY)
+    for author in EVERYBODY[-2:]:
+        good.hold(fake_versions(author.public, 3_000))
+    status = mallory.machine.status
+    mallory.machine.status = lambda peer: replace(status(peer), count=10**9, digest=bytes(32))  # type: ignore[method-assign]
+    neighbourhood.link(mallory, silent)
+    neighbourhood.link(good)
+    assert neighbourhood.run(60, lambda: alice.agrees_with(good))
+    neighbourhood.unlink(mallory)
+    neighbourhood.run(2 * snapshot_idle_ms_max / 1_000)
+    for author in EVERYBODY[-2:]:
+        alice.drop(fake_versions(author.public, 3_000))
+    before = neighbourhood.pages[good.id]
+
+    assert neighbourhood.run(60, lambda: alice.agrees_with(good))
+
+    assert neighbourhood.pages[good.id] > before
 
 
 def test_a_page_that_leads_beyond_its_part_is_no_honest_one() -> None:

@@ -25,5 +25,5 @@ def play(stage: Stage) -> None:
     most = len(nodes) * (1 + sponsored_max) + len(floods)
     stage.expects("most authors that a node admits", authors, at_most=most)
     stage.expects("seconds until everybody knows all releases", story.acknowledged_everywhere(), at_most=60)
-    trusted = sum(len(node.mesh.trusted_via(hostile.id)) for node in nodes for hostile in story.hostile)
+    trusted = sum(len(via) for node in nodes for via in node.mesh.trusted_via(one.id for one in story.hostile).values())
     stage.expects("honest nodes that trust a hostile one by it", trusted, at_most=0)
