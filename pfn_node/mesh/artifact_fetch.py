@@ -3,9 +3,9 @@
 Mirrors are sources of bytes and nothing else: what they send is hashed while it is written, and is kept only if its
 digest and size are the ones that were asked for. Who holds an artifact is asked first, of all candidates at once; then
 the best holder is asked for the bytes, and while nothing comes the next one too. The first complete and true copy
-wins, the others are given up. A holder that sent other bytes than it was asked for is asked last from then on, and one
-that promised bytes and did not bring them in time after its equals; no other node ever hears of either: this is our own
-experience, not evidence.
+wins, the others are given up; where none comes, those are asked who were not yet. A holder that sent other bytes than
+it was asked for is asked last from then on, and one that promised bytes and did not bring them in time after its
+equals; no other node ever hears of either: this is our own experience, not evidence.
 
 However many ask for a digest at the same time, it is fetched once; and who stops waiting for it stops nothing.
 """
@@ -29,7 +29,8 @@ from pfn_node.store.rows import Peer
 log = structlog.get_logger()
 
 CANDIDATES_MAX = 16  # nodes that are asked whether they have it; the best of them by rank
-HOLDERS_MAX = 3  # nodes that are asked for the bytes
+HOLDERS_MAX = 3  # nodes that are asked for the bytes at a time
+ROUNDS_MAX = 3  # as often are others asked, when none of those brought them
 # How long a holder may bring next to nothing before the next one is asked as well: less than 7 KiB/s is a dribble.
 HEDGE_SECONDS = 0.3
 HEDGE_BYTES = 2048
@@ -76,6 +77,7 @@ class _Flight:
     cache: bool  # False as soon as one of those who wait wants it kept
     done: trio.Event = field(default_factory=trio.Event)
     found: bool = False
+    hopeless: bool = False  # whoever else is asked, it would end in the same way
 
 
 @dataclass(slots=True)
@@ -176,8 +178,7 @@ class ArtifactFetch:
         try:
             with trio.move_on_after(flight.wanted.seconds_max):
                 async with self._turns:
-                    holders = await self._holders(flight)
-                    flight.found = await self._race(flight, holders)
+                    flight.found = await self._look_for(flight)
             if flight.found:
                 await self._report_kept(flight.wanted.sha256, flight.cache)
         except StoreTrouble as error:  # who holds it cannot be read now
@@ -186,9 +187,25 @@ class ArtifactFetch:
             del self._flights[flight.wanted.sha256]
             flight.done.set()
 
-    async def _holders(self, flight: _Flight) -> list[Peer]:
-        """Those who say that they have it: pinned first, the slow later, liars last, else as the store ranks them."""
-        candidates = sorted(await flight.find_candidates(), key=self._rank)[:CANDIDATES_MAX]
+    async def _look_for(self, flight: _Flight) -> bool:
+        """Have the bytes brought; those who did not are followed by others, so that no crowd of liars hides one."""
+        asked: set[bytes] = set()
+        for _ in range(ROUNDS_MAX):
+            holders = (await self._holders(flight, asked))[:HOLDERS_MAX]
+            if not holders or flight.hopeless:
+                break
+            if await self._race(flight, holders):
+                return True
+            asked.update(holder.node_id for holder in holders)
+        return False
+
+    async def _holders(self, flight: _Flight, asked: set[bytes]) -> list[Peer]:
+        """Those who say that they have it: pinned first, the slow later, liars last, else as the store ranks them.
+
+        Those who were asked for the bytes are left out.
+        """
+        found = [peer for peer in await flight.find_candidates() if peer.node_id not in asked]
+        candidates = sorted(found, key=self._rank)[:CANDIDATES_MAX]
         answers: list[bool | None] = [None] * len(candidates)
         changed = trio.Event()
 
@@ -224,7 +241,7 @@ class ArtifactFetch:
     async def _race(self, flight: _Flight, holders: Sequence[Peer]) -> bool:
         race = _Race()
         async with trio.open_nursery() as nursery:
-            for holder in holders[:HOLDERS_MAX]:
+            for holder in holders:
                 race.running += 1
                 nursery.start_soon(self._run, race, flight, holder)
                 await race.wait_until_slow()
@@ -243,6 +260,7 @@ class ArtifactFetch:
             log.info("mirror_failed", peer=shown(holder.node_id), reason=failure.reason)
         except (ArtifactError, OSError) as error:  # a full disk is the operator's business, not the end of the mesh
             log.error("artifact_not_written", sha256=flight.wanted.sha256.hex(), error=str(error))
+            flight.hopeless = True
         finally:
             if not brought and not race.won:
                 self._availability.disbelieve(holder.node_id)
@@ -283,6 +301,7 @@ class ArtifactFetch:
             if wanted.size is not None and writer.size != wanted.size:
                 # The digest is right, so the announced size is wrong; nobody can bring these bytes at that size.
                 log.warning("artifact_size_wrong", sha256=wanted.sha256.hex(), size=writer.size)
+                flight.hopeless = True
                 return False
             with trio.CancelScope(shield=True):  # a thread that renames a file is not to be left alone with it
                 await self._in_thread(lambda: writer.keep(cache=flight.cache, expected=wanted.sha256))

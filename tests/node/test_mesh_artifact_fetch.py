@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.mesh import artifact_fetch
-from pfn_node.mesh.artifact_fetch import ArtifactFetch, Wanted
+from pfn_node.mesh.artifact_fetch import CANDIDATES_MAX, HOLDERS_MAX, ROUNDS_MAX, ArtifactFetch, Wanted
 from pfn_node.mesh.availability import Availability
 from pfn_node.mesh.blocking import inline
 from pfn_node.mesh.peer_client import PeerClient
@@ -191,12 +191,34 @@ async def test_a_transfer_that_goes_on_is_not_hedged(tmp_path: Path, autojump_cl
         assert (first.downloads, second.downloads) == (1, 0)
 
 
-async def test_at_most_three_holders_are_asked_for_the_bytes(tmp_path: Path, autojump_clock: MockClock) -> None:
-    broken = [mirror(f"broken{number}", status=500) for number in range(5)]
+async def test_at_most_three_holders_at_a_time_are_asked_for_the_bytes(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    hanging = [mirror(f"hanging{number}", first_byte_delay=SECONDS_MAX) for number in range(5)]
+    async with fetching(tmp_path, *hanging) as node:
+        assert not await node.fetch(*(one.peer() for one in hanging))
+
+        assert sum(one.downloads for one in hanging) == HOLDERS_MAX
+
+
+@pytest.mark.parametrize("bad", [{"has": {DIGEST: b"garbage"}}, {"status": 500}], ids=["lies", "fails"])
+async def test_a_crowd_that_says_to_have_it_and_does_not_bring_it_hides_no_holder(
+    tmp_path: Path, autojump_clock: MockClock, bad: dict[str, object]
+) -> None:
+    crowd = [mirror(f"bad{number}", **bad) for number in range(5)]
+    holder = mirror("holder", have_delay=0.1)
+    async with fetching(tmp_path, *crowd, holder) as node:
+        assert await node.fetch(*(one.peer() for one in (*crowd, holder)))
+
+        assert all(one.downloads == 1 for one in (*crowd, holder))
+
+
+async def test_only_so_many_holders_are_asked_for_the_bytes_in_all(tmp_path: Path, autojump_clock: MockClock) -> None:
+    broken = [mirror(f"broken{number}", status=500) for number in range(CANDIDATES_MAX)]
     async with fetching(tmp_path, *broken) as node:
         assert not await node.fetch(*(one.peer() for one in broken))
 
-        assert sum(one.downloads for one in broken) == 3
+        assert sum(one.downloads for one in broken) == HOLDERS_MAX * ROUNDS_MAX
 
 
 async def test_a_fetch_ends_at_its_deadline(tmp_path: Path, autojump_clock: MockClock) -> None:
