@@ -95,6 +95,12 @@ def state_of(db: sqlite_utils.Database, source_id: str) -> str:
     return found or "speaks"
 
 
+def key_changed_at(db: sqlite_utils.Database, source_id: str) -> int | None:
+    """Return when a key of a source last changed here, in seconds; None: never."""
+    found: int | None = value(db, "SELECT changed_at FROM key_roots WHERE source_id = ?", (source_id,))
+    return found
+
+
 def former_keys(db: sqlite_utils.Database, source_id: str) -> list[bytes]:
     """Return the identity keys that were followed by others, and not revoked: what they signed before may count on."""
     rows = select(
