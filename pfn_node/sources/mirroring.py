@@ -17,7 +17,7 @@ release.
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
@@ -40,7 +40,7 @@ from pfn_node.sources.evidence import (
 from pfn_node.sources.filtering import wanted_entries
 from pfn_node.sources.judging import NOT_STORED, Judged, Keeping, ZipRefused, judge, keep
 from pfn_node.sources.notices import Notices
-from pfn_node.sources.outcomes import PublisherFailed
+from pfn_node.sources.outcomes import PublisherFailed, UnknownSource
 from pfn_node.sources.progress import SyncProgress
 from pfn_node.sources.publisher_answers import AuthorData, AuthorEntry
 from pfn_node.sources.publisher_client import NotModified, PublisherClient
@@ -88,6 +88,7 @@ class Mirroring:
         client: PublisherClient,
         announcer: Announcer,
         notices: Notices,
+        prove: Callable[[str], Awaitable[object]],
         *,
         node_id: bytes,
         clock: Callable[[], float],
@@ -100,6 +101,7 @@ class Mirroring:
         self._client = client
         self._announcer = announcer
         self._notices = notices
+        self._prove = prove
         self._node_id = node_id
         self._clock = clock
         self._run_judging = run_blocking
@@ -126,7 +128,7 @@ class Mirroring:
         if progress.author_data is None:
             progress.author_data = await self.author_data(source)
         await self._notices.take(progress.author_data.signed.notices, progress.author_data.keybinds)
-        renewed = await self._database.read(lambda db: get_source(db, source.id))
+        renewed = await self._with_probed_key(source.id)
         if renewed is None or renewed.status == "revoked":
             raise PublisherFailed(f"nothing of {source.id} is mirrored: its key was revoked, or it was removed")
         source = renewed
@@ -134,6 +136,15 @@ class Mirroring:
         wanted = wanted_entries(progress.author_data, filters)
         progress.steps.wanted = len(wanted)
         await bring_all(wanted, partial(self.bring, source), progress)
+
+    async def _with_probed_key(self, source_id: str) -> Source | None:
+        """The source as it is now; a key that has followed another is proved and probed before its releases come."""
+        source = await self._database.read(lambda db: get_source(db, source_id))
+        if source is None or source.former_oracle is None or source.status == "revoked":
+            return source
+        with suppress(UnknownSource):
+            await self._prove(source_id)
+        return await self._database.read(lambda db: get_source(db, source_id))
 
     async def _take_heads(self, source: Source, listed: AuthorData) -> None:
         """Keep the newest head that the list brings: also when nothing else is new, which is what it then says."""

@@ -108,6 +108,7 @@ class Sources:
             self._client,
             announcer,
             self._notices,
+            partial(self._verifier.verify, type="periodic"),
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,

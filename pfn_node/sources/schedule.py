@@ -5,7 +5,8 @@ at once. Every interval is lengthened or shortened by up to a tenth, anew each t
 not ask a publisher together for ever.
 
     health check   of registered sources, and of those that somebody subscribes to
-    verification   of the same; after a failure again after 1, 2, 4, 8, 16 hours, at most as late as usual
+    verification   of the same; after a failure again after 1, 2, 4, 8, 16 hours, at most as late as usual; at once
+                   where another key has followed the one that was probed
     sync           of subscribed sources whose last verification succeeded; after a failure as `sync_failures` says
     mirror         statements that are due (announcing.py)
     refetch        what is served on others' word, from the publisher itself (refetching.py)
@@ -36,6 +37,7 @@ from pfn_node.sources.syncing import Syncing
 from pfn_node.sources.verification import VerificationType
 from pfn_node.store import heads, holdings, releases
 from pfn_node.store.database import Database
+from pfn_node.store.key_changes import key_changed_at
 from pfn_node.store.outlasting import outlast
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, health_checks, list_sources
@@ -245,10 +247,15 @@ class Schedule:
             return 0.0
         usual = self._verification_rota.due_after(source.id, last.verified_at)
         if last.result == "success":
-            return usual
+            return usual if source.oracle is not None else min(usual, self._probe_due(db, source, last.verified_at))
         # At least one has failed: the last one did.
         retry = RETRY_SECONDS[max(1, failed_in_a_row(db, source)) - 1]
         return min(usual, last.verified_at + retry)
+
+    def _probe_due(self, db: sqlite_utils.Database, source: Source, verified_at: int) -> float:
+        """When a key is probed of which it is not known what else it signs: at once if it followed another one."""
+        changed_at = key_changed_at(db, source.id)
+        return 0.0 if changed_at is not None and verified_at <= changed_at else verified_at + RETRY_SECONDS[0]
 
     def _syncs_due(self, db: sqlite_utils.Database) -> list[Turn]:
         subscribed = {one.source_id for one in subscriptions(db)}

@@ -5,8 +5,8 @@ what it does signs nothing else. The answer proves that the key is held by whoev
 prove that the key belongs to this address: a challenge can be passed on to the real owner. So a key that is proved at
 two hosts is a conflict of both (standing.py), and what an answer says about other addresses is not read at all.
 
-Once, after the first success, the publisher is asked for signatures that no publisher should give: over text that is no
-UUID, and over bytes given as a JSON array. What it would sign is remembered as the source's `oracle`:
+Once for each key, after the first success, the publisher is asked for signatures that no publisher should give: over
+text that is no UUID, and over bytes given as a JSON array. What it would sign is remembered as the source's `oracle`:
 
     none    nothing but challenges
     utf8    any text: its metadata signatures could be anybody's, its v2 statements could not (they begin with 0xFF)

@@ -6,6 +6,7 @@ is written to `source_keys`, for those who judge releases; a source that an admi
 here, takes over the key that follows without asking anybody, and the operator is alerted.
 """
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any, Final
 
@@ -34,8 +35,14 @@ ROTATE: Final = "rotate"
 REVOKE: Final = "revoke"
 
 
-def keys_of(db: sqlite_utils.Database, source: Source, also: OpenNotice | None = None, now: int = 0) -> SourceKeys:
-    """Work out which keys speak for a source; `also` as if it had been kept `now`."""
+def keys_of(
+    db: sqlite_utils.Database,
+    source: Source,
+    also: OpenNotice | None = None,
+    now: int = 0,
+    without: Collection[str] = (),
+) -> SourceKeys:
+    """Work out which keys speak for a source; `also` as if it had been kept `now`, and no subject of `without`."""
     root = select_one(db, "SELECT root, epoch FROM key_roots WHERE source_id = ?", (source.id,))
     if not _is_relied_on(db, source):
         root = None  # of what is only heard of, the chain begins where the word of now says
@@ -43,9 +50,13 @@ def keys_of(db: sqlite_utils.Database, source: Source, also: OpenNotice | None =
         Seen(_open_kept_notice(row["raw"]), row["signer"], row["seen_at"])
         for row in select(
             db,
-            "SELECT raw, signer, seen_at FROM publisher_notices WHERE source_id = ? AND kind IN ('rotate', 'revoke')",
+            """
+            SELECT subject, raw, signer, seen_at FROM publisher_notices
+            WHERE source_id = ? AND kind IN ('rotate', 'revoke')
+            """,
             (source.id,),
         )
+        if row["subject"] not in without
     ]
     if also is not None:
         kept.append(Seen(also, also.signer, now))
@@ -95,6 +106,12 @@ def state_of(db: sqlite_utils.Database, source_id: str) -> str:
     return found or "speaks"
 
 
+def key_changed_at(db: sqlite_utils.Database, source_id: str) -> int | None:
+    """Return when a key of a source last changed here, in seconds; None: never."""
+    found: int | None = value(db, "SELECT changed_at FROM key_roots WHERE source_id = ?", (source_id,))
+    return found
+
+
 def former_keys(db: sqlite_utils.Database, source_id: str) -> list[bytes]:
     """Return the identity keys that were followed by others, and not revoked: what they signed before may count on."""
     rows = select(
@@ -116,9 +133,10 @@ def take_keybind(db: sqlite_utils.Database, source: Source, raw: bytes, statemen
         return True
     if statement.identity_key == statement.release_key:
         return False
-    if keys_of(db, source).standing(statement.identity_key, now) is not Standing.SPEAKS:
+    keys = keys_of(db, source)
+    if keys.standing(statement.identity_key, now) is not Standing.SPEAKS:
         return False
-    if value(db, "SELECT count(*) FROM keybinds WHERE source_id = ?", (source.id,)) >= keybinds_max:
+    if not _make_room_for_keybind(db, source.id, keys):
         return False
     change(
         db,
@@ -132,12 +150,7 @@ def take_keybind(db: sqlite_utils.Database, source: Source, raw: bytes, statemen
 def take_key_change(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind: bytes, now: int) -> bool:
     """Keep a rotation or revocation if it changes which keys speak for the source; return whether it does."""
     before, after = keys_of(db, source), keys_of(db, source, opened, now)
-    kept = value(
-        db,
-        "SELECT count(*) FROM publisher_notices WHERE source_id = ? AND kind IN ('rotate', 'revoke')",
-        (source.id,),
-    )
-    if before == after or kept >= key_changes_max:
+    if before == after or not _make_room(db, source, opened, after, now):
         return False
     kind = ROTATE if isinstance(opened.notice, Rotation) else REVOKE
     added = change(
@@ -152,6 +165,56 @@ def take_key_change(db: sqlite_utils.Database, source: Source, opened: OpenNotic
         _alert(db, source, opened, after, now)
         conclude_keys(db, source.id, now)
     return bool(added)
+
+
+def _make_room(db: sqlite_utils.Database, source: Source, opened: OpenNotice, after: SourceKeys, now: int) -> bool:
+    """See that a change has a place; where all are taken, the oldest goes that changes nothing any more beside it.
+
+    Whoever stole a key can take every place with keys of his own; what undoes the theft ends these, and so finds one.
+    """
+    rows = select(
+        db,
+        """
+        SELECT kind, subject FROM publisher_notices
+        WHERE source_id = ? AND kind IN ('rotate', 'revoke') ORDER BY seen_at, subject
+        """,
+        (source.id,),
+    )
+    gone: list[str] = []
+    for row in rows:
+        if len(rows) - len(gone) < key_changes_max:
+            break
+        if keys_of(db, source, opened, now, [*gone, row["subject"]]) == after:
+            gone.append(row["subject"])
+            change(
+                db,
+                "DELETE FROM publisher_notices WHERE source_id = ? AND kind = ? AND subject = ?",
+                (source.id, row["kind"], row["subject"]),
+            )
+    return len(rows) - len(gone) < key_changes_max
+
+
+def _make_room_for_keybind(db: sqlite_utils.Database, source_id: str, keys: SourceKeys) -> bool:
+    """See that a keybind has a place; where all are taken, the last goes that a key made which speaks no longer.
+
+    Not that of a revoked key, which has to be known to be revoked. What the others signed while they spoke brings its
+    own keybind, and counts on.
+    """
+    rows = select(
+        db, "SELECT release_key, identity_key FROM keybinds WHERE source_id = ? ORDER BY seen_at DESC", (source_id,)
+    )
+    if len(rows) < keybinds_max:
+        return True
+    for row in rows:
+        record = keys.records.get(row["release_key"])
+        if record is None or record.standing is Standing.SUPERSEDED:
+            change(
+                db,
+                "DELETE FROM keybinds WHERE source_id = ? AND release_key = ? AND identity_key = ?",
+                (source_id, row["release_key"], row["identity_key"]),
+            )
+            return True
+    return False
 
 
 def _alert(db: sqlite_utils.Database, source: Source, opened: OpenNotice, after: SourceKeys, now: int) -> None:

@@ -4,6 +4,9 @@ A row counts while its announcement is in the set (`admitted`), while this node 
 (`retained`), or if this node saw it itself; and never while its observer is blocked. `standing` remembers the
 relation in which an observer stood when bytes were served here on its word: when it leaves, or is no longer pinned,
 what is held stays served.
+
+`received_at` is when the row came, and `evidence_at` when its evidence did: what is signed may be brought to bytes that
+were announced long before, and counts from when it came.
 """
 
 import json
@@ -12,8 +15,9 @@ from typing import Final
 import sqlite_utils
 
 from pfn_node.store.evidence import Findings, pack_evidence, unpack_evidence
-from pfn_node.store.queries import Row, change, select, storable, to_json
+from pfn_node.store.queries import Row, change, select, select_one, storable, to_json
 from pfn_node.store.rows import Observation
+from pfn_protocol.announcements import EvidenceForm
 from pfn_protocol.limits import description_chars_max, name_chars_max
 
 # Where a description is the text of a signature it may be longer than an announcement allows.
@@ -34,9 +38,10 @@ def store_observation(
         db,
         """
         INSERT INTO observations (source_id, plugin_id, version, observer, sha256, size, name, description, tags, type,
-                                  icons, evidence, observed_at, received_at, announcement_id, epoch, seq, admitted)
+                                  icons, evidence, observed_at, received_at, evidence_at, announcement_id, epoch, seq,
+                                  admitted)
         VALUES (:source, :plugin, :version, :observer, :sha256, :size, :name, :description, :tags, :type,
-                :icons, :evidence, :observed_at, :received_at, :announcement, :epoch, :seq, :admitted)
+                :icons, :evidence, :observed_at, :received_at, :evidence_at, :announcement, :epoch, :seq, :admitted)
         ON CONFLICT (source_id, plugin_id, version, observer, sha256) DO UPDATE SET
             checked_key = CASE
                 WHEN (size, name, description, evidence)
@@ -44,7 +49,7 @@ def store_observation(
             END,
             size = excluded.size, name = excluded.name, description = excluded.description, tags = excluded.tags,
             type = excluded.type, icons = CASE excluded.icons WHEN '{}' THEN icons ELSE excluded.icons END,
-            evidence = excluded.evidence,
+            evidence = excluded.evidence, evidence_at = excluded.evidence_at,
             -- 0: not fetched from the publisher; whoever does so later has seen it then.
             observed_at = CASE WHEN 0 IN (observed_at, excluded.observed_at) THEN max(observed_at, excluded.observed_at)
                                ELSE min(observed_at, excluded.observed_at) END,
@@ -71,12 +76,38 @@ def store_observation(
             "evidence": pack_evidence(observation.evidence),
             "observed_at": observation.observed_at,
             "received_at": received_at,
+            "evidence_at": _evidence_at(db, observation, received_at),
             "announcement": observation.announcement_id,
             "epoch": epoch,
             "seq": seq,
             "admitted": admitted,
         },
     )
+
+
+def _evidence_at(db: sqlite_utils.Database, observation: Observation, at: int) -> int:
+    """Since when what is signed about these bytes is known: since before if it says nothing more than it did."""
+    before = select_one(
+        db,
+        """
+        SELECT evidence, evidence_at, received_at FROM observations
+        WHERE source_id = ? AND plugin_id = ? AND version = ? AND observer = ? AND sha256 = ?
+        """,
+        (
+            observation.source_id,
+            observation.plugin_id,
+            observation.version,
+            observation.observer,
+            observation.sha256,
+        ),
+    )
+    if before is None:
+        return at
+    # A head is renewed every few days, and has a time of its own.
+    new = {piece for piece in observation.evidence if piece.form is not EvidenceForm.HEAD}
+    if new <= set(unpack_evidence(before["evidence"])):
+        return int(before["evidence_at"])
+    return max(at, int(before["received_at"]) + 1)  # later than the bytes, whatever the clock says
 
 
 def note_announced(db: sqlite_utils.Database, observation: Observation, epoch: int, seq: int) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.store.advised import Advisories, advisories_by_version
+from pfn_node.store.counting import first_counted
 from pfn_node.store.evidence import TextLookup, no_texts
 from pfn_node.store.facts import own_id
 from pfn_node.store.heads import expire, take_head, take_unchecked
@@ -306,7 +307,7 @@ def _refresh_version(
         sightings,
         key_known=source is not None and _key_known(source),
         held=before["held_sha256"],
-        raw_oracle=source is None or not _signs_no_raw_bytes(source),
+        raw_oracle=source is None,  # else each sighting says whether its release proves anything (`may_release`)
         trust_depth=point.trust_depth,
     )
     assert judgement.sha256 is not None, "there are sightings"
@@ -321,7 +322,7 @@ def _refresh_version(
     held_back = reason_to_hold_back(db, key, judgement, before["signed_sha256"])
     is_served = judgement.backed_by is not None and held_back is None
     _store_release(db, judgement, shown, before, held_back, is_here=artifact is not None)
-    mark_release(db, key, min(row["received_at"] for row, _ in seen), by_revoked, point.now, about)
+    mark_release(db, key, first_counted(db, source_id, judgement, seen), by_revoked, point.now, about)
     if is_served and artifact is not None:
         _note_standing(db, rows, sightings, digest)
     store_mirrored(db, shown, artifact if is_served else None)
@@ -338,11 +339,6 @@ def _key_known(source: Row) -> bool:
     return source["status"] not in ("revoked", "conflict") and bool(
         source["verified_at"] is not None or source["attested"]
     )
-
-
-def _signs_no_raw_bytes(source: Row) -> bool:
-    # The same rule as `Source.signs_no_raw_bytes`, on a row.
-    return source["oracle_in_force"] in ("none", "utf8")
 
 
 def _artifact(db: sqlite_utils.Database, sha256: bytes) -> Row | None:

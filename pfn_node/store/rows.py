@@ -22,13 +22,14 @@ class Source:
     asset_naming_scheme: str | None
     registered: bool  # by an admin here; False: heard of from peers
     allow_unsigned: bool
-    oracle: str | None  # what this node's own probe found: none, utf8, raw; None: not probed yet
+    oracle: str | None  # what this node's own probe of this key found: none, utf8, raw; None: not probed yet
     verified_at: int | None  # last success here
     attested: bool  # a directly pinned node says it verified this very key
     trust: dict[str, float] = field(default_factory=dict)  # the parts of the score
     oracle_in_force: str | None = None  # its own probe, else the worst that pinned nodes attest; None: nothing known
     origin_bound: bool = False  # the origin itself says that this key is its own (R153)
     trust_explained: tuple[dict[str, Any], ...] = ()  # the parts in words, and what would raise each
+    former_oracle: str | None = None  # until this key is probed: what the probe of one found that it follows
 
     @property
     def signs_no_raw_bytes(self) -> bool:

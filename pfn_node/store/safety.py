@@ -39,6 +39,8 @@ from pfn_protocol.publisher_notices import Advisory, Yank, open_notice
 _KEPT_OPEN_MAX: Final = 4_096
 _open_kept = lru_cache(_KEPT_OPEN_MAX)(open_notice)
 
+# What a probe found of who signs no bytes for anybody (R65).
+CLEAN_ORACLES: Final = ("none", "utf8")
 PUBLISHER: Final = "publisher"
 OWN: Final = "this node"
 _PUBLISHER_WORDS: Final = """
@@ -46,7 +48,7 @@ _PUBLISHER_WORDS: Final = """
     JOIN source_keys AS k ON k.source_id = n.source_id AND k.key = n.signer
     WHERE n.source_id = ? AND n.kind = ? AND (k.cutoff IS NULL OR n.seen_at < k.cutoff)
       AND (s.verified_at IS NOT NULL OR s.attested) AND NOT n.withdrawn
-      AND (NOT k.is_identity OR s.oracle_in_force IN ('none', 'utf8'))
+      AND (NOT k.is_identity OR coalesce(s.oracle_in_force, s.oracle) IN ('none', 'utf8'))
 """
 _NODE_WORDS: Final = """
     SELECT c.*, c.node_id = ? AS own FROM notice_claims AS c LEFT JOIN peers ON peers.node_id = c.node_id
@@ -164,7 +166,7 @@ def mark_release(
     now: int,
     about: Advisories | None,
 ) -> None:
-    """Store with a release what is said for safety about it. `first_seen`: its bytes, by anybody who counts here.
+    """Store with a release what is said for safety about it. `first_seen`: when it was (counting.py).
 
     `about`: the advisories about it, if the caller knows them.
     """
@@ -215,7 +217,9 @@ def cooled_down(db: sqlite_utils.Database, now: int, limit: int) -> list[tuple[s
 
 
 def seen_at(row: Row) -> int:
-    """When this node, or one that it pins, saw a release; a stranger may name any time it likes."""
+    """When this node, or one that it pins, saw the evidence for a release; a stranger may name any time it likes."""
+    if row["evidence_at"] > row["received_at"]:
+        return int(row["evidence_at"])  # the bytes were seen before anything was signed about them
     saw_it = row["pinned"] and row["observed_at"] > 0
     return int(min(row["observed_at"], row["received_at"]) if saw_it else row["received_at"])
 
@@ -226,6 +230,19 @@ class KeysThen:
     def __init__(self, db: sqlite_utils.Database, source: Row) -> None:
         self._current: bytes = source["key_raw"]
         self._rows = select(db, "SELECT * FROM source_keys WHERE source_id = ?", (source["id"],))
+        self._oracle: str | None = source["oracle_in_force"]
+        # Until when a key spoke that was found to sign no raw bytes, and that another one follows which was not probed.
+        self._clean_until: int = 0
+        if source["oracle"] in CLEAN_ORACLES:
+            ends = (row["cutoff"] for row in self._rows if row["key"] == source["oracle_key"])
+            self._clean_until = next(ends, None) or 0
+
+    def may_release(self, seen_at: int) -> bool:
+        """Whether a release statement that was seen at a moment proves anything, for all that is known of R65.
+
+        What the probe of a key found says nothing of the key that follows, and goes on to say it of what was there.
+        """
+        return self._oracle in CLEAN_ORACLES or (self._oracle is None and seen_at < self._clean_until)
 
     def examined(self, observation: Observation, text: TextLookup, seen_at: int) -> Findings:
         """What the evidence proves under the keys that spoke when it was seen."""
@@ -242,7 +259,7 @@ class KeysThen:
 
     def only_by_revoked(self, seen: list[tuple[Row, Sighting]]) -> bool:
         """Whether a key that was revoked before the bytes were seen vouches for them, and none that counts."""
-        if any(sighting.signed or sighting.release for _, sighting in seen):
+        if any(sighting.signed or row["released"] for row, sighting in seen):
             return False
         return any(self._is_by_revoked(observation_from(row), seen_at(row)) for row, _ in seen)
 

@@ -23,6 +23,7 @@ from pfn_node.store.schema_concluding import CONCLUDING
 from pfn_node.store.schema_fair import FAIR
 from pfn_node.store.schema_feeds import add_feeds
 from pfn_node.store.schema_first import ANNOUNCEMENT_TABLES, CATALOGUE_TABLES, NODE_TABLES, ORIGINAL_TABLES
+from pfn_node.store.schema_moments import MOMENTS
 from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
 from pfn_node.store.schema_webhooks import add_webhooks
 
@@ -142,6 +143,13 @@ def m016_fair(db: sqlite_utils.Database) -> None:
 def m017_concluding(db: sqlite_utils.Database) -> None:
     """Which announcements were kept in bulk, and have not been concluded yet."""
     for statement in CONCLUDING:
+        db.execute(statement)
+
+
+@migrations()
+def m018_moments(db: sqlite_utils.Database) -> None:
+    """Since when the evidence of observations is known, and which key of a source was probed."""
+    for statement in MOMENTS:
         db.execute(statement)
 
 

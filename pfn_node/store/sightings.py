@@ -53,19 +53,20 @@ def _sighting(
         relation = Relation(row["standing"])
         # The path that there was is gone; as its own path it stays apart from every other observer.
         path_keys = frozenset({observer})
-    row["vouched"] = findings.vouched
+    row |= {"vouched": findings.vouched, "released": findings.released, "release_key": findings.release_key}
+    released = findings.released and keys is not None and keys.may_release(seen_at(row))
     return Sighting(
         observer=observer,
         relation=relation,
         sha256=row["sha256"],
         size=row["size"],
         signed=findings.signed is True,
-        release=findings.released,
+        release=released,
         # The order in which they came: an observer's own clock must not make it the first to have seen something.
         observed_at=place,
         path_keys=path_keys,
         witness=witness,
-        headed=findings.released and _is_headed(db, row, source, findings),
+        headed=released and _is_headed(db, row, source, findings),
     )
 
 

@@ -1,7 +1,8 @@
 """Publishers as this node knows them, and the record of how they proved their key and answered.
 
-`key_raw` and `host` are derived from `public_key` and `id`, and only ever written beside them. Whatever changes how
-far a source's key counts makes this room judge the source's releases again, in the same transaction.
+`key_raw` and `host` are derived from `public_key` and `id`, and only ever written beside them; so is `oracle_key`, the
+key that was probed, beside `oracle`. Whatever changes how far a source's key counts makes this room judge the source's
+releases again, in the same transaction.
 """
 
 import json
@@ -57,6 +58,7 @@ def host_of(source_id: str) -> str:
 
 def source_from(row: Row) -> Source:
     """Make a `Source` of a row of the view `known_sources`."""
+    is_probed = row["oracle_key"] == row["key_raw"]
     return Source(
         id=row["id"],
         instance_url=row["instance_url"],
@@ -70,13 +72,14 @@ def source_from(row: Row) -> Source:
         asset_naming_scheme=row["asset_naming_scheme"],
         registered=bool(row["registered"]),
         allow_unsigned=bool(row["allow_unsigned"]),
-        oracle=row["oracle"],
+        oracle=row["oracle"] if is_probed else None,
         verified_at=row["verified_at"],
         attested=bool(row["attested"]),
         trust=json.loads(row["trust"]),
         oracle_in_force=row["oracle_in_force"],
         origin_bound=bool(row["origin_bound"]),
         trust_explained=tuple(json.loads(row["trust_explained"])),
+        former_oracle=None if is_probed else row["oracle"],
     )
 
 
@@ -188,6 +191,9 @@ def update_source(db: sqlite_utils.Database, source_id: str, **columns: Any) -> 
     changes = dict(columns)
     if "public_key" in changes:
         changes["key_raw"] = parse_public_key(changes["public_key"])
+    if "oracle" in changes:
+        key = changes.get("key_raw") or parse_public_key(before.public_key)
+        changes["oracle_key"] = None if changes["oracle"] is None else key
     for column in changes.keys() & {"trust", "trust_explained"}:
         changes[column] = to_json(changes[column])
     if "instance_url" in changes:

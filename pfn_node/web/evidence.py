@@ -271,7 +271,9 @@ def _caveats(
             source.oracle_in_force in ("utf8", "raw")
         ),
         "whether the publisher signs anything for anybody is not known, so no release statement counts": (
-            source.oracle_in_force is None and any(signature.form == "release/2" for signature in signatures)
+            source.oracle_in_force is None
+            and release.assurance not in ("A3", "A4")
+            and any(signature.form == "release/2" for signature in signatures)
         ),
     }
     return [sentence for sentence, applies in found.items() if applies]

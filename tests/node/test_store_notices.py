@@ -595,6 +595,40 @@ def test_changes_of_keys_and_bound_keys_are_bounded(monkeypatch: pytest.MonkeyPa
     assert not take(made, rotated(SECOND, key("third identity"), 2))
 
 
+def test_a_thief_that_takes_all_the_room_for_changes_of_keys_does_not_keep_the_owner_from_undoing_them() -> None:
+    made = world()
+    recovery = key("recovery")
+    commitment = hashlib.sha256(recovery.public).digest()
+    take(made, rotated(recovery_hash=commitment))
+    thieves = [SECOND, *(key(f"thief {number}") for number in range(key_changes_max))]
+    for epoch, (old, new) in enumerate(pairwise(thieves), 2):
+        made.at += 1
+        take(made, rotated(old, new, epoch))
+    assert not take(made, rotated(thieves[-2], key("one more"), epoch_max))
+
+    said = Rotation(
+        *(BILBO.url, "bilbo", "identity", SECOND.public, PEN.public, 2, "stolen", NOW), commitment, recovery.public
+    )
+    assert take(made, sign_rotation(PEN, recovery, said).raw)
+
+    source = sources.get_source(made.db, BILBO.source_id)
+    assert source is not None and source.public_key == public_key_pem(PEN.public)
+    assert take(made, rotated(PEN, key("third identity"), 3))
+    assert not take(made, rotated(SECOND, thieves[1], 2))
+
+
+def test_a_thief_that_binds_as_many_keys_as_there_may_be_does_not_keep_the_next_key_from_binding_its_own() -> None:
+    made = world()
+    for number in range(keybinds_max):
+        assert take_binding(made.db, bound(key(f"pen {number}")), made.at)
+    assert not take_binding(made.db, bound(), made.at)
+    made.at += 1
+    take(made, rotated())
+
+    assert take_binding(made.db, bound(identity=SECOND), made.at)
+    assert take(made, yanked(signer=PEN))
+
+
 # Cooling down.
 
 
