@@ -4,7 +4,8 @@ Zip has two tables of contents (a header before each file, and the central direc
 in which one they believe, in what they do about junk, overlaps and repeated names. So a file that one reader shows to
 be harmless may unpack to something else in WordPress. The rule here: **every byte of the file has exactly one
 meaning**. The file begins with its first entry; the entries follow one another without overlap or gap; then comes the
-central directory, which says the same as the headers before the files; then the end record, last in the file.
+central directory, which says the same as the headers before the files; then the end record, last in the file, and no
+file holds another one that leads to a directory.
 
 Real tools are met where they need it, and nowhere else: data descriptors (streaming writers), zip64 fields (writers
 that do not know sizes beforehand), an archive comment (`git archive`), entries listed in another order than they lie
@@ -15,7 +16,6 @@ read as WordPress' `get_file_data` reads them.
 """
 
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pfn_node.archive_errors import ArchiveRefused
+from pfn_node.archive_extra import check_extra, check_mode, unmask
 from pfn_node.archive_names import check_name, check_names, decode_name
 from pfn_node.plugin_headers import HEADER_BYTES_READ, MainFile
 
@@ -46,7 +47,7 @@ _FLAGS_LEVEL = 0x0006  # how hard deflate tried; writers need not repeat it
 _FLAGS_KNOWN = _FLAG_DESCRIPTOR | _FLAGS_LEVEL | 0x0800  # the last: the name is UTF-8
 _STORED, _DEFLATED = 0, 8
 _NEEDED_MAX = 63  # version 6.3 of the format; readers give up on what needs a later one
-_EXTRA_ZIP64, _EXTRA_UNICODE_PATH, _EXTRA_AES = 0x0001, 0x7075, 0x9901
+_DOS_VOLUME, _DOS_FOLDER = 0x08, 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,8 @@ class _Archive:
             raise ArchiveRefused("end", "The zip is cut off, or something follows its end.")
         if len(ends) > 1 or tail.rfind(b"PK\5\6") != ends[0]:
             raise ArchiveRefused("end", "The zip has more than one end record, so readers would disagree about it.")
+        if any(self._leads_to_a_directory(tail_start + at) for at in _occurrences(tail, b"PK\5\6") if at != ends[0]):
+            raise ArchiveRefused("end", "What looks like another end record leads to another directory.")
         disk, start_disk, here, count, size, start, _ = _END.unpack_from(tail, ends[0])[1:]
         end = tail_start + ends[0]
         if end >= _END64_LOCATOR.size and self._read(end - _END64_LOCATOR.size, 4) == b"PK\6\7":
@@ -149,6 +152,21 @@ class _Archive:
         if count > self._limits.entries_max or size > DIRECTORY_BYTES_MAX:
             raise ArchiveRefused("entries", f"The zip has more than {self._limits.entries_max} entries.")
         return (start, end), count
+
+    def _leads_to_a_directory(self, end: int) -> bool:
+        """Whether what looks like an end record, in the data of a file, would be one to who believes in it.
+
+        Where the zip has a comment, WordPress' PclZip takes the first in the last 64 KiB; libzip tries all of them, and
+        takes the first if anything about the last displeases it. A zip in the zip leads nowhere: it counts from its
+        own start.
+        """
+        start = int.from_bytes(self._read(end + 16, 4), "little")
+        locator = self._read(end - _END64_LOCATOR.size, _END64_LOCATOR.size) if end >= _END64_LOCATOR.size else b""
+        if locator[:4] == b"PK\6\7":
+            where = _END64_LOCATOR.unpack(locator)[2]
+            if where < self._size and self._read(where, 4) == b"PK\6\6":
+                return True
+        return self._read(start, 4) == b"PK\1\2"
 
     def _read_end64(self, end: int, short: tuple[int, int, int, int]) -> tuple[int, int, int, int, int]:
         """The zip64 end record that stands before the end record; it must say the same wherever both speak."""
@@ -181,7 +199,7 @@ class _Archive:
             at += name_length + extra_length + comment_length
             name = check_name(raw_name)
             masked = {"unpacked": unpacked, "packed": packed, "offset": offset}
-            unpacked, packed, offset = _unmask(list(masked.values()), _check_extra(extra, name), name)
+            unpacked, packed, offset = unmask(list(masked.values()), check_extra(extra, name), name)
             if disk:
                 raise ArchiveRefused("disks", f"{name!r} is said to lie on another disk.")
             _check_kind(name, needed, flags, method, attributes, unpacked)
@@ -209,8 +227,8 @@ class _Archive:
         rest = self._read(entry.offset + _LOCAL.size, name_length + extra_length)
         if rest[:name_length] != entry.raw_name:
             raise ArchiveRefused("local", f"{entry.name!r} has another name before its data than in the directory.")
-        zip64 = _check_extra(rest[name_length:], entry.name)
-        unpacked, packed = _unmask([unpacked, packed], zip64, entry.name)
+        zip64 = check_extra(rest[name_length:], entry.name)
+        unpacked, packed = unmask([unpacked, packed], zip64, entry.name)
         wanted = (entry.crc, entry.packed, entry.unpacked)
         same = (crc, packed, unpacked) == wanted
         if entry.flags & _FLAG_DESCRIPTOR:  # a streaming writer may leave each of the three at zero here
@@ -282,39 +300,6 @@ def _occurrences(data: bytes, pattern: bytes) -> Iterator[int]:
         at = data.find(pattern, at + 1)
 
 
-def _check_extra(extra: bytes, name: str) -> bytes | None:
-    """The zip64 field of an extra block, if any. What would change an entry's name or meaning is refused."""
-    zip64, at = None, 0
-    while at + 4 <= len(extra):
-        kind, size = struct.unpack_from("<2H", extra, at)
-        value = extra[at + 4 : at + 4 + size]
-        at += 4 + size
-        if kind == _EXTRA_AES:
-            raise ArchiveRefused("encrypted", f"{name!r} is encrypted; send a zip without a password.")
-        if kind == _EXTRA_UNICODE_PATH and value[5:] != name.encode():
-            raise ArchiveRefused("name", f"{name!r} has a second name, so readers would disagree about it.")
-        if kind == _EXTRA_ZIP64:
-            if zip64 is not None:
-                raise ArchiveRefused("zip64", f"{name!r} has two zip64 fields.")
-            zip64 = value
-    if at > len(extra):
-        raise ArchiveRefused("extra", f"An extra field of {name!r} is cut off.")
-    return zip64
-
-
-def _unmask(values: list[int], zip64: bytes | None, name: str) -> list[int]:
-    """Puts the zip64 field's numbers in the place of the masked ones, in order."""
-    for index, value in enumerate(values):
-        if value == _MASKED:
-            if zip64 is None or len(zip64) < 8:
-                raise ArchiveRefused("zip64", f"The zip64 field of {name!r} is missing or cut off.")
-            values[index] = int.from_bytes(zip64[:8], "little")
-            zip64 = zip64[8:]
-    if zip64:
-        raise ArchiveRefused("zip64", f"The zip64 field of {name!r} says more than it is asked for.")
-    return values
-
-
 def _check_kind(name: str, needed: int, flags: int, method: int, attributes: int, unpacked: int) -> None:
     """Only plain files and folders, stored or deflated, with no password."""
     if flags & _FLAG_ENCRYPTED:
@@ -326,9 +311,10 @@ def _check_kind(name: str, needed: int, flags: int, method: int, attributes: int
     if method not in (_STORED, _DEFLATED):
         raise ArchiveRefused("method", f"{name!r} is compressed with method {method}; use deflate.")
     is_folder = name.endswith("/")
-    kind = stat.S_IFMT(attributes >> 16)
-    if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
-        raise ArchiveRefused("special", f"{name!r} is neither a plain file nor a folder; links are not allowed.")
+    check_mode(attributes >> 16, name)
+    if attributes & _DOS_VOLUME or (attributes & _DOS_FOLDER and not is_folder):
+        # PclZip makes a folder of the one, and unzip leaves the other out; everybody else unpacks them.
+        raise ArchiveRefused("special", f"{name!r} is marked as something else than a file.")
     if is_folder and unpacked:
         raise ArchiveRefused("special", f"{name!r} is a folder that holds data.")
 

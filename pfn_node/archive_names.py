@@ -42,6 +42,7 @@ def check_name(raw: bytes) -> str:
         or "\\" in name
         or ":" in name
         or any(unicodedata.category(character) in _UNSEEN for character in set(name))
+        or name.rstrip("0123456789").endswith(";")  # unzip takes "x.php;1" for a version of x.php, as VMS wrote them
         or any(not part.strip(". ") for part in parts)  # "", ".", "..", and what Windows takes for them
         or any(part.partition(".")[0].rstrip().lower() in _DEVICES for part in parts)
     ):
@@ -68,7 +69,7 @@ def check_names(names: Iterable[bytes]) -> str:
         known.add(mark)
         _add_folders(folders, key)
         first, slash, _ = name.partition("/")
-        if first != "__MACOSX":
+        if first != "__MACOSX" or not slash:
             if not slash or top not in ("", first):
                 raise ArchiveRefused("layout", "All files must lie in one top folder that is named after the plugin.")
             top = first

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conformance.hostile_publisher import HOSTILE_SLUG, Listing, Publisher, assert_only_the_honest_one_is_held
 from tests.conformance.node_process import Node
-from tests.node.zip_forge import FILE, LINK, Forged, forge
+from tests.node.zip_forge import FILE, LINK, Forged, asi_field, forge, with_hidden_zip
 
 Beside = Callable[..., list[Listing]]
 
@@ -40,6 +40,10 @@ def bomb() -> bytes:
     return forge([main_file(), entry])
 
 
+def hidden_zip() -> bytes:
+    return with_hidden_zip(main=main_file(), comment=b"0123456789abcdef0123456789abcdef01234567")
+
+
 ATTACKS: dict[str, Callable[[], bytes]] = {
     "a web page": lambda: b"<html>sign in to the network</html>",
     "a picture with a script in front of the zip": lambda: b"GIF89a<script>" + HONEST,
@@ -47,6 +51,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "bytes behind the end": lambda: HONEST + b"<?php evil();",
     "two zips in one, of which readers see either": lambda: HONEST + HONEST,
     "a second end record in the comment": lambda: forge([main_file()], comment=b"PK\5\6" + bytes(18)),
+    "an end record in a file, which WordPress' own unzipper takes for the end": hidden_zip,
     "an entry that the directory does not list": lambda: forge(
         [main_file(), Forged(f"{HOSTILE_SLUG}/hidden.php", TEXT, listed=False)]
     ),
@@ -61,6 +66,19 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "a name with backslashes": lambda: beside_main(f"{HOSTILE_SLUG}\\..\\..\\evil.php"),
     "a name with a NUL": lambda: beside_main(f"{HOSTILE_SLUG}/evil.php\0.txt".encode()),
     "a symbolic link": lambda: beside_main(f"{HOSTILE_SLUG}/link", b"/etc/passwd", attributes=LINK),
+    "a link by a field that only unzip looks at": lambda: beside_main(
+        f"{HOSTILE_SLUG}/link", b"/etc/passwd", method=0, attributes=0, extra=asi_field(0o120777)
+    ),
+    "a file that WordPress' own unzipper takes for a folder": lambda: beside_main(
+        f"{HOSTILE_SLUG}/guard.php", attributes=FILE | 0x10
+    ),
+    "a name that unzip takes for a version of another": lambda: beside_main(f"{HOSTILE_SLUG}/tool.php;1", TEXT),
+    "thirty megabytes of extra fields": lambda: forge(
+        [
+            main_file(),
+            *(Forged(f"{HOSTILE_SLUG}/{number}", local_extra=b"\xfe\xca\0\0" * 16_000) for number in range(500)),
+        ]
+    ),
     "an encrypted entry": lambda: forge([main_file(flags=1)]),
     "another packing than deflate": lambda: beside_main(f"{HOSTILE_SLUG}/x", b"x", method=12, packed_data=b"BZh"),
     "a size that is smaller than the data": lambda: forge([main_file(unpacked=5, local_unpacked=5)]),

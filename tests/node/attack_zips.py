@@ -12,18 +12,22 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from tests.node.zip_forge import (
+    FILE,
     FOLDER,
     HEADER,
     LINK,
     MASK,
     PIPE,
     Forged,
+    asi_field,
     descriptor,
     end64_record,
     forge,
     forge_many,
+    libarchive_field,
     main_file,
     unicode_path,
+    with_hidden_zip,
     zip64_field,
 )
 
@@ -67,14 +71,17 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "half an end record in the comment": (forge([main_file()], comment=b"PK\5\6"), "end"),
     "a whole zip in the comment": (forge([main_file()], comment=HONEST), "end"),
     "a zip in front of a comment that hides its end": (forge([main_file()], comment=HONEST[:-1] + b"!"), "end"),
-    "two zips, the offsets of the second adjusted": (forge([main_file(before=HONEST), OTHER]), "framing"),
+    "an end record in a file, for who takes the first": (with_hidden_zip(comment=b"0" * 40), "end"),
+    "an end record in a file, for who tries them all": (with_hidden_zip(), "end"),
+    "a zip64 end record in a file": (with_hidden_zip(masked=True), "end"),
+    "two zips, the offsets of the second adjusted": (forge([main_file(before=HONEST), OTHER]), "end"),
     "a second central directory": (forge([main_file()], before_directory=main_file().central(0)), "framing"),
     "a central directory in a file": (
         forge([main_file(), Forged("forged/x", main_file().central(0), method=0)], start=len(main_file().local()) + 38),
         "directory",
     ),
     "a central directory that begins too late": (forge([main_file(), OTHER], start=len(HONEST)), "directory"),
-    "two zips in one": (HONEST + HONEST, "directory"),
+    "two zips in one": (HONEST + HONEST, "end"),
     "an end record that points elsewhere": (forge([main_file()], start=0), "directory"),
     "one part of several": (forge([main_file()], disk=1), "disks"),
     "more entries elsewhere": (forge([main_file()], here=1, count=2), "disks"),
@@ -135,6 +142,17 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "a link that is called a folder": (forge([main_file(), Forged("forged/link/", attributes=LINK)]), "special"),
     "a folder without a slash": (forge([main_file(), Forged("forged/folder", attributes=FOLDER)]), "special"),
     "a folder that holds data": (forge([main_file(), Forged("forged/folder/", b"x", attributes=FOLDER)]), "special"),
+    "a link by the extra field of Ant": (
+        forge([main_file(), Forged("forged/link", b"/etc", method=0, attributes=0, extra=asi_field(0o120777))]),
+        "special",
+    ),
+    "a link by an extra field of Ant that is cut off": (forge([main_file(extra=b"\x6e\x75\1\0x")]), "special"),
+    "a link by the extra field of bsdtar": (forge([main_file(local_extra=libarchive_field(LINK))]), "special"),
+    "a field of bsdtar that is cut off": (forge([main_file(local_extra=b"\x78\x6c\2\0\4x")]), "special"),
+    "a field of bsdtar of the future": (forge([main_file(local_extra=b"\x78\x6c\1\0\x80")]), "special"),
+    "an empty field of bsdtar": (forge([main_file(local_extra=b"\x78\x6c\0\0")]), "special"),
+    "a file marked as a folder": (forge([main_file(), Forged("forged/x", b"x", attributes=FILE | 0x10)]), "special"),
+    "a file marked as the name of a disk": (forge([main_file(), Forged("forged/x", b"x", attributes=8)]), "special"),
     "an encrypted entry": (forge([main_file(flags=1)]), "encrypted"),
     "an AES-encrypted entry": (forge([main_file(extra=AES)]), "encrypted"),
     "a masked directory": (forge([main_file(flags=0x2000)]), "encrypted"),
@@ -193,6 +211,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "a zip64 end record of the second kind": (_zip64(_end64(length=72)), "zip64"),
     "two top folders": (forge([main_file(), Forged("evil/evil.php", HEADER)]), "layout"),
     "a file beside the top folder": (forge([main_file(), Forged("readme.txt", b"x")]), "layout"),
+    "a file called like the folder of macOS": (forge([main_file(), Forged("__MACOSX", b"x")]), "layout"),
     "no folder": (forge([Forged("forged.php", HEADER)]), "layout"),
     "nothing but macOS files": (forge([Forged("__MACOSX/forged/._x", b"x")]), "layout"),
     "no header": (forge([Forged("forged/forged.php", b"<?php echo 1;")]), "headers"),
@@ -236,6 +255,8 @@ NAMES = [
     "forged/Com1.tar.gz",
     "forged/lpt\u00b9",
     "forged/" + "\u0300" * 600,
+    "forged/forged.php;1",
+    "forged/forged.php;",
 ]
 
 
@@ -358,8 +379,16 @@ LARGE_ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
         "entries",
     ),
     "extra fields of nothing, ten thousand of them": (
-        lambda: many(100, lambda n: f"forged/{n}", extra=b"\xfe\xca\0\0" * 5_000 + b"\x01\x99\0\0"),
-        "encrypted",
+        lambda: many(100, lambda n: f"forged/{n}", extra=b"\xfe\xca\0\0" * 5_000),
+        "extra",
+    ),
+    "20 MiB of extra fields of nothing before the data": (
+        lambda: many(320, lambda n: f"forged/{n}", local_extra=b"\xfe\xca\0\0" * 16_383),
+        "extra",
+    ),
+    "a file of end records that lead nowhere": (
+        lambda: forge([main_file(), Forged("forged/x", b"PK\5\6" * 16_000, method=0, crc=1)]),
+        "data",
     ),
     "a comment of end records": (lambda: forge([main_file()], comment=b"PK\5\6" * 16_000), "end"),
     "100 MiB that are damaged at the end": (

@@ -17,13 +17,16 @@ from hypothesis import strategies as st
 
 from pfn_node.archive import ArchiveFacts, ArchiveLimits, ArchiveRefused, inspect
 from tests.node.zip_forge import (
+    FILE,
     FOLDER,
     HEADER,
     MASK,
     Forged,
+    asi_field,
     descriptor,
     end64_record,
     forge,
+    libarchive_field,
     main_file,
     unicode_path,
     zip64_field,
@@ -160,6 +163,28 @@ def test_a_second_name_that_says_the_same_is_accepted(tmp_path: Path) -> None:
     entry = Forged(name, b"x", extra=unicode_path(name), local_extra=unicode_path(name))
 
     assert looked_at(tmp_path, forge([main_file(), entry])).files == 2
+
+
+@pytest.mark.parametrize("comment", [b"", b"0123456789abcdef0123456789abcdef01234567"])
+def test_a_zip_in_the_zip_is_accepted(tmp_path: Path, comment: bytes) -> None:
+    inner = Forged("forged/demo.zip", forge([main_file(), Forged("forged/a.txt", b"a")]), method=0)
+
+    assert looked_at(tmp_path, forge([main_file(), inner], comment=comment)).files == 2
+
+
+def test_what_maven_bazel_ant_and_bsdtar_add_is_accepted(tmp_path: Path) -> None:
+    data = b"hello " * 20
+    folder = Forged("forged/maven/", method=0, attributes=0xFFFF0010)  # its mode is -1
+    bazel = Forged("forged/bazel.txt", data)
+    bazel.local_extra = zip64_field(len(data), bazel.packed or 0)  # although neither number is masked
+    ant = Forged("forged/ant.txt", data, extra=asi_field(0o100644), local_extra=asi_field(0o100644))
+    bsdtar = Forged("forged/bsdtar.txt", data, local_extra=libarchive_field(FILE))
+    by_bsdtar = Forged("forged/bsdtar/", method=0, attributes=FOLDER, local_extra=libarchive_field(FOLDER))
+    bare = Forged("forged/bare.txt", data, local_extra=b"\x78\x6c\3\0\1\x1e\3")  # only who made it
+
+    facts = looked_at(tmp_path, forge([main_file(), folder, bazel, ant, bsdtar, by_bsdtar, bare]))
+
+    assert facts.files == 5
 
 
 def test_empty_deflated_folders_are_accepted(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HEADER = b"<?php\n/*\n * Plugin Name: Forged\n * Version: 1.0\n */\n"
+EVIL = b"<?php\n/* Plugin Name: Evil\n * Version: 1.0 */\n"
 MASK = 0xFFFFFFFF
 FILE, FOLDER, LINK, PIPE = 0o100644 << 16, 0o040755 << 16, 0o120777 << 16, 0o010644 << 16
 
@@ -179,3 +180,30 @@ def unicode_path(name: str) -> bytes:
 
 def descriptor(data: bytes, packed: int, *, signed: bool = True, form: str = "<3L") -> bytes:
     return b"PK\7\x08" * signed + struct.pack(form, zlib.crc32(data), packed, len(data))
+
+
+def with_hidden_zip(*, comment: bytes = b"", masked: bool = False, main: Forged | None = None) -> bytes:
+    """A file of it holds another zip of the same names, which counts from the start of the whole file."""
+    main = main or main_file()
+    hidden, name = Forged(main.raw, EVIL), main.raw.partition(b"/")[0] + b"/data.bin"
+    at = len(main.local()) + 30 + len(name)
+    start, directory = at + len(hidden.local()), hidden.central(at)
+    end = start + len(directory)
+    if masked:
+        tail = end64_record(end, 1, len(directory), start)
+        tail += struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, MASK, MASK, 0)
+    else:
+        tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(directory), start, 0)
+    carrier = Forged(name, hidden.local() + directory + tail, method=0)
+    return forge([main, carrier], comment=comment)
+
+
+def asi_field(mode: int) -> bytes:
+    """The extra field of the ASi for Unix: what Ant writes."""
+    value = struct.pack("<H3L", mode, 0, 0, 0)[:10]
+    return struct.pack("<2HL", 0x756E, 4 + len(value), zlib.crc32(value)) + value
+
+
+def libarchive_field(attributes: int) -> bytes:
+    """The extra field that bsdtar puts before the data: who made the entry, and its external attributes."""
+    return struct.pack("<2HBHL", 0x6C78, 7, 1 | 4, 0x031E, attributes)
