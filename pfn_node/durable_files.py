@@ -1,16 +1,32 @@
 """Files that are whole or not there, also after a power cut."""
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+# What a file system says of what it cannot give back: a sector, a checksum of its own, a folder where a file was.
+_LOST: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EISDIR, errno.ENOTDIR})
 
 
 def move_durably(path: Path, target: Path) -> None:
-    """Give a flushed file its name, for good; makes the folder that it needs. Blocks, as does everything here."""
+    """Give a flushed file or folder its name, for good; makes the folder that it needs. Blocks, as all does here.
+
+    Raises OSError; then a name that was free is free again.
+    """
     if not target.parent.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         flush_folder(target.parent.parent)
+    was_free = not target.exists()
     path.rename(target)
-    flush_folder(target.parent)
+    try:
+        flush_folder(target.parent)
+    except OSError:
+        if was_free:  # nobody counts on it, so nobody would ever take it away
+            with suppress(OSError):
+                target.rename(path)
+        raise
 
 
 def flush_folder(folder: Path) -> None:
@@ -20,3 +36,8 @@ def flush_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether an error of reading says that the file is damaged, rather than that something here ran out."""
+    return error.errno in _LOST

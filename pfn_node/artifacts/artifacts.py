@@ -121,7 +121,8 @@ class Artifacts:
     def check(self, sha256: bytes, *, again: bool = False) -> None:
         """Reads a file of the folder through, unless that was done since the start; `again`: also then (blocking).
 
-        Raises ArtifactMissing, and ArtifactMismatch once what is damaged has been put aside.
+        Raises ArtifactMissing, and ArtifactMismatch once what is damaged has been put aside; OSError if it could not
+        be looked at.
         """
         if self._is_stored(sha256) or (not again and self.checks.known(sha256) is not None):
             return
@@ -175,7 +176,7 @@ class Artifacts:
         def is_sound(number: int, block: bytes) -> bool:
             if sums is not None and sums.agree(number, block):
                 return True
-            with suppress(ArtifactError):  # out of service at once, if it is the disk
+            with suppress(ArtifactError, OSError):  # out of service at once, if it is the disk
                 self.check(sha256, again=True)
             return False
 

@@ -21,7 +21,7 @@ from typing import IO, Final
 
 from isal import isal_zlib
 
-from pfn_node.durable_files import move_durably
+from pfn_node.durable_files import is_lost, move_durably
 
 # As downloads are sent. Against bit rot 32 bits a block are enough: no burst of up to 32 bits escapes a CRC, and of
 # anything else one in four billion; who writes to the disk on purpose could change a better checksum as well. isal
@@ -79,18 +79,18 @@ class Checks:
         return found
 
     def read_through(self, sha256: bytes, path: Path) -> BlockSums | None:
-        """Compare a file with its digest (blocking); None if it is damaged, or cannot be read.
+        """Compare a file with its digest (blocking); None if it is damaged, or the disk does not give it back.
 
-        Raises FileNotFoundError.
+        Raises FileNotFoundError; and OSError where nothing is known of the file, as without a free descriptor.
         """
         try:
             with path.open("rb") as file:
                 # What the system holds in memory may be right while the disk is not.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 found = BlockSums(file)
-        except FileNotFoundError:
-            raise
-        except OSError:  # EIO: a sector that cannot be read is damage too
+        except OSError as error:
+            if not is_lost(error):
+                raise
             return None
         if found.sha256 != sha256:
             return None

@@ -9,6 +9,7 @@ import typer
 
 from pfn_node.cli.backup import Data, Json, shown_progress
 from pfn_node.cli.failing import FAILED, fail
+from pfn_node.data_folder import DataFolderError
 from pfn_node.maintenance.findings import Report
 from pfn_node.maintenance.fsck import FsckError, check
 from pfn_node.settings import SettingsError, load_settings
@@ -37,7 +38,7 @@ def fsck(
             report = check(data, settings.mesh, repair=repair, rewrite_always=rewrite and repair, progress=progress)
     except SettingsError as error:
         fail(str(error), 2)
-    except (FsckError, OSError) as error:
+    except (DataFolderError, FsckError, OSError) as error:
         fail(str(error))
     if as_json:
         print(json.dumps(asdict(report) | {"clean": report.is_clean}, ensure_ascii=False))

@@ -9,7 +9,7 @@ import sqlite_utils
 
 from pfn_node.artifacts.checks import note_missing, put_aside_in
 from pfn_node.artifacts.store import listed
-from pfn_node.durable_files import move_durably
+from pfn_node.durable_files import is_lost, move_durably
 from pfn_node.maintenance.backup_format import ARTIFACTS, artifact_files
 from pfn_node.maintenance.findings import Progress, Report
 from pfn_node.store.evidence import unpack_evidence
@@ -25,7 +25,8 @@ def check_files(
 ) -> None:
     """Read every file through. `repair`: what is damaged is put aside, and wanted again like what is missing.
 
-    `db`: None if it cannot be read; then nobody knows what should be there.
+    `db`: None if it cannot be read; then nobody knows what should be there. Raises OSError if a file cannot be looked
+    at now.
     """
     folder = data / ARTIFACTS
     kept = dict(artifact_files(data))
@@ -111,5 +112,7 @@ def _is_sound(digest: bytes, file: Path) -> bool:
             return hashlib.file_digest(stream, "sha256").digest() == digest
     except FileNotFoundError:  # deleted meanwhile, by a running node
         return True
-    except OSError:
+    except OSError as error:
+        if not is_lost(error):
+            raise
         return False

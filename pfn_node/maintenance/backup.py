@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from pfn_node.data_folder import KEY_FILE, DataFolderError, load_or_make_key
-from pfn_node.durable_files import flush_folder
+from pfn_node.durable_files import flush_folder, is_lost, move_durably
 from pfn_node.maintenance.backup_format import (
     ARTIFACTS,
     DATABASE,
@@ -147,7 +147,9 @@ def _sound_artifacts(data: Path, damaged: list[bytes], progress: Progress) -> It
             sha256, size = _digest_and_size(file)
         except FileNotFoundError:  # deleted meanwhile: nobody misses it
             continue
-        except OSError:
+        except OSError as error:
+            if not is_lost(error):
+                raise
             damaged.append(digest)
             continue
         if sha256 == digest.hex():
@@ -183,14 +185,13 @@ def _new_target(target: Path) -> Iterator[tuple[_Target, Path]]:
                 yield _FolderTarget(partial), scratch
                 for folder in sorted({file.parent for file in partial.rglob("*")}, reverse=True):
                     flush_folder(folder)
-        partial.rename(target)
-        flush_folder(target.parent)
+        move_durably(partial, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        elif partial.exists():
+            partial.unlink()
 
 
 class _FolderTarget:

@@ -14,6 +14,7 @@ import sqlite_utils
 
 from pfn_node.maintenance.findings import Progress, Report
 from pfn_node.store import audit, page_checksums
+from pfn_node.store.damage import is_unreadable
 from pfn_node.store.queries import iterate, value
 from pfn_protocol.acceptance import verified
 from pfn_protocol.announcements import AcceptedAnnouncement, Conviction, VersionStatement
@@ -76,7 +77,10 @@ def check_pages(path: Path, report: Report, progress: Progress) -> None:
 
 
 def check_database(db: sqlite_utils.Database, mesh: str, report: Report, progress: Progress, *, is_ours: bool) -> None:
-    """Look at the structure and at what is in it; `is_ours`: no node uses it now."""
+    """Look at the structure and at what is in it; `is_ours`: no node uses it now.
+
+    Raises sqlite3.DatabaseError for what is no damage: it can be looked at another time.
+    """
     parts: list[tuple[str, Callable[[], None]]] = [
         ("database", lambda: _check_structure(db, report)),
         ("announcements", lambda: _check_announcements(db, mesh, report, progress)),
@@ -88,6 +92,8 @@ def check_database(db: sqlite_utils.Database, mesh: str, report: Report, progres
         try:
             look()
         except sqlite3.DatabaseError as error:
+            if not is_unreadable(error):
+                raise
             report.add(where, f"it cannot be read: {error}", REPAIR)
 
 
@@ -167,6 +173,8 @@ def _check_search(db: sqlite_utils.Database, report: Report, is_ours: bool) -> N
     try:
         db.execute("INSERT INTO plugin_texts (plugin_texts, rank) VALUES ('integrity-check', 1)")
     except sqlite3.DatabaseError as error:
+        if not is_unreadable(error):
+            raise
         report.add("search", f"the index of words is not that of the texts: {error}", _REBUILT)
 
 

@@ -20,6 +20,7 @@ from pfn_node.maintenance.database_checks import REPAIR, check_database, check_p
 from pfn_node.maintenance.findings import Progress, Report
 from pfn_node.maintenance.rewriting import conclude_again, rewrite
 from pfn_node.store import page_checksums
+from pfn_node.store.damage import is_unreadable
 from pfn_node.store.database import StoreError, writer
 from pfn_node.store.schema import unknown_migrations
 
@@ -70,8 +71,15 @@ def _look(data: Path, mesh: str, report: Report, progress: Progress, *, repair: 
             check_files(data, db, report, progress, repair=repair, is_ours=is_ours)
             return
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        _pass_on(path, error)
         report.add("database", f"it cannot be read: {error}", REPAIR)
     check_files(data, None, report, progress, repair=repair, is_ours=is_ours)
+
+
+def _pass_on(path: Path, error: Exception) -> None:
+    """Raise FsckError for what is no damage, so that nothing sound is repaired away."""
+    if not is_unreadable(error):
+        raise FsckError(f"{path} cannot be looked at now: {error}; nothing of that is damage") from error
 
 
 @contextmanager
@@ -83,18 +91,27 @@ def _opened(path: Path, is_ours: bool) -> Iterator[sqlite_utils.Database]:
 
 
 def _repair(path: Path, mesh: str, report: Report, rewrite_always: bool) -> None:
-    if report.has("database") or rewrite_always:
-        try:
-            aside, lost = rewrite(path, mesh)
-        except (StoreError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise FsckError(
-                f"the database cannot be written anew ({error}). Put a backup in place, or take {path} away: then the "
-                "node begins with an empty one and its own key, and announcements and zips come back from the mesh"
-            ) from error
-        report.repaired.append(f"the database was written anew; the old one is {aside}")
-        report.repaired += [f"lost: {sentence}" for sentence in lost]
-    elif report.has("announcements") or report.has("catalogue") or report.has("search"):
-        with writer(path) as db, db.atomic():
-            lost = conclude_again(db, mesh)
-        report.repaired.append("the catalogue and the index of words were made again from the announcements")
-        report.repaired += lost
+    try:
+        if report.has("database") or rewrite_always:
+            aside, lost = _rewrite(path, mesh)
+            report.repaired.append(f"the database was written anew; the old one is {aside}")
+            report.repaired += [f"lost: {sentence}" for sentence in lost]
+        elif report.has("announcements") or report.has("catalogue") or report.has("search"):
+            with writer(path) as db, db.atomic():
+                lost = conclude_again(db, mesh)
+            report.repaired.append("the catalogue and the index of words were made again from the announcements")
+            report.repaired += lost
+    except (StoreError, sqlite3.DatabaseError) as error:
+        raise FsckError(f"{path} cannot be repaired now: {error}; nothing was changed") from error
+
+
+def _rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
+    try:
+        return rewrite(path, mesh)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not is_unreadable(error):
+            raise
+        raise FsckError(
+            f"the database cannot be written anew ({error}). Put a backup in place, or take {path} away: then the node "
+            "begins with an empty one and its own key, and announcements and zips come back from the mesh"
+        ) from error

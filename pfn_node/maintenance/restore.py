@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from pfn_node.durable_files import flush_folder
+from pfn_node.durable_files import flush_folder, move_durably
 from pfn_node.maintenance.backup_format import (
     ARTIFACTS,
     DATABASE,
@@ -56,10 +56,11 @@ def restore_backup(source: Path, data: Path, *, progress: Progress = lambda done
         for folder in sorted({file.parent for file in partial.rglob("*")}, reverse=True):
             flush_folder(folder)
         try:
-            partial.rename(data)
+            move_durably(partial, data)
         except OSError as error:
-            raise BackupError(f"{data} cannot be replaced ({error.strerror}); give a folder inside of it") from error
-        flush_folder(data.parent)
+            raise BackupError(
+                f"{data} cannot be put in place ({error.strerror}); if it is a mount, give a folder inside of it"
+            ) from error
         return manifest
     finally:
         shutil.rmtree(partial, ignore_errors=True)

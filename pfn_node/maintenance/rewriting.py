@@ -4,21 +4,28 @@ Rows that lie on damaged pages cannot be read; everything around them can. What 
 operator knows: announcements come back from the mesh, and what is concluded from them is concluded again; keys, pins,
 subscriptions and sources do not, and are in a backup or have to be made again.
 
-The old file is put aside under another name, never deleted.
+The new file takes the place of the old one once it is whole and on the disk, and reads back as it was written. The old
+one is put aside under another name, never deleted. What does not work because the disk is full, say, is no loss: then
+the old one stays where it is.
 """
 
+import itertools
+import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import sqlite_utils
 
+from pfn_node.durable_files import flush_folder
 from pfn_node.maintenance.database_checks import agrees, verified_announcements
 from pfn_node.store import claims, page_checksums, releases
-from pfn_node.store.database import writer
+from pfn_node.store.damage import is_unreadable
+from pfn_node.store.database import StoreError, writer
 from pfn_node.store.listing import list_plugin
 from pfn_node.store.queries import change, select, value
 from pfn_protocol.announcements import VersionStatement
@@ -39,8 +46,20 @@ def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # else nothing can be read of it
     fresh = path.with_name(f"{path.name}.rewritten")
-    for name in _all_files(fresh):
-        name.unlink(missing_ok=True)
+    _remove(fresh)
+    try:
+        lost, counts = _write_anew(path, fresh, mesh)
+        _check_whole(fresh, counts)
+        aside = _take_place(fresh, path)
+    except BaseException:
+        with suppress(OSError):  # the next attempt removes it
+            _remove(fresh)
+        raise
+    return aside, lost
+
+
+def _write_anew(path: Path, fresh: Path, mesh: str) -> tuple[list[str], dict[str, int]]:
+    """Sentences about what was lost, and how many rows each table of the new file has."""
     lost: list[str] = []
     with writer(fresh) as db:
         db.execute("PRAGMA foreign_keys = OFF")
@@ -52,12 +71,54 @@ def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
             lost += _without_parents(db)
             lost += conclude_again(db, mesh)
         db.execute("PRAGMA foreign_keys = ON")
-    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    for old_name, new_name in zip(_all_files(path), _all_files(aside), strict=True):
-        if old_name.exists():
+        counts = _counts(db.conn)
+        # Closing does this as well, and is silent when the disk is full: the rows would stay behind in the log.
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreError(f"{fresh} is in use")
+    return lost, counts
+
+
+def _check_whole(fresh: Path, counts: dict[str, int]) -> None:
+    """Raise StoreError unless the closed file, all by itself, is what was written."""
+    log = _all_files(fresh)[1]
+    if log.exists() and log.stat().st_size > 0:
+        raise StoreError(f"what was written stayed in {log}")
+    uri = f"{fresh.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
+        found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        if found != "ok":
+            raise StoreError(f"the new file is not sound: {found}")
+        if _counts(db) != counts:
+            raise StoreError("the new file does not have all rows that were written")
+
+
+def _counts(db: sqlite3.Connection) -> dict[str, int]:
+    names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()]
+    return {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}  # noqa: S608 - our own
+
+
+def _take_place(fresh: Path, path: Path) -> Path:
+    """Put the old file aside and the new one in its place, so that there is one at any moment; where the old one is."""
+    now = int(time.time())
+    names = (path.with_name(f"{path.name}.damaged-{now + late}") for late in itertools.count())
+    aside = next(name for name in names if not any(file.exists() for file in _all_files(name)))
+    try:
+        os.link(path, aside)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, aside)
+    for old_name, new_name in zip(_all_files(path)[1:], _all_files(aside)[1:], strict=True):
+        if old_name.exists():  # never beside the new one: SQLite would take it for its own log
             old_name.rename(new_name)
-    fresh.rename(path)
-    return aside, lost
+    flush_folder(path.parent)
+    fresh.replace(path)
+    flush_folder(path.parent)
+    return aside
+
+
+def _remove(path: Path) -> None:
+    for name in _all_files(path):
+        name.unlink(missing_ok=True)
 
 
 def conclude_again(db: sqlite_utils.Database, mesh: str) -> list[str]:
@@ -95,17 +156,20 @@ def _copy(old: sqlite3.Connection, db: sqlite_utils.Database, table: str) -> lis
     try:
         there = [row[1] for row in old.execute(f"PRAGMA table_info({table})").fetchall()]
     except sqlite3.DatabaseError as error:
+        _pass_on(error)
         return [f"{table}: nothing can be read of it ({error})"]
     columns = [name for name in (column.name for column in db[table].columns) if name in there]
     if not columns:
         return []
-    gaps = _Gaps()
+    gaps, refused = _Gaps(), 0
     names = ", ".join(columns)
     insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
     with db.atomic():
         for row in _readable(old, table, names, gaps):
-            db.execute(insert, row)
-    return [f"{table}: {gaps.count} stretches of rows cannot be read"] if gaps.count else []
+            refused += db.execute(insert, row).rowcount == 0
+    if gaps.count:
+        return [f"{table}: {gaps.count} stretches of rows cannot be read"]
+    return [f"{table}: {refused} rows contradict others, or are none any more"] if refused else []
 
 
 def _copy_sequences(old: sqlite3.Connection, db: sqlite_utils.Database) -> list[str]:
@@ -113,6 +177,7 @@ def _copy_sequences(old: sqlite3.Connection, db: sqlite_utils.Database) -> list[
     try:
         given = old.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
     except sqlite3.DatabaseError as error:
+        _pass_on(error)
         return [f"sqlite_sequence: numbers of rows that are gone may be given again ({error})"]
     for name, seq in given:
         if change(db, "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (seq, name)) == 0:
@@ -131,7 +196,8 @@ def _readable(old: sqlite3.Connection, table: str, names: str, gaps: _Gaps) -> I
     has_rowid = True
     try:
         old.execute(f"SELECT rowid FROM {table} LIMIT 0")  # noqa: S608
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        _pass_on(error)
         has_rowid = False
     if has_rowid:
         yield from _by_rowid(old, table, names, gaps)
@@ -142,7 +208,8 @@ def _readable(old: sqlite3.Connection, table: str, names: str, gaps: _Gaps) -> I
         by = ", ".join(f"{name} {order}" for name in key)
         try:
             yield from old.execute(f"SELECT {names} FROM {table} ORDER BY {by}")  # noqa: S608
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            _pass_on(error)
             broken = True
             continue
         break
@@ -164,7 +231,8 @@ def _by_rowid(old: sqlite3.Connection, table: str, names: str, gaps: _Gaps) -> I
                 step = 1
                 yield tuple(row)
             return
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            _pass_on(error)
             gaps.count += step == 1
             after, step = max(after, 0) + step, step * 2
 
@@ -173,15 +241,22 @@ def _back(old: sqlite3.Connection, sql: str, after: int, until: int) -> Iterator
     try:
         for _, *row in old.execute(sql, (after, until)):
             yield tuple(row)
-    except sqlite3.DatabaseError:
-        return
+    except sqlite3.DatabaseError as error:
+        _pass_on(error)
 
 
 def _last_rowid(old: sqlite3.Connection, table: str) -> int:
     try:
         return int(old.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])  # noqa: S608
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
+        _pass_on(error)
         return 2**40
+
+
+def _pass_on(error: sqlite3.DatabaseError) -> None:
+    """Raise again what is no loss: the row is there, and can be read another time."""
+    if not is_unreadable(error):
+        raise error
 
 
 def _primary_key(old: sqlite3.Connection, table: str) -> list[str]:

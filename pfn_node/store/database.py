@@ -31,6 +31,7 @@ import trio
 from pfn_node.metrics import Metrics
 from pfn_node.store import page_checksums
 from pfn_node.store.connection import Connection
+from pfn_node.store.damage import is_damaged_page
 from pfn_node.store.queries import value
 from pfn_node.store.schema import migrations, unknown_migrations
 
@@ -47,8 +48,6 @@ READERS_MAX: Final = 4
 BUSY_SECONDS: Final = 5.0
 # The file holds hashes of API keys and the graph of trust: for its owner alone.
 FILE_MODE: Final = 0o600
-# What SQLite calls a page that is not what was written: by its checksum, or because it makes no sense.
-_DAMAGE: Final = ("SQLITE_IOERR_DATA", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 # Findings that `integrity` returns at most; the first of them says what is broken.
 FINDINGS_MAX: Final = 100
 
@@ -303,7 +302,7 @@ class Database:
 
     def _note_damage(self, error: Exception) -> None:
         """Remember that the file is damaged; whoever asked for what is on that page gets the error, and no row."""
-        if getattr(error, "sqlite_errorname", "").startswith(_DAMAGE):
+        if is_damaged_page(error):
             self.damage = f"{self.path} is damaged ({error}); stop the node, then: pfn fsck --repair"
 
     def _close_idle_readers(self) -> None:

@@ -226,7 +226,7 @@ class Workers:
                 rooms.downloads.add(version, times)
         else:
             assert message.kind == messages.DAMAGED
-            with suppress(ArtifactError):  # that is what it finds out, and notes
+            with suppress(ArtifactError, OSError):  # that is what it finds out, and notes
                 await trio.to_thread.run_sync(partial(rooms.artifacts.check, message.data, again=True))
 
 

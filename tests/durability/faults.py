@@ -40,6 +40,8 @@ FAULTS = {
     fault.name: fault
     for fault in (
         *_both("ENOSPC", errno.ENOSPC, _CREATE | _WRITE | _SYNC | _NAMES),
+        # As a full disk mostly is: names can be given and taken, and only what is written finds no room.
+        Fault("ENOSPC of writes lasting", errno.ENOSPC, _WRITE, True),
         *_both("EIO", errno.EIO, _CREATE | _WRITE | _NAMES),
         *_both("EIO of fsync", errno.EIO, _SYNC),
         *_both("EMFILE", errno.EMFILE, _OPEN | _CREATE, spares_reads=False),

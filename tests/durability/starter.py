@@ -7,6 +7,7 @@ output (the file that the line names first), so that SIGKILL ends it as it ends 
 import json
 import os
 import sys
+import traceback
 
 from pfn_node import cli
 from pfn_node.cli import serve
@@ -39,6 +40,8 @@ def main() -> None:
                 _become(output, log, arguments)
             except SystemExit as end:
                 os._exit(int(end.code or 0))
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(70)
         _say(str(child))

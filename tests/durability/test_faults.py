@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from tests.durability.fault_loop import RECOVERY_SECONDS_MAX, WORKFLOWS, fault_loop, run
+from tests.durability.command_faults import COMMANDS, CommandFaults
+from tests.durability.fault_loop import NEVER, RECOVERY_SECONDS_MAX, WORKFLOWS, fault_loop, run
 from tests.durability.faults import COMPILER, FAULTS, Door
 from tests.durability.kill_loop import SETTINGS
 from tests.durability.killed_node import Starter
@@ -39,6 +40,14 @@ def starting(tmp_path: Path) -> Iterator[StartFaults]:
         yield StartFaults(tmp_path, door, starter, master_key)
 
 
+@pytest.fixture
+def commanding(tmp_path: Path) -> Iterator[CommandFaults]:
+    """Where commands work behind a door."""
+    door = Door(tmp_path)
+    with Starter(door.environment) as starter:
+        yield CommandFaults(tmp_path, door, starter)
+
+
 def test_some_points_of_every_workflow(tmp_path: Path) -> None:
     rng = Random(SEED)
     with fault_loop(tmp_path, SEED) as loop:
@@ -60,6 +69,42 @@ def test_some_points_of_every_start(starting: StartFaults, start: str) -> None:
 
     assert starting.point(start, FAULTS["ENOSPC lasting"], 2)
     assert starting.refused > 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_some_points_of_every_command(commanding: CommandFaults, command: str) -> None:
+    rng = Random(SEED)
+    for fault in rng.sample([*FAULTS.values()], 4):
+        assert not commanding.point(command, fault, NEVER)
+        commanding.point(command, fault, rng.randint(1, max(1, commanding.door.seen)))
+
+    assert commanding.point(command, FAULTS["ENOSPC of writes lasting"], 1)
+    assert commanding.refused > 0
+
+
+def test_a_rewritten_database_that_stays_in_its_log_for_want_of_room_never_takes_the_place_of_the_old_one(
+    commanding: CommandFaults,
+) -> None:
+    full = FAULTS["ENOSPC of writes lasting"]
+    assert not commanding.point("rewrite", full, NEVER)
+    writes = commanding.door.seen
+
+    for before_the_end in (1, 5, 20, 80):
+        assert commanding.point("rewrite", full, writes - before_the_end)
+
+
+def test_a_command_that_finds_no_free_descriptor_half_way_takes_nothing_for_lost(commanding: CommandFaults) -> None:
+    for at in (18, 22):
+        assert commanding.point("rewrite", FAULTS["EMFILE lasting"], at)
+    for at in range(10, 18):
+        commanding.point("backup", FAULTS["EMFILE once"], at)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_point_of_a_command(commanding: CommandFaults, command: str, fault: str) -> None:
+    commanding.sweep(command, FAULTS[fault])
 
 
 @pytest.mark.long

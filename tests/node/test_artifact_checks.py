@@ -3,7 +3,9 @@
 import hashlib
 import os
 import random
-from collections.abc import AsyncIterator
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,29 @@ async def test_a_file_of_which_the_system_holds_a_part_in_memory_is_not_taken_fo
     got = b"".join([piece async for piece in sent(artifacts, sha256)])
 
     assert got == data and artifacts.wanted() == ()
+
+
+@contextmanager
+def no_free_descriptor() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    artifacts = started(tmp_path)
+    sha256 = artifacts.put_bytes(b"x" * 1_000)
+
+    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+        artifacts.check(sha256, again=True)
+
+    assert artifacts.has(sha256) and artifacts.wanted() == ()
+    artifacts.check(sha256, again=True)
 
 
 @pytest.mark.parametrize("change", ["cut", "longer", "empty", "gone"])
