@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -13,16 +12,6 @@ from pfn_node.logs import configure_logs
 from pfn_node.web.auth import mint
 
 NASTY = "a\r\nforged line\x1b[31m\u2028\u2029\x85\x00\x7f\u202e\u2066\u200b\ud800"
-
-
-@pytest.fixture(autouse=True)
-def restore_logs() -> Iterator[None]:
-    root = logging.getLogger()
-    before = (root.level, list(root.handlers))
-    yield
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
-    structlog.reset_defaults()
 
 
 def test_json_lines_hold_remote_text_as_data(capsys: pytest.CaptureFixture[str]) -> None:
