@@ -105,7 +105,7 @@ def load_or_make_key(path: Path, pem: str | None = None) -> PrivateKey:
     given = _parse(pem, "PFN_PRIVATE_KEY") if pem else None
     file = path / KEY_FILE
     if file.exists():
-        key = _parse(file.read_text(), str(file))
+        key = _parse(_read(file), str(file))
         if given is not None and given.public != key.public:
             raise DataFolderError(
                 f"PFN_PRIVATE_KEY is not the key in {file}; unset it, or use a new --data folder for the other node"
@@ -121,7 +121,7 @@ def load_or_make_key(path: Path, pem: str | None = None) -> PrivateKey:
 def next_key(path: Path) -> PrivateKey | None:
     """The key that is to follow the one in the folder, if there is one."""
     file = path / NEXT_KEY_FILE
-    return _parse(file.read_text(), str(file)) if file.exists() else None
+    return _parse(_read(file), str(file)) if file.exists() else None
 
 
 def make_next_key(path: Path) -> PrivateKey:
@@ -191,6 +191,10 @@ def write_secret(file: Path, text: str) -> None:
         raise DataFolderError(f"{file} exists already; it is not overwritten") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> str:
+    return file.read_text(errors="replace")  # what is no text is no key either, and is said to be none
 
 
 def _parse(pem: str, origin: str) -> PrivateKey:

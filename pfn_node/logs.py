@@ -1,7 +1,8 @@
 """Logs: events with fields, to stderr; coloured lines for people, one JSON object a line for machines.
 
 What others wrote stands in them as data: one event is one line, whatever is in it, and a terminal that shows it obeys
-nothing of it. API keys are cut wherever they turn up, for people put them into the wrong places.
+nothing of it. Keys, tokens and signatures that open something are cut wherever they turn up, for people put them into
+the wrong places.
 """
 
 import json
@@ -14,12 +15,19 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-_KEY = re.compile(r"(fadmin_[0-9A-Za-z]{8}_|whsec_)[0-9A-Za-z+/]{8,}=*")
+# What tells the kind of a secret stays, in a group; what follows it goes.
+_SECRET = re.compile(
+    r"(fadmin_[0-9A-Za-z]{8}_|whsec_)[0-9A-Za-z+/]{8,}=*"  # API keys, secrets of webhooks
+    r"|(pfn_session\w*=)[\w-]{43}"  # sessions
+    r"|(X-Amz-(?:Signature|Credential|Security-Token)=|[?&](?:Signature|sig)=)[^&\s\"']+"  # presigned URLs
+    r"|(-----BEGIN [A-Z ]*PRIVATE KEY-----)[^-]+"
+    r"|(https?://)[^/\s@:]+:[^/\s@]*(?=@)"  # of others, in URLs
+)
 
 
 def without_keys(text: str) -> str:
-    """The text with the secret part of every API key in it cut away."""
-    return _KEY.sub(r"\1***", text)
+    """The text with the secret part of everything in it cut away that opens something."""
+    return _SECRET.sub(lambda found: f"{found[found.lastindex or 0]}***", text)
 
 
 def escaped(text: str) -> str:
@@ -43,10 +51,14 @@ def _as_json(logger: object, name: str, event: MutableMapping[str, Any]) -> str:
 
 
 def _for_people(renderer: structlog.dev.ConsoleRenderer) -> structlog.typing.Processor:
-    """Rendered as structlog does, after the values were escaped; a traceback of ours keeps its lines."""
+    """Rendered as structlog does, after the values were escaped; a traceback keeps its lines.
+
+    What others wrote may be in them. They are escaped, and indented, so that none of them looks like an event.
+    """
 
     def render(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
-        kept = {"exception": event.pop("exception")} if "exception" in event else {}
+        lines = str(event.pop("exception", "")).split("\n")
+        kept = {"exception": "\n".join(f"  {escaped(line)}" for line in lines)} if lines != [""] else {}
         cleaned = {
             escaped(field): escaped(value) if isinstance(value, str) else value for field, value in event.items()
         }

@@ -1,8 +1,12 @@
-"""What holds for all tests: how they are shared out among processes, and that no example is refused for being slow."""
+"""What holds for all tests: how they are shared out among processes, that no example is refused for being slow, and
+that none leaves its logs to the next."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import pytest
+import structlog
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -21,6 +25,18 @@ class ByWhatIsStarted(LoadFileScheduling):  # type: ignore[misc]  # xdist has no
     def _split_scope(self, nodeid: str) -> str:
         file = PurePosixPath(nodeid.partition("::")[0])
         return str(file.parent if file.parent.name in STARTED_ONCE else file)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that was run in this process sets up logs; the next test finds them as they were."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; `get` and `lock` have more (failing
 everything else to stderr.
 """
 
+import errno
 import gc
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -12,6 +13,8 @@ from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
+
+from pfn_node.cli.failing import fail, reason
 
 # What a word of `pfn` runs: a function, or an `app` of more words. In the order of the help.
 COMMANDS: Final = {
@@ -84,6 +87,15 @@ class _Pfn(TyperGroup):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.commands = _OnDemand()  # type: ignore[assignment]  # nobody adds to it
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """A disk that is full, a folder that is not there: every command ends with a sentence, whatever it did."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who read the output is gone, as `head` is: nobody wants a sentence
+                raise
+            fail(reason(error))
 
 
 app = _made(

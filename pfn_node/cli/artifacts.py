@@ -16,9 +16,9 @@ from pfn_node.artifacts.artifacts import STORED, Artifacts
 from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.artifacts.object_store import ObjectStore
 from pfn_node.artifacts.store import place_of
-from pfn_node.cli.failing import WRONG_USAGE, fail
+from pfn_node.cli.failing import WRONG_USAGE, fail, reason
 from pfn_node.data_folder import KEY_FILE, DataFolderError, open_data_folder
-from pfn_node.settings import load_settings
+from pfn_node.settings import SettingsError, load_settings
 
 FOLDER: Final = "folder"
 
@@ -48,7 +48,7 @@ def move(
         with _opened(data) as folder:
             done = _moved(folder, to, delete=delete)
     except (ArtifactError, DataFolderError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     _report(done, to, as_json=as_json)
 
 
@@ -66,7 +66,7 @@ def check(data: Data, as_json: Json = False) -> None:
                 done = moving.read_store(artifacts, progress)
             others = [] if done.left else list(_strangers(artifacts))
     except (ArtifactError, DataFolderError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     if as_json:
         print(_as_json(done, sound=done.done, others=len(others)))
     else:
@@ -79,7 +79,11 @@ def _opened(data: Path) -> Iterator[Path]:
     """The folder of the artifacts of a node that is stopped, and stays so meanwhile."""
     if not (data / KEY_FILE).exists():
         fail(f"there is no {KEY_FILE} in {data}: it is not the data folder of a node", WRONG_USAGE)
-    with open_data_folder(load_settings({"data": data})) as folder:
+    try:
+        settings = load_settings({"data": data})
+    except SettingsError as error:
+        fail(str(error), WRONG_USAGE)
+    with open_data_folder(settings) as folder:
         yield folder.artifacts
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pfn_node.cli.failing import FAILED, fail
+from pfn_node.cli.failing import FAILED, fail, reason
 from pfn_node.cli.tables import moment
 from pfn_node.data_folder import KEY_FILE
 from pfn_node.maintenance.backup import make_backup
@@ -47,7 +47,7 @@ def backup(
                 data, to, with_artifacts=not without_artifacts, with_key=with_key, link=link, progress=progress
             )
     except (BackupError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     found = made.manifest
     damaged = [digest.hex() for digest in made.damaged]
     if as_json:
@@ -76,7 +76,7 @@ def restore(
         with shown_progress("checking") as progress:
             found = restore_backup(source, data, progress=progress)
     except (BackupError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     if as_json:
         facts = {"node_id": found.node_id, "has_key": found.has_key, "made_at": found.made_at}
         print(json.dumps({"data": str(data), **facts, "artifacts": found.artifacts, "bytes": found.artifact_bytes}))

@@ -1,6 +1,7 @@
 """A small client for a running node's HTTP API, and what every command that uses it has in common."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -20,6 +21,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the node's answer as
 DEFAULT_NODE = "http://127.0.0.1:8470"
 
 T = TypeVar("T")
+
+_KEY = re.compile("[ -~]+")  # what a header can carry
 
 
 class ApiError(Exception):
@@ -82,6 +85,9 @@ def run_with_client(
     """Run `work` with a client of that node; a refusal or a dead node ends the command with its sentence."""
     if not node.startswith(("http://", "https://")):
         fail(f"--node {node!r} is not a URL; give one such as {DEFAULT_NODE}", WRONG_USAGE)
+    key = key.strip() if key else None  # as a file or a Windows shell ends it
+    if key and not _KEY.fullmatch(key):
+        fail(f"the key of {key_from} is none: it has characters that no key has", WRONG_USAGE)
 
     async def call() -> T:
         async with Outbound(allow_private_networks=True, user_agent="pfn-cli") as outbound:

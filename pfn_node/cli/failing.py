@@ -1,7 +1,7 @@
 """How a command ends that cannot do what was asked: one sentence on stderr, and an exit code."""
 
 import sys
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import typer
 
@@ -30,8 +30,10 @@ def warn(sentence: str) -> None:
     print(f"pfn: {shown}", file=sys.stderr)
 
 
-def sentences(failures: BaseExceptionGroup[Any]) -> str:
+def reason(error: BaseException) -> str:
     """What went wrong, in one line. Every nursery on the way wraps the errors of its tasks in one more group."""
-    return "; ".join(
-        sentences(error) if isinstance(error, BaseExceptionGroup) else str(error) for error in failures.exceptions
-    )
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(reason, error.exceptions))
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename2 or error.filename}: {error.strerror}"
+    return str(error)

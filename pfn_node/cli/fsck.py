@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pfn_node.cli.backup import Data, Json, shown_progress
-from pfn_node.cli.failing import FAILED, fail
+from pfn_node.cli.failing import FAILED, WRONG_USAGE, fail, reason
 from pfn_node.data_folder import DataFolderError
 from pfn_node.maintenance.findings import Report
 from pfn_node.maintenance.fsck import FsckError, check
@@ -37,9 +37,9 @@ def fsck(
         with shown_progress("checking") as progress:
             report = check(data, settings.mesh, repair=repair, rewrite_always=rewrite and repair, progress=progress)
     except SettingsError as error:
-        fail(str(error), 2)
+        fail(str(error), WRONG_USAGE)
     except (DataFolderError, FsckError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     if as_json:
         print(json.dumps(asdict(report) | {"clean": report.is_clean}, ensure_ascii=False))
     else:

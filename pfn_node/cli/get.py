@@ -55,7 +55,9 @@ def get(
     wanted: Annotated[
         str | None, typer.Argument(metavar="SOURCE/PLUGIN[@VERSION]", help="Without a version: the newest.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: PLUGIN.zip here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: PLUGIN.zip here.", dir_okay=False)
+    ] = None,
     folder: Annotated[Path | None, typer.Option("--directory", "-d", help="Put PLUGIN.zip there.")] = None,
     locked: Annotated[bool, typer.Option("--locked", help="Exactly what the lock file names, or one of it.")] = False,
     file: LockFile = DEFAULT_LOCK_FILE,

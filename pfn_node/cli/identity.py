@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pfn_node.cli.failing import WRONG_USAGE, fail
+from pfn_node.cli.failing import WRONG_USAGE, fail, reason
 from pfn_node.cli.tables import moment
 from pfn_node.data_folder import (
     DATABASE_FILE,
@@ -55,7 +55,7 @@ def show(data: Data, as_json: Json = False) -> None:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = load_or_make_key(data)
     except (DataFolderError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     _print(key, as_json)
 
 
@@ -72,8 +72,10 @@ def import_key(
         write_secret(data / KEY_FILE, key.to_pem())
     except Refusal as refusal:
         fail(f"{pem}: {refusal.sentence}")
-    except (DataFolderError, OSError, UnicodeDecodeError) as error:
-        fail(str(error))
+    except UnicodeDecodeError:
+        fail(f"{pem}: this is not an Ed25519 private key in PKCS8 PEM form")
+    except (DataFolderError, OSError) as error:
+        fail(reason(error))
     _print(key, as_json)
 
 
@@ -90,7 +92,7 @@ def commit(data: Data) -> None:
         _refuse_a_second(data, load_or_make_key(data).public)
         key = make_next_key(data)
     except (DataFolderError, StoreError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     print(sha256(key.public).hexdigest())
 
 
@@ -111,7 +113,7 @@ def succeed(
     except SettingsError as error:
         fail(str(error), WRONG_USAGE)
     except (DataFolderError, StoreError, OSError) as error:
-        fail(str(error))
+        fail(reason(error))
     _print(key, as_json=False)
 
 

@@ -12,7 +12,7 @@ import trio
 import typer
 
 from pfn_node.cli.client import ApiError, AsJson, NodeClient
-from pfn_node.cli.failing import fail, sentences
+from pfn_node.cli.failing import fail, reason
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess, ProcessError, local_mesh
 from pfn_node.cli.running import run_until_stopped
 from pfn_node.cli.tables import console
@@ -72,7 +72,7 @@ def _run(data: Path | None, work: Any, argument: Any) -> None:
     try:
         trio.run(run_until_stopped, run)
     except* (ProcessError, DemoError, ApiError, OutboundError, OSError) as failures:
-        fail(sentences(failures))
+        fail(reason(failures))
     finally:
         if temporary:
             temporary.cleanup()

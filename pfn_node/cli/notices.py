@@ -82,14 +82,16 @@ def approve(
 
 @app.command("hand-in")
 def hand_in(
-    file: Annotated[Path, typer.Argument(help="What `pfn publisher rotate`, `yank` ... printed.", exists=True)],
+    file: Annotated[
+        Path, typer.Argument(help="What `pfn publisher rotate`, `yank` ... printed.", exists=True, dir_okay=False)
+    ],
     node: NodeUrl = DEFAULT_NODE,
     as_json: AsJson = False,
 ) -> None:
     """Hand in what a publisher signed. Exit code 1 if any of it was refused."""
     try:
         signed = json.loads(file.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         fail(f"{file} is not JSON; give what `pfn publisher` printed")
     answer = run_with_client(node, None, lambda client: client.post("notices", signed))
     show(answer, as_json, [("outcome", "outcome"), ("source", "source_id"), ("why", "error")], answer["notices"])

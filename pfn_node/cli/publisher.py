@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from pfn_node.cli.failing import WRONG_USAGE, fail, sentences, warn
+from pfn_node.artifacts.errors import ArtifactError
+from pfn_node.cli.failing import WRONG_USAGE, fail, reason, warn
 from pfn_node.cli.running import announce_ready, run_until_stopped
 from pfn_node.logs import configure_logs
 from pfn_node.publisher import notices
@@ -77,8 +78,8 @@ def serve(
 
     try:
         trio.run(run_until_stopped, run)
-    except* (PublisherError, ServerError) as failures:
-        fail(sentences(failures))
+    except* (ArtifactError, PublisherError, ServerError, OSError) as failures:
+        fail(reason(failures))
 
 
 @app.command("sign")

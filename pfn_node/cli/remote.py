@@ -18,11 +18,14 @@ from pfn_node.cli.client import (
     path_part,
     run_with_client,
 )
-from pfn_node.cli.failing import fail
+from pfn_node.cli.failing import WRONG_USAGE, fail
 from pfn_node.cli.get import search
 from pfn_node.cli.tables import console, moment, show, show_fields
+from pfn_node.cli.verify import public_key_named
 from pfn_node.outbound import OutboundError
-from pfn_protocol.identity import short_did
+from pfn_protocol.errors import Refusal
+from pfn_protocol.identity import public_key_pem, short_did
+from pfn_protocol.names import check_username, parse_instance_url
 
 DOWNLOAD_BYTES_MAX = 512 * 2**20
 DOWNLOAD_SECONDS_MAX = 3600.0
@@ -76,7 +79,7 @@ def show_source(source: SourceId, node: NodeUrl = DEFAULT_NODE, as_json: AsJson 
 def add_source(
     instance_url: str,
     username: str,
-    public_key: Annotated[str, typer.Argument(help="A PEM file, or the key as base64.")],
+    public_key: Annotated[str, typer.Argument(help="A PEM file, or the key as base64 or did:key.")],
     node: NodeUrl = DEFAULT_NODE,
     key: ApiKey = None,
     as_json: AsJson = False,
@@ -85,8 +88,13 @@ def add_source(
 
     The node verifies at once that it holds the key.
     """
-    pem = Path(public_key).read_text() if Path(public_key).is_file() else public_key
-    body = {"instance_url": instance_url, "username": username, "public_key": pem}
+    try:
+        parse_instance_url(instance_url, allow_http=True)
+        check_username(username)
+    except Refusal as refusal:
+        fail(f"{refusal.sentence}: pfn sources add URL NAME KEY", WRONG_USAGE)
+    key_of_source = public_key_pem(public_key_named("KEY", public_key))
+    body = {"instance_url": instance_url, "username": username, "public_key": key_of_source}
     show_fields(run_with_client(node, key, lambda client: client.post("add-source", body)), as_json)
 
 
@@ -195,7 +203,9 @@ def download_plugin(
     source: SourceId,
     plugin: str,
     version: Annotated[str | None, typer.Option(help="Default: the newest that is backed.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: PLUGIN.zip here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: PLUGIN.zip here.", dir_okay=False)
+    ] = None,
     node: NodeUrl = DEFAULT_NODE,
     as_json: AsJson = False,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from pfn_node import node
 from pfn_node.artifacts.errors import ArtifactError
-from pfn_node.cli.failing import WRONG_USAGE, fail, sentences
+from pfn_node.cli.failing import WRONG_USAGE, fail, reason
 from pfn_node.cli.running import SHUTDOWN_SECONDS_MAX, announce_ready, run_until_stopped
 from pfn_node.data_folder import DataFolderError
 from pfn_node.logs import configure_logs
@@ -76,6 +76,6 @@ def serve(
     try:
         trio.run(run_until_stopped, run, settings.stop_seconds + SHUTDOWN_SECONDS_MAX)
     except* (ArtifactError, DataFolderError, ServerError, StoreError) as failures:
-        fail(sentences(failures))
+        fail(reason(failures))
     except* (sqlite3.Error, OSError) as failures:
-        fail(f"the data folder {settings.data} cannot be read or written: {sentences(failures)}; check the disk")
+        fail(f"the data folder {settings.data} cannot be read or written: {reason(failures)}; check the disk")

@@ -68,6 +68,8 @@ def simulate(
         options = Options(nodes, seed, messages, warmup_for(nodes) if warmup is None else warmup, loss, churn, interval)
     except ValueError as error:
         fail(str(error), WRONG_USAGE)
+    if plot is not None:
+        plot.touch()  # rather than fail after minutes
     if sweep > 1:
         runs = list(_shown(run_seeds(options, sweep), sweep))
         _show_sweep([report for _, report in runs], as_json)

@@ -8,6 +8,7 @@ something given cannot be read.
 import json
 import os
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -97,11 +98,10 @@ def _keep_bundle(save: Path, bundle: Any) -> None:
 def roots_of(key: str | None, trust: list[str]) -> TrustRoots:
     """What the options --key and --trust name; what cannot be read is wrong usage."""
     try:
-        return TrustRoots(None if key is None else _read_key(key), frozenset(map(parse_did_key, trust)))
-    except (OSError, UnicodeDecodeError) as error:
-        _unreadable("--key", error)
+        trusted = frozenset(map(parse_did_key, trust))
     except Refusal as refusal:
-        fail(refusal.sentence, WRONG_USAGE)
+        fail(f"--trust: {refusal.sentence}", WRONG_USAGE)
+    return TrustRoots(None if key is None else public_key_named("--key", key), trusted)
 
 
 def _check_offline(
@@ -134,11 +134,29 @@ def _unreadable(what: str, error: Exception) -> NoReturn:
     fail(f"{what} cannot be read: {sentence}", WRONG_USAGE)
 
 
-def _read_key(text: str) -> bytes:
-    """A public key in any of its forms, or of the file that holds it as PEM."""
+def public_key_named(given_as: str, text: str) -> bytes:
+    """A public key in any of its forms, or of the file that holds it as PEM; what is none is wrong usage."""
     if text.startswith("did:"):
-        return parse_did_key(text)
-    return parse_public_key(Path(text).read_text() if Path(text).is_file() else text)
+        return _public_key(given_as, parse_did_key, text)
+    try:
+        is_file = Path(text).is_file()
+        content = Path(text).read_text() if is_file else text
+    except UnicodeDecodeError:
+        fail(f"{given_as}: {text} holds no Ed25519 public key as PEM", WRONG_USAGE)
+    except (OSError, ValueError):
+        is_file, content = False, text  # no name that a file could have
+    if "PRIVATE KEY" in content:
+        fail(f"{given_as}: that is a private key, which is nobody else's business: give the public one", WRONG_USAGE)
+    if not is_file and Path(text).suffix:
+        fail(f"{given_as}: there is no file {text}, and it is no key either", WRONG_USAGE)
+    return _public_key(given_as, parse_public_key, content)
+
+
+def _public_key(given_as: str, parse: Callable[[str], bytes], text: str) -> bytes:
+    try:
+        return parse(text)
+    except Refusal as refusal:
+        fail(f"{given_as}: {refusal.sentence}", WRONG_USAGE)
 
 
 def _show(answer: dict[str, Any], as_json: bool) -> None:

@@ -193,7 +193,7 @@ def test_another_file_is_no_proof_and_the_reason_is_said(files: tuple[str, str])
     [
         (("--key", "no key"), "expected an Ed25519 public key"),
         (("--key", "did:key:zNoKey"), "this did:key"),
-        (("--key", "x" * 5_000), "--key cannot be read"),
+        (("--key", "x" * 5_000), "--key: expected an Ed25519 public key"),
         (("--trust", "alice"), "a node id looks like"),
         (("--save", "elsewhere"), "no node is asked"),
         (("--min", "A9"), ""),

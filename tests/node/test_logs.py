@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -13,16 +12,6 @@ from pfn_node.logs import configure_logs
 from pfn_node.web.auth import mint
 
 NASTY = "a\r\nforged line\x1b[31m\u2028\u2029\x85\x00\x7f\u202e\u2066\u200b\ud800"
-
-
-@pytest.fixture(autouse=True)
-def restore_logs() -> Iterator[None]:
-    root = logging.getLogger()
-    before = (root.level, list(root.handlers))
-    yield
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
-    structlog.reset_defaults()
 
 
 def test_json_lines_hold_remote_text_as_data(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +57,46 @@ def test_keys_are_cut_wherever_they_turn_up(capsys: pytest.CaptureFixture[str], 
 
     err = capsys.readouterr().err
     assert secret not in err and err.count(f"fadmin_{key.id}_***") >= 4
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("cookie: a=b; pfn_session_8470=" + "s3cret_" * 6 + "x", "pfn_session_8470=***"),
+        ("at https://b.example/x?X-Amz-Date=1&X-Amz-Signature=s3cret&x=1", "X-Amz-Signature=***&x=1"),
+        ("at https://b.example/x?X-Amz-Credential=s3cret%2F2", "X-Amz-Credential=***"),
+        ("at https://b.example/x?sv=1&sig=s3cret%3D", "sv=1&sig=***"),
+        ("-----BEGIN PRIVATE KEY-----\nMs3cret\n-----END PRIVATE KEY-----", "PRIVATE KEY-----***-----END"),
+        ("at https://ada:s3cret@b.example/x", "https://***@b.example/x"),
+        ("whsec_" + "s3cret00" * 4, "whsec_***"),
+    ],
+)
+def test_what_opens_something_is_cut_from_fields_and_tracebacks(
+    capsys: pytest.CaptureFixture[str], as_json: bool, text: str, left: str
+) -> None:
+    configure_logs(as_json=as_json)
+
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        structlog.get_logger().error("failed", error=error, exc_info=True)
+
+    err = capsys.readouterr().err
+    assert "s3cret" not in err and err.count(left) >= 2
+
+
+def test_a_traceback_forges_no_line_and_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(as_json=False)
+
+    try:
+        raise ValueError(f"{NASTY}\n2026-01-01T00:00:00Z [info     ] node_ready")
+    except ValueError as error:
+        structlog.get_logger().error("failed", exc_info=error)
+
+    event, *lines = capsys.readouterr().err.splitlines()
+    assert "failed" in event and "Traceback" in lines[0] and len(lines) > 3
+    assert [line for line in lines if not line.isprintable() or not line.startswith("  ")] == []
 
 
 def test_libraries_speak_from_warnings_on() -> None:
