@@ -1,8 +1,9 @@
 """What consumers ask for: conclusions only, read by primary key or index, never judged here.
 
 A search (see `matching`) looks at the newest `SEARCH_MATCHES_MAX` matches: all those of a common word among a million
-plugins would take seconds. Pages are continued by the sort key of their last row, never by an offset: a page costs the
-same wherever it is, and rows that come meanwhile shift nothing.
+plugins would take seconds. Where something else narrows it, the newest `LOOKED_AT_MAX` that have its words (and are of
+the source, and have the tag, that it names) are held against that. Pages are continued by the sort key of their last
+row, never by an offset: a page costs the same wherever it is, and rows that come meanwhile shift nothing.
 """
 
 import json
@@ -24,6 +25,8 @@ from pfn_node.store.rows import Observation, OfSource, Page, Place, Plugin, Rele
 from pfn_protocol.versions import sort_key
 
 SEARCH_MATCHES_MAX: Final = 2_000
+# About ten milliseconds.
+LOOKED_AT_MAX: Final = 10_000
 PAGE_ROWS_MAX: Final = 250
 # What narrows to so few rows is answered sooner in the event loop than a thread is asked.
 SMALL_ROWS_MAX: Final = 200
@@ -65,8 +68,8 @@ def search_plugins(
 def find_page(db: sqlite_utils.Database, query: PluginQuery, *, now: int | None = None) -> Page:
     """Return which plugins are on a page.
 
-    With a `q` at most the newest `SEARCH_MATCHES_MAX` matches count. Raise `CatalogueError` for an unknown sort,
-    assurance or cursor. `now` in seconds, the clock's if left out.
+    With a `q` at most the newest `SEARCH_MATCHES_MAX` matches count, out of the newest `LOOKED_AT_MAX`. Raise
+    `CatalogueError` for an unknown sort, assurance or cursor. `now` in seconds, the clock's if left out.
     """
     sort = _sort_of(query)
     limit = max(1, min(query.limit, PAGE_ROWS_MAX))
@@ -86,7 +89,8 @@ def _listed(db: sqlite_utils.Database, query: PluginQuery, sort: str, limit: int
     chosen = selection(query)
     assert chosen is not None, "without words something can match"
     ids, parameters = chosen
-    page = ["SELECT p.id, p.source_id,", _SORT_COLUMNS[sort], "FROM plugins AS p WHERE TRUE", *_conditions(query)]
+    table = _FEW_SO_SURE if _are_few_so_sure(db, parameters["rank"]) else "FROM plugins AS p"
+    page = ["SELECT p.id, p.source_id,", _SORT_COLUMNS[sort], table, "WHERE TRUE", *_conditions(query)]
     if query.cursor is not None:
         parameters["after"], parameters["after_id"] = _read_cursor(query.cursor, sort)
         page += ["AND", _CONTINUE[sort]]
@@ -111,6 +115,14 @@ def _searched(db: sqlite_utils.Database, query: PluginQuery, sort: str, limit: i
     rows = db.execute(" ".join(page), {**parameters, "limit": limit + 1}).fetchall()
     total = rows[0][3] if rows else value(db, " ".join(("SELECT count(*) FROM (", ids, ")")), parameters)
     return [row[:3] for row in rows], total
+
+
+def _are_few_so_sure(db: sqlite_utils.Database, rank: int) -> bool:
+    """Whether it is quicker to read all that are so sure, than to look for them among all in the order of the page."""
+    if not rank:
+        return False
+    counting = "SELECT count(*) FROM (SELECT 1 FROM plugins WHERE assurance_rank >= ? LIMIT ?)"
+    return int(value(db, counting, (rank, LOOKED_AT_MAX + 1))) <= LOOKED_AT_MAX
 
 
 def plugins_at(db: sqlite_utils.Database, places: Sequence[Place]) -> dict[Place, Plugin]:
@@ -153,14 +165,16 @@ def selection(query: PluginQuery, *, ranked: bool = False, newest: bool = False)
         if newest:
             pieces.append("ORDER BY p.id DESC LIMIT :matches")
         return " ".join(pieces), parameters
-    search = condition_of(query.q, narrowed=bool(conditions))
+    search = condition_of(query.q, source=query.source, tag=query.tag)
     if search is None:
         return None
     found, words = search
-    pieces = ["SELECT p.id,", RELEVANCE if ranked else "0.0", "AS relevance FROM plugin_texts"]
-    pieces += ["JOIN plugins AS p ON p.id = plugin_texts.rowid WHERE", found, *conditions]
-    pieces.append("ORDER BY plugin_texts.rowid DESC LIMIT :matches")
-    return " ".join(pieces), {**parameters, **words}
+    pieces = ["SELECT p.id,", RELEVANCE if ranked else "0.0", "AS relevance FROM (SELECT rowid AS id FROM plugin_texts"]
+    pieces += ["WHERE", found, "ORDER BY rowid DESC LIMIT :looked_at) AS found"]
+    pieces += ["JOIN plugins AS p ON p.id = found.id WHERE TRUE", *conditions]
+    pieces.append("ORDER BY found.id DESC LIMIT :matches")
+    looked_at = LOOKED_AT_MAX if conditions else SEARCH_MATCHES_MAX
+    return " ".join(pieces), {**parameters, **words, "looked_at": looked_at}
 
 
 def get_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, now: int | None = None) -> Plugin | None:
@@ -305,6 +319,7 @@ def _list(text: str) -> tuple[Any, ...]:
     return () if text == "[]" else tuple(json.loads(text))  # most are empty
 
 
+_FEW_SO_SURE: Final = "FROM plugins AS p INDEXED BY plugins_by_assurance"
 _OF_CHOSEN: Final = ", (SELECT count(*) FROM chosen) AS total FROM chosen JOIN plugins AS p ON p.id = chosen.id"
 # Only what the page shows is read whole.
 _SHOWN: Final = """

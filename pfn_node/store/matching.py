@@ -7,6 +7,7 @@ each question; so what fits is told by the names, tags and slugs of the rows tha
 """
 
 import json
+import re
 import unicodedata
 from typing import Any, Final
 
@@ -16,11 +17,15 @@ WORD_CHARACTERS_MAX: Final = 64
 # As long as the longest entry of `prefix` where the table of texts is declared.
 _INDEXED_BEGINNING_CHARACTERS: Final = 3
 
+# Where an entry of `within` is looked for.
+_COLUMNS: Final = {"source": "username", "tag": "tags"}
+_ASCII_WORD: Final = re.compile("[A-Za-z0-9]+")
+
 _FOUND: Final = "plugin_texts MATCH :words"
 # The words as they stand where that fills the list, else the last one as a beginning too.
 _FOUND_AS_TYPED_FIRST: Final = """
-    plugin_texts MATCH CASE WHEN :matches > (
-        SELECT count(*) FROM (SELECT 1 FROM plugin_texts WHERE plugin_texts MATCH :as_typed LIMIT :matches)
+    plugin_texts MATCH CASE WHEN :looked_at > (
+        SELECT count(*) FROM (SELECT 1 FROM plugin_texts WHERE plugin_texts MATCH :as_typed LIMIT :looked_at)
     ) THEN :words ELSE :as_typed END
 """
 # The lower the better. Each word counts where the name has it, less as a tag, least in the slug; then the shorter name.
@@ -33,22 +38,33 @@ RELEVANCE: Final = """
 """
 
 
-def condition_of(text: str, *, narrowed: bool = False) -> tuple[str, dict[str, Any]] | None:
+def condition_of(text: str, *, source: str | None = None, tag: str | None = None) -> tuple[str, dict[str, Any]] | None:
     """Return the condition for the rows of `plugin_texts` that have the words of a text, and what it and `RELEVANCE`
-    take as parameters beside `:matches`, how many rows are looked at. None: there are no words.
+    take as parameters beside `:looked_at`, how many rows are looked at. None: there are no words.
 
-    `narrowed`: other conditions may leave room in the list for what only begins with the last word.
+    `source`, `tag`: what else the rows have to be of. Rows that cannot be are left out, as far as the texts tell.
     """
     words = _words(text)
     if not words:
         return None
+    within = _within(source=None if source is None else source.partition("@")[0], tag=tag)
     parameters = {
-        "words": match_expression(text),
-        "as_typed": _all_of(words),
+        "words": match_expression(text) + within,
+        "as_typed": _all_of(words) + within,
         "each_word": json.dumps([word.casefold() for word in words]),
     }
     quick = len(words[-1]) <= _INDEXED_BEGINNING_CHARACTERS
-    return _FOUND if narrowed or quick else _FOUND_AS_TYPED_FIRST, parameters
+    return _FOUND if quick else _FOUND_AS_TYPED_FIRST, parameters
+
+
+def _within(**narrowing: str | None) -> str:
+    """The rest of a query for those rows alone: else the newest that have the words could all be others.
+
+    Beyond ASCII, FTS5 has its own idea of what a word is; such a text narrows nothing here.
+    """
+    texts = {name: text for name, text in narrowing.items() if text is not None and text.isascii()}
+    phrases = {name: " ".join(_ASCII_WORD.findall(text)) for name, text in texts.items()}
+    return "".join(f' AND {_COLUMNS[name]} : "{phrase}"' for name, phrase in phrases.items() if phrase)
 
 
 def match_expression(text: str) -> str:

@@ -104,7 +104,8 @@ class Plugins(Answer):
 
     plugins: list[PluginRow]
     total: int = Field(
-        description="Of all pages. With `q` the newest 2,000 matches are counted and ranked: 2000 means at least that."
+        description="Of all pages. With `q` the newest 2,000 matches are counted and ranked: 2000 means at least that. "
+        "With other filters beside it, they are found among the newest 10,000 plugins that have its words."
     )
     next: str | None = Field(description="`cursor` of the next page; null = this was the last.")
 

@@ -284,7 +284,8 @@ class PluginsQuery(Query):
     q: str | None = Field(
         None,
         max_length=QUERY_CHARACTERS_MAX,
-        description="Words to search for. The last one also as a beginning, unless 2,000 matches have it whole.",
+        description="Words to search for. The last one also as a beginning, unless 2,000 matches (with other filters "
+        "10,000) have it whole.",
     )
     tag: str | None = Field(None, min_length=1, max_length=slug_chars_max)
     source: str | None = Field(

@@ -165,6 +165,71 @@ def test_a_search_looks_at_the_newest_matches_only(monkeypatch: pytest.MonkeyPat
     assert total == 1
 
 
+def test_a_search_that_is_narrowed_holds_the_newest_with_its_words_against_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalogue, "LOOKED_AT_MAX", 1)
+    world = shop()
+
+    assert world.listed(q="a", type="theme") == [], "the newest with this word is a plugin"
+    assert world.listed(q="cafe", type="plugin") == ["cafe"]
+    assert world.listed(q="ledger", tag="books") == ["ledger"], "not the newest with this word, but with this tag"
+
+
+def test_a_search_within_a_source_looks_at_that_source_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "LOOKED_AT_MAX", 1)
+    world = shop()
+    names = ("frodo-2_of.them", "f" * 64, "frodo")
+    for number, name in enumerate(names):
+        other = Publisher(name, f"https://shop{number}.example")
+        world.add_source(other, verified=True)
+        world.fetch("1.0.0", name, source_id=other.source_id, plugin_id="ledger", name="A Ledger")
+    world.fetch("2.0.0", "newest", plugin_id="newest", name="Newest Ledger")
+
+    found = {name: world.listed(q="ledger", source=f"{name}@shop{at}.example") for at, name in enumerate(names)}
+
+    assert found == {name: ["ledger"] for name in names}
+
+
+@pytest.mark.parametrize("narrowed", [{"q": "common"}, {}, {"sort": "name"}])
+def test_a_filter_that_little_passes_does_not_read_everything(
+    narrowed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "LOOKED_AT_MAX", 100)
+    steps = []
+    for plugins in (200, 4_000):
+        world = World()
+        world.add_source(BILBO)
+        rows = [(number, f"p{number}", f"p{number}", number, f"x/p{number}") for number in range(plugins)]
+        world.db.conn.executemany(_A_PLUGIN, rows)
+        world.db.conn.executemany(_ITS_TEXT, [row[:1] for row in rows])
+        steps.append(steps_of(world, PluginQuery(min_assurance="A4", **narrowed)))
+
+    assert steps[1] <= 3 * steps[0] + 1
+
+
+_A_PLUGIN = """
+    INSERT INTO plugins (id, source_id, plugin_id, version, versions, type, name_key, assurance_rank, updated_at,
+                         composer_name) VALUES (?, 'bilbo@shop.example', ?, '1', 1, 'plugin', ?, 1, ?, ?)
+"""
+_ITS_TEXT = "INSERT INTO plugin_texts (rowid, name) VALUES (?, 'common')"
+
+
+def steps_of(world: World, query: PluginQuery) -> int:
+    """How many hundred steps SQLite takes for a page."""
+    taken = 0
+
+    def count() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    world.db.conn.set_progress_handler(count, 100)
+    search_plugins(world.db, query, now=NOW)
+    world.db.conn.set_progress_handler(None, 0)
+    return taken
+
+
 def test_a_plugin_is_listed_with_its_newest_backed_version_in_phps_order() -> None:
     world = World()
     world.add_source(BILBO)
