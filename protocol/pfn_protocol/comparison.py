@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import pairwise
+from typing import NamedTuple
 
 from pfn_protocol.cells_round import CellsRound
 from pfn_protocol.limits import (
@@ -121,6 +122,14 @@ class Round:
         return AuthorsRequest(after, page, is_last)
 
 
+class Patience(NamedTuple):
+    """What a neighbour does not get rid of by asking for a new link."""
+
+    fruitless: int  # rounds in a row that brought nothing
+    quiet_until_ms: int
+    tell_after_ms: int
+
+
 @dataclass(slots=True)
 class Comparison:
     """How this node's set stands against a neighbour's."""
@@ -200,9 +209,10 @@ class Comparison:
         assert self.their_status is not None, "who differs has said so"
         self.their_status = replace(self.their_status, count=ids)
 
-    def rest(self) -> None:
-        """Both sets are the same: nothing of the past counts any more."""
-        self.due_ms, self.eager, self.rung, self.fruitless, self.quiet_until_ms = None, False, Rung.FIRST_SALT, 0, 0
+    def rest(self, now_ms: int) -> None:
+        """Both sets are the same: nothing of the past counts any more, but that saying so ends no rest at once."""
+        self.due_ms, self.eager, self.rung, self.fruitless = None, False, Rung.FIRST_SALT, 0
+        self.quiet_until_ms = min(self.quiet_until_ms, now_ms + reconciliation_quiet_ms_min)
         self.unresolved, self.offered = ((), ()), {}
 
     def keep_unresolved(self, theirs: Iterable[bytes], mine: Iterable[bytes], now_ms: int) -> None:
@@ -210,14 +220,28 @@ class Comparison:
         self.unresolved = (tuple(theirs), tuple(mine))
         self.unresolved_until_ms = now_ms + unresolved_ms
 
-    def count_fruit(self, gained: int, now_ms: int) -> None:
+    def count_fruit(self, gained: int, now_ms: int, *, rests: bool = True) -> None:
         """A round is over. Those that bring nothing come ever more rarely."""
         if gained:
             self.fruitless = 0
             return
         quiet_ms = min(reconciliation_quiet_ms_max, reconciliation_quiet_ms_min << min(self.fruitless, 16))
         self.fruitless += 1
-        self.quiet_until_ms = now_ms + quiet_ms
+        if rests:
+            self.quiet_until_ms = now_ms + quiet_ms
+
+    def cut_off(self, now_ms: int) -> Patience:
+        """The link ends, or is made anew. Returns what its successor has of patience.
+
+        Once it may happen that both sides ask for the link during a round; who does so again and again brings nothing.
+        """
+        if self.round is not None and not self.round.gained:
+            self.count_fruit(0, now_ms, rests=bool(self.fruitless))
+        return Patience(self.fruitless, self.quiet_until_ms, self.tell_after_ms)
+
+    def go_on_from(self, former: Patience) -> None:
+        """The neighbour had a link before."""
+        self.fruitless, self.quiet_until_ms, self.tell_after_ms = former
 
 
 def goes_on(after: bytes, keys: Sequence[bytes]) -> bool:

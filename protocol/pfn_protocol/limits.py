@@ -403,7 +403,7 @@ snapshot_rest_ms: Final = 10_000
 snapshot_idle_ms_max: Final = 120_000
 # A part that should have so many announcements has half of them, unless something is withheld: ids are spread evenly.
 snapshot_withheld_min: Final = 64
-# Pages of one neighbour in one snapshot: over two million announcements. What is left after that, others give.
+# Pages of one snapshot from one neighbour: over two million announcements. Others give the rest, or rounds find it.
 snapshot_pages_max: Final = 4_608
 # Of two neighbours the one with the smaller id looks into a difference at once; the other one leaves it this time.
 reconciliation_second_ms: Final = 1_000

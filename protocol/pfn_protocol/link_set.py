@@ -32,8 +32,9 @@ class LinkSet:
 
     def leave_out(self, left_out: Iterable[bytes]) -> None:
         """The operator of either side changed whom it does not want to hear of."""
-        self._left_out = dict.fromkeys(left_out)
-        self._version += 1
+        left_out = dict.fromkeys(left_out)
+        self._version += left_out != self._left_out
+        self._left_out = left_out
 
     def leaves_out(self, author: bytes) -> bool:
         return author in self._left_out
@@ -46,10 +47,9 @@ class LinkSet:
         self._hearing.update((author, cap) for author, cap in page if author in admitted)
         if is_last:
             heard, self._hearing = self._hearing, {}
-            self._their_caps = {
-                author: heard.get(author, 0) for author, cap in admitted.items() if heard.get(author, 0) < cap
-            }
-            self._version += 1
+            caps = {author: heard.get(author, 0) for author, cap in admitted.items() if heard.get(author, 0) < cap}
+            self._version += caps != self._their_caps
+            self._their_caps = caps
 
     def tell(self, after: bytes, limit: int) -> tuple[tuple[tuple[bytes, int], ...], bool]:
         """A page of the authors that this node admits and nobody leaves out; and whether it is the last."""

@@ -12,9 +12,10 @@ round has a deadline, so that no neighbour is waited for for ever.
 from collections.abc import Callable, Iterable, Mapping
 
 from pfn_protocol.cells_serving import CellsServing
-from pfn_protocol.comparison import Comparison, Round
+from pfn_protocol.comparison import Comparison, Patience, Round
 from pfn_protocol.events import CellsDecoded, PrefixBuilt
 from pfn_protocol.limits import (
+    peers_known_max,
     reconciliation_second_ms,
     reconciliation_wait_ms,
     round_answer_ms_max,
@@ -60,6 +61,7 @@ class Reconciliation:
         self._prefixes = Prefixes(registry, outgoing)
         self._serving = CellsServing(registry, outgoing, self._prefixes, secrets)
         self._comparisons: dict[bytes, Comparison] = {}
+        self._patience: dict[bytes, Patience] = {}  # with neighbours whose link is over, if there is little left of it
         self._snapshot = Snapshot(registry, outgoing, self._comparisons)
         self._rounds = Rounds(
             registry, outgoing, secrets, self._prefixes, self._snapshot, self._comparisons, offer, has_url=has_url
@@ -73,14 +75,19 @@ class Reconciliation:
         former = self._comparisons.get(peer)
         link_set = former.link_set if former else LinkSet(self._registry, ())
         link_set.leave_out(left_out)
-        self._comparisons[peer] = Comparison(url, link_set)
+        patience = former.cut_off(now_ms) if former else self._patience.pop(peer, None)
+        comparison = self._comparisons[peer] = Comparison(url, link_set)
+        if patience:
+            comparison.go_on_from(patience)
         self._prefixes.keep_only(peer, self._secrets.salts)
         self._serving.open(peer, now_ms)
 
     def close(self, peer: bytes, now_ms: int) -> None:
         """The link is over."""
         self._snapshot.leave(peer, now_ms)
-        self._comparisons.pop(peer, None)
+        comparison = self._comparisons.pop(peer, None)
+        if comparison is not None:
+            self._remember(peer, comparison.cut_off(now_ms), now_ms)
         self._serving.close(peer, now_ms)
         self._secrets.forget(peer)
         self._prefixes.keep_only(peer, self._secrets.salts)
@@ -94,6 +101,7 @@ class Reconciliation:
 
     def clock_set_back(self, now_ms: int) -> None:
         """Whatever was planned lies too far ahead; all links were closed before."""
+        self._patience.clear()
         self._prefixes.clock_set_back(now_ms)
 
     def leave_out(self, peer: bytes, left_out: Iterable[bytes]) -> None:
@@ -102,6 +110,7 @@ class Reconciliation:
 
     def be_eager(self) -> None:
         """An author was admitted: neighbours may have more of it, and what was settled no longer is."""
+        self._patience.clear()
         for comparison in self._comparisons.values():
             comparison.eager, comparison.settled = True, None
             comparison.tell_after_ms = comparison.quiet_until_ms = comparison.unresolved_until_ms = 0
@@ -115,7 +124,7 @@ class Reconciliation:
         comparison = self._comparisons[peer]
         comparison.their_status = status
         if comparison.is_same():
-            comparison.rest()
+            comparison.rest(now_ms)
         elif comparison.agrees(self._registry, now_ms):
             comparison.due_ms, comparison.eager = None, False
         elif comparison.round is None and comparison.settled != comparison.digests():
@@ -164,6 +173,12 @@ class Reconciliation:
         """How many announcements were found missing here, over this link."""
         comparison = self._comparisons.get(peer)
         return comparison.differences_found if comparison else 0
+
+    def _remember(self, peer: bytes, patience: Patience, now_ms: int) -> None:
+        if patience.fruitless or now_ms < max(patience.quiet_until_ms, patience.tell_after_ms):
+            if len(self._patience) >= peers_known_max:
+                del self._patience[next(iter(self._patience))]
+            self._patience[peer] = patience
 
     # What neighbours ask.
 

@@ -8,7 +8,7 @@ found out, or by the rounds of cells that follow. One whose pages never end gets
 have is held against itself alone. If all links end, the parts wait for the next one.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +16,7 @@ from typing import Final
 from pfn_protocol.comparison import Comparison, Round, goes_on
 from pfn_protocol.limits import (
     digest_bytes,
+    peers_known_max,
     snapshot_idle_ms_max,
     snapshot_page_ms_max,
     snapshot_pages_max,
@@ -57,8 +58,9 @@ class _Giver:
     since_ms: int = 0  # when it took the part
     took_at: bytes = b""  # the id that the part began after then
     received: int = 0  # announcements, of this part
+    pages: int = 0  # in all
     rests_until_ms: int = 0
-    withholds: bool = False
+    gives_no_more: bool = False  # it withholds, or brought as many pages as one neighbour may
 
 
 class Snapshot:
@@ -75,7 +77,7 @@ class Snapshot:
         self._expected = 0
         self._received = 0
         self._gained = 0
-        self._pages: Counter[bytes] = Counter()  # that each neighbour gave, over whatever links
+        self._pages: dict[bytes, int] = {}  # of those whose link is over: it may be made anew
         self._brought_ms = 0  # when a page brought something, or the first neighbour came
 
     @property
@@ -116,7 +118,8 @@ class Snapshot:
         comparison.round = None
         if not self._givers:
             self._brought_ms = now_ms
-        self._givers.setdefault(peer, _Giver())
+        giver = self._givers.setdefault(peer, _Giver(pages=self._pages.pop(peer, 0)))
+        giver.gives_no_more = giver.gives_no_more or giver.pages >= snapshot_pages_max
         self.flush(now_ms)
         return True
 
@@ -133,14 +136,15 @@ class Snapshot:
         if after and not (goes_on(request.after, [after]) and (not request.until or after <= request.until)):
             return False
         part = giver.part
-        self._pages[peer] += 1
+        giver.pages += 1
+        giver.gives_no_more = giver.pages >= snapshot_pages_max  # who brings ever more ends the filling for nobody else
         self._received += len(delivered)
         self._brought_ms = now_ms if delivered else self._brought_ms
         self._gained += sum(came and one in self._registry for one, came in delivered.items())
         giver.received += len(delivered)
         if not after:
             self._end_part(peer, giver, part, now_ms)
-        elif not delivered or self._is_spent(peer) or now_ms - giver.since_ms >= snapshot_part_ms_max:
+        elif not delivered or giver.gives_no_more or now_ms - giver.since_ms >= snapshot_part_ms_max:
             part.after = after if delivered else part.after
             self.give_back(peer, now_ms)
         else:
@@ -154,7 +158,7 @@ class Snapshot:
         giver = self._givers[peer]
         assert giver.part is not None, "it was asked for a part"
         if self._withheld(peer, giver, _place(giver.part.after)):
-            giver.withholds, giver.part.after = True, giver.took_at
+            giver.gives_no_more, giver.part.after = True, giver.took_at
         self._waiting.appendleft(giver.part)
         giver.part, giver.rests_until_ms = None, now_ms + snapshot_rest_ms
         self._comparisons[peer].round = None
@@ -163,7 +167,11 @@ class Snapshot:
         """The link is about to end, or to be made anew."""
         if self.gives(peer):
             self.give_back(peer, now_ms)
-        self._givers.pop(peer, None)
+        giver = self._givers.pop(peer, None)
+        if giver is not None:
+            if len(self._pages) >= peers_known_max:
+                del self._pages[next(iter(self._pages))]
+            self._pages[peer] = giver.pages
 
     def flush(self, now_ms: int) -> None:
         """Take parts from who does not answer, give them to who is free, and see whether anything is left to do."""
@@ -180,22 +188,15 @@ class Snapshot:
                 comparison.round, comparison.due_ms = Round(now_ms), None
                 comparison.ask(self._outgoing, peer, _request(giver.part), now_ms)
         is_idle = now_ms - self._brought_ms >= snapshot_idle_ms_max
-        if is_idle or not any(self._may_give(peer, giver) for peer, giver in self._givers.items()):
+        if is_idle or not any(map(self._may_give, self._givers.values())):
             self._end(now_ms)
 
     def _is_free(self, peer: bytes, giver: _Giver) -> bool:
-        return giver.part is None and self._comparisons[peer].round is None and not self._is_done_with(peer, giver)
+        return giver.part is None and self._comparisons[peer].round is None and not giver.gives_no_more
 
-    def _may_give(self, peer: bytes, giver: _Giver) -> bool:
+    def _may_give(self, giver: _Giver) -> bool:
         """Whether something is still to be expected of it."""
-        return giver.part is not None or (bool(self._waiting) and not self._is_done_with(peer, giver))
-
-    def _is_done_with(self, peer: bytes, giver: _Giver) -> bool:
-        """Whether it gets no part any more: it withholds, or its pages never end."""
-        return giver.withholds or self._is_spent(peer)
-
-    def _is_spent(self, peer: bytes) -> bool:
-        return self._pages[peer] >= snapshot_pages_max
+        return giver.part is not None or (bool(self._waiting) and not giver.gives_no_more)
 
     def _overdue_ms(self, peer: bytes) -> int:
         return self._comparisons[peer].asked_ms + snapshot_page_ms_max
@@ -214,7 +215,7 @@ class Snapshot:
     def _end_part(self, peer: bytes, giver: _Giver, part: _Part, now_ms: int) -> None:
         """The neighbour says that this was all. If that cannot be, others are asked for the same."""
         if self._withheld(peer, giver, _place(part.until) or _PLACES):
-            giver.withholds = True
+            giver.gives_no_more = True
             part.after = giver.took_at
             self.give_back(peer, now_ms)
         else:

@@ -106,3 +106,21 @@ def test_of_an_author_that_was_admitted_later_it_is_assumed_that_the_other_side_
 
     assert link_set.narrowed() == {BOB.public: 0}
     assert link_set.scope() != LinkSet(registry, ()).scope()
+
+
+def test_who_tells_the_same_again_has_nothing_worked_out_anew() -> None:
+    registry = Registry(ALICE.public, [key.public for key in OTHERS])
+    link_set = LinkSet(registry, [DAVE.public])
+    told = [(BOB.public, 7)]
+    link_set.hear(told, is_first=True, is_last=True)
+    narrowed = link_set.narrowed()
+
+    link_set.hear(told, is_first=True, is_last=True)
+    link_set.leave_out([DAVE.public])
+    assert link_set.narrowed() is narrowed
+
+    link_set.hear([(BOB.public, 8)], is_first=True, is_last=True)
+    assert link_set.narrowed()[BOB.public] == 8
+    link_set.leave_out([])
+    assert link_set.narrowed()[DAVE.public] == 0  # they did not name it either
+    assert link_set.narrowed() is not narrowed

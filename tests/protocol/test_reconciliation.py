@@ -1,12 +1,13 @@
 """Rounds between two sides: what is found, in how many messages, and what lies, losses and limits lead to."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from pfn_node.simulation.world import START_MS
-from pfn_protocol.effects import BuildPrefix
+from pfn_protocol.effects import BuildPrefix, SendRequest
 from pfn_protocol.limits import (
     fetch_ids_max,
     round_answer_ms_max,
@@ -406,6 +407,55 @@ def test_a_neighbour_whose_digest_is_always_another_one_is_asked_ever_more_rarel
         alice.look(bob, now_ms)
 
     assert len(alice.asked) < 60
+
+
+def agrees_in_between(alice: Party, bob: Party, now_ms: int) -> None:
+    alice.machine.heard_status(bob.id, alice.machine.status(bob.id), now_ms)
+
+
+def opens_anew(alice: Party, bob: Party, now_ms: int) -> None:
+    alice.machine.open(bob.id, "http://bob.test", (), now_ms)
+
+
+def closes_and_opens(alice: Party, bob: Party, now_ms: int) -> None:
+    alice.machine.close(bob.id, now_ms)
+    alice.secrets.answer(bob.id, LinkRequest("", (), (), *bob.secrets.offer(alice.id, is_linked=False)))
+    opens_anew(alice, bob, now_ms)
+
+
+@pytest.mark.parametrize("in_the_middle", [False, True])
+@pytest.mark.parametrize("way_out", [agrees_in_between, opens_anew, closes_and_opens])
+def test_a_rest_after_rounds_that_brought_nothing_is_got_rid_of_in_no_way(
+    way_out: Callable[[Party, Party, int], None], in_the_middle: bool
+) -> None:
+    alice, bob = pair()
+    rng = Random(1)
+    for number in range(600):
+        now_ms = START_MS + number * 5_000
+        way_out(alice, bob, now_ms)
+        status = replace(alice.machine.status(bob.id), digest=rng.randbytes(32))
+        alice.machine.heard_status(bob.id, status, now_ms)
+        alice.machine.flush(now_ms + 4_000)
+        if in_the_middle:  # of a round, which nobody answers
+            alice.asked += [one.message for one in alice.outgoing.drain() if isinstance(one, SendRequest)]
+        else:
+            alice.perform(bob, now_ms + 4_000)
+
+    assert len(alice.requests(CellsRequest)) <= 301
+
+
+def test_patience_is_remembered_of_so_many_neighbours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfn_protocol.reconciliation.peers_known_max", 2)
+    alice, _ = pair()
+    for number in range(4):
+        peer = bytes([number]) * 32
+        alice.machine.open(peer, "http://peer.test", (), START_MS)
+        status = replace(alice.machine.status(peer), digest=bytes(32))
+        alice.machine.heard_status(peer, status, START_MS)
+        alice.machine.flush(START_MS + 3_000)
+        alice.machine.close(peer, START_MS + 3_000)
+
+    assert list(alice.machine._patience) == [bytes([2]) * 32, bytes([3]) * 32]
 
 
 def test_ids_that_a_neighbour_does_not_want_are_not_offered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,31 @@ def test_a_neighbour_that_withholds_its_parts_is_found_out_and_others_give_them(
     assert not alice.requests(IdsRequest) and not alice.requests(FetchRequest)
 
 
+@pytest.mark.parametrize("relinks", [False, True])
+def test_a_neighbour_whose_pages_never_end_ends_the_filling_for_nobody_else(
+    relinks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfn_protocol.snapshot.snapshot_pages_max", 60)
+    monkeypatch.setattr("pfn_protocol.snapshot.peers_known_max", 1)  # of departed ones that are remembered
+
+    def endless(request: Request, answer: Answer) -> tuple[Answer, int]:
+        if isinstance(answer, SnapshotAnswer) and len(answer.announcements) > 1:
+            return SnapshotAnswer(answer.announcements[:1], answer.announcements[0]), 3
+        return answer, 3
+
+    neighbourhood, alice, (eve, *others) = room(6_000, endless, honest, honest)
+    if relinks:
+        assert neighbourhood.run(1, lambda: neighbourhood.pages[eve.id] == 60)
+        for departed, manner in ((others[1], honest), (eve, endless)):
+            neighbourhood.unlink(departed)
+            neighbourhood.link(departed, manner)
+
+    assert neighbourhood.run(60, lambda: alice.agrees_with(others[0]))
+
+    assert neighbourhood.pages[eve.id] == 60
+    assert not alice.requests(IdsRequest) and not alice.requests(FetchRequest)
+
+
 def test_what_a_neighbour_withholds_bit_by_bit_is_found_by_the_rounds_that_follow() -> None:
     def every_third(request: Request, answer: Answer) -> tuple[Answer, int]:
         if isinstance(answer, SnapshotAnswer):
@@ -211,26 +236,6 @@ def endless(request: Request, answer: Answer) -> tuple[Answer, int]:
 
 def unhurried(request: Request, answer: Answer) -> tuple[Answer, int]:
     return answer, 500
-
-
-@pytest.mark.parametrize("relinks", [False, True])
-def test_a_neighbour_whose_pages_never_end_ends_the_filling_for_nobody_else(
-    monkeypatch: pytest.MonkeyPatch, relinks: bool
-) -> None:
-    monkeypatch.setattr("pfn_protocol.snapshot.snapshot_pages_max", 60)
-    neighbourhood, alice, (mallory, good) = room(6_000, endless, unhurried)
-    neighbourhood.run(1)
-    if relinks:
-        neighbourhood.unlink(mallory)
-        neighbourhood.link(mallory, endless)
-
-    assert neighbourhood.run(60, lambda: alice.agrees_with(good))
-
-    assert not alice.requests(FetchRequest) and not alice.requests(IdsRequest)
-    assert neighbourhood.pages[mallory.id] <= 60 + 2
-    assert alice.machine.snapshot_progress is None or neighbourhood.run(
-        30, lambda: alice.machine.snapshot_progress is None
-    )
 
 
 def test_a_neighbour_that_says_to_have_a_billion_keeps_no_other_from_filling_the_node_again() -> None:
