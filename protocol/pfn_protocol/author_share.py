@@ -67,6 +67,24 @@ class AuthorShare:
             self._count(entry, 1)
         return stands, gone
 
+    def place(self, entry: Entry) -> bool:
+        """Take an announcement in at once, if it has a slot of its own and there is room; its sum is added later.
+
+        False: it is to be offered.
+        """
+        if self.conviction is not None or self._ranked is not None or self._ranked_count >= self.cap:
+            return False
+        slots = self._slots.setdefault(entry.kind, {})
+        if slots.setdefault(entry.subject, entry) is not entry:
+            return False
+        self._ranked_count += 1
+        return True
+
+    def add_placed(self, total: SetDigest) -> None:
+        """The sum of what was placed."""
+        self.sum.merge(total)
+        self._summaries.clear()
+
     def trim(self) -> list[Entry]:
         """Put out the slots over the cap; returns what stood in them."""
         gone: list[Entry] = []

@@ -30,6 +30,11 @@ class ChangeLog:
         self._changes.append(Change(announcement_id, author, came))
         self.position += 1
 
+    def skip(self, count: int) -> None:
+        """So many changes that nobody is to follow one by one: whoever kept something begins anew."""
+        self._changes.clear()
+        self.position += count
+
     def since(self, position: int) -> list[Change] | None:
         """The changes after a position; None if they are not all remembered any more."""
         behind = self.position - position

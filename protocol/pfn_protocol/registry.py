@@ -45,6 +45,8 @@ class Verdict(Enum):
     CONTRADICTS = "with one that stood it proves its author guilty; the conviction is in the set now"
 
 
+# What the graph of pins follows from.
+_DECIDE_ADMISSION = (Kind.NODE, Kind.CONVICTION)
 # Expiries of what has left the set meanwhile may wait, up to as many again as there are others, and these.
 _stale_expiries_max = 64
 
@@ -225,7 +227,7 @@ class Registry:
         if stood is not None:
             size = entry.size + stood.size + conviction_overhead_bytes
             entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size)
-        may_change_graph = entry.kind in (Kind.NODE, Kind.CONVICTION) and admits_others(self.cap(entry.author))
+        may_change_graph = entry.kind in _DECIDE_ADMISSION and admits_others(self.cap(entry.author))
         former = self.node_statement(entry.author) if may_change_graph else None
         _, gone = self._offer_to_share(entry)
         came_in = entry.id in self._by_id
@@ -238,6 +240,38 @@ class Registry:
             stood.id if stood else b"",
             graph_changed,
         )
+
+    def fill(self, entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
+        """Offer very many, at a start: the outcome is the same, but sums are made for each author, not for each of them.
+
+        Returns the ids of what stood and of what contradicted it.
+        """
+        contradictions: list[tuple[bytes, bytes]] = []
+        placed: dict[bytes, list[bytes]] = {}
+        for entry in entries:
+            author = entry.author
+            share = self._shares.get(author) if entry.kind not in _DECIDE_ADMISSION else None
+            if share is not None and share.place(entry):
+                self._by_id[entry.id] = entry
+                self._await_expiry(entry)
+                placed.setdefault(author, []).append(entry.id)
+                continue
+            self._add_placed(author, placed.pop(author, []))
+            contradicted = self.offer(entry).contradicted
+            if contradicted:
+                contradictions.append((contradicted, entry.id))
+        for author, ids in placed.items():
+            self._add_placed(author, ids)
+        return contradictions
+
+    def _add_placed(self, author: bytes, ids: list[bytes]) -> None:
+        if not ids:
+            return
+        total = SetDigest()
+        total.add_all(ids)
+        self._shares[author].add_placed(total)
+        self._total.merge(total)
+        self.changes.skip(len(ids))
 
     def set_policy(self, pins: Iterable[bytes], sponsored: Iterable[bytes]) -> AdmissionChange:
         """This node pins and sponsors these from now on."""

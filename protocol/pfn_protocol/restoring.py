@@ -46,25 +46,19 @@ def restore(
     own = _own_node(registry, living)
     registry.set_policy(registry.pins, own.sponsored if own else ())
     for entry in _nodes_from_the_pins_outwards(registry, living):
-        _offer(registry, outgoing, entry)
-    strangers: list[Entry] = []
-    for entry in living:
-        if registry.cap(entry.author):
-            _offer(registry, outgoing, entry)
-        else:
-            strangers.append(entry)
-    for entry in strangers:
-        _offer(registry, outgoing, entry)
+        _fill(registry, outgoing, [entry])
+    admitted = registry.caps
+    _fill(registry, outgoing, [entry for entry in living if entry.author in admitted])
+    _fill(registry, outgoing, [entry for entry in living if entry.author not in admitted])
     registry.withdraw_early(now_ms)  # the clock may have been ahead before (R135); reported with what else is gone
     _report(registry, outgoing, living, aside, expired)
     return own
 
 
-def _offer(registry: Registry, outgoing: Outgoing, entry: Entry) -> None:
+def _fill(registry: Registry, outgoing: Outgoing, entries: Iterable[Entry]) -> None:
     """What was kept is no reason to judge again; but two stories may have been kept before anybody compared them."""
-    contradicted = registry.offer(entry).contradicted
-    if contradicted:
-        outgoing.add(KeepConviction(contradicted, entry.id))
+    for one, other in registry.fill(entries):
+        outgoing.add(KeepConviction(one, other))
 
 
 def _own_node(registry: Registry, entries: list[Entry]) -> NodeStatement | None:

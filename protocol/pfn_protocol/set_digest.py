@@ -38,13 +38,19 @@ class SetDigest:
     def add(self, item: bytes) -> None:
         """Put an id into the set."""
         self.count += 1
-        self._sum += _number_of(item)  # reduced when it is read: a million additions make it three bytes longer
+        self._sum += _remembered_number(item)  # reduced when it is read: a million additions make it three bytes longer
+
+    def add_all(self, items: Iterable[bytes]) -> None:
+        """Put many ids into the set that are not soon taken out again."""
+        numbers = [_number(item) for item in items]
+        self.count += len(numbers)
+        self._sum += sum(numbers)
 
     def remove(self, item: bytes) -> None:
         """Take out an id that is in the set."""
         assert self.count > 0, "an id was removed from an empty set"
         self.count -= 1
-        self._sum -= _number_of(item)
+        self._sum -= _remembered_number(item)
 
     def merge(self, other: "SetDigest") -> None:
         """Add all ids of another set, which has none in common with this one."""
@@ -85,7 +91,9 @@ class SetDigest:
         return restored
 
 
-# An id is counted in its author's sum and in the whole, and often soon taken out again.
-@lru_cache(maxsize=256)
-def _number_of(item: bytes) -> int:
+def _number(item: bytes) -> int:
     return int.from_bytes(hashlib.shake_128(item).digest(_SUM_BYTES), "big")
+
+
+# An id is counted in its author's sum and in the whole, and often soon taken out again.
+_remembered_number: Final = lru_cache(maxsize=256)(_number)
