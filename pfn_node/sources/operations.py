@@ -46,6 +46,7 @@ from pfn_node.store.activity import record_activity
 from pfn_node.store.catalogue import release_by_digest
 from pfn_node.store.database import Database
 from pfn_node.store.key_changes import begin_keys, choose_key
+from pfn_node.store.notices import look_again
 from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.store.sources import (
     delete_source,
@@ -323,6 +324,7 @@ class Sources:
         else:
             source = self._take_over(db, known, url, pem, now)
         record_activity(db, "federation_event", f"{source_id} was registered", at=now, source_id=source_id)
+        look_again(db, source_id, now)
         return source, known is None
 
     def _take_over(self, db: sqlite_utils.Database, known: Source, url: str, pem: str, now: int) -> Source:

@@ -181,7 +181,8 @@ def _skipped_fact(source_id: str) -> str:
 def _in_conflict(db: sqlite_utils.Database, source: Source) -> bool:
     """Whether another host, relied on no less, proved the same key.
 
-    Authors of one host may share its key, as in the original publisher.
+    Authors of one host may share its key, as in the original publisher. A host that only passed challenges on (R153)
+    puts nothing in doubt of which the origin itself says that the key is its own.
     """
     if source.verified_at is None:
         return False
@@ -189,6 +190,7 @@ def _in_conflict(db: sqlite_utils.Database, source: Source) -> bool:
         other.verified_at is not None
         and host_of(other.id) != host_of(source.id)
         and _reliance(db, other) >= _reliance(db, source)
+        and (other.origin_bound or not source.origin_bound)
         for other in holdings.sources_with_key(db, parse_public_key(source.public_key))
     )
 

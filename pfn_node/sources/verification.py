@@ -39,6 +39,7 @@ from pfn_node.store.activity import record_activity
 from pfn_node.store.database import Database
 from pfn_node.store.discovery import disprove
 from pfn_node.store.key_changes import begin_keys
+from pfn_node.store.notices import look_again
 from pfn_node.store.rows import Source
 from pfn_node.store.sources import get_source, record_verification, update_source
 from pfn_protocol.errors import Refusal
@@ -276,6 +277,8 @@ class Verifier:
             at=now,
             source_id=asked.id,
         )
+        if proof.success:
+            look_again(db, asked.id, now)
         settle_sharing(db, parse_public_key(asked.public_key), now)
         settled = settle(db, asked.id, now)
         if not proof.success and proof.answered:

@@ -4,6 +4,7 @@ Of the claims of one author about one subject the latest (epoch, seq) stands. `a
 the set: claims of others are kept, so that they count at once when their author is admitted, and are shown to nobody.
 """
 
+import time
 from typing import Any, Final, assert_never
 
 import sqlite_utils
@@ -108,7 +109,7 @@ def conclude(db: sqlite_utils.Database, row: Row, affected: list[Any]) -> None:
             pass  # who mirrors what is counted where it is shown; what rested on a convicted node has gone by itself
         case Kind.YANK | Kind.ADVISORY | Kind.REVOKE:
             for claim in affected:
-                notices.reconsider_claim(db, claim)
+                notices.reconsider_claim(db, claim, int(time.time()))
 
 
 _WORD_OF_NODE: Final = "SELECT pins, admitted, departed FROM node_claims WHERE node_id = ?"

@@ -18,6 +18,7 @@ import sqlite_utils
 from pfn_node.store import releases
 from pfn_node.store.facts import delete_fact, get_fact, set_fact
 from pfn_node.store.key_changes import hear_key
+from pfn_node.store.notices import look_again
 from pfn_node.store.queries import Row, change, select, select_one, to_json, value
 from pfn_node.store.statements_kept import forget_statements
 from pfn_protocol.identity import public_key_pem
@@ -41,6 +42,7 @@ def reconsider(db: sqlite_utils.Database, source_id: str, before: Row | None) ->
             _show(db, source_id, claim, is_new=known is None)
             if known is None or known["key_raw"] != claim["public_key"]:
                 hear_key(db, source_id, claim["received_at"])
+                look_again(db, source_id, claim["received_at"])
         elif known is not None:
             _forget(db, source_id)
     if standing(db, source_id) != before:

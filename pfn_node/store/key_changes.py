@@ -31,6 +31,9 @@ _KEPT_OPEN_MAX: Final = 2_048
 _open_kept_notice = lru_cache(_KEPT_OPEN_MAX)(open_notice)
 _open_kept_keybind = lru_cache(_KEPT_OPEN_MAX)(open_keybind)
 
+# Revocations that are kept of one source though no keybind of their key is known: they may overtake it on their way.
+UNBOUND_MAX: Final = 8
+
 ROTATE: Final = "rotate"
 REVOKE: Final = "revoke"
 
@@ -148,9 +151,17 @@ def take_keybind(db: sqlite_utils.Database, source: Source, raw: bytes, statemen
 
 
 def take_key_change(db: sqlite_utils.Database, source: Source, opened: OpenNotice, keybind: bytes, now: int) -> bool:
-    """Keep a rotation or revocation if it changes which keys speak for the source; return whether it does."""
+    """Keep a rotation or revocation if it changes which keys speak for the source; return whether it does.
+
+    That the source's identity revokes a key of which no keybind is known yet is kept for when one comes, and no news.
+    """
     before, after = keys_of(db, source), keys_of(db, source, opened, now)
-    if before == after or not _make_room(db, source, opened, after, now):
+    if before == after:
+        return False
+    is_unbound = isinstance(opened.notice, Revocation) and opened.notice.key not in before.records
+    if is_unbound and len(_unbound(db, source.id, before)) >= UNBOUND_MAX:
+        return False
+    if not _make_room(db, source, opened, after, now):
         return False
     kind = ROTATE if isinstance(opened.notice, Rotation) else REVOKE
     added = change(
@@ -162,9 +173,18 @@ def take_key_change(db: sqlite_utils.Database, source: Source, opened: OpenNotic
         (source.id, kind, opened.id.hex(), opened.raw, opened.signer, keybind, now),
     )
     if added:
-        _alert(db, source, opened, after, now)
+        if not is_unbound:
+            _alert(db, source, opened, after, now)
         conclude_keys(db, source.id, now)
-    return bool(added)
+    return bool(added) and not is_unbound
+
+
+def _unbound(db: sqlite_utils.Database, source_id: str, keys: SourceKeys) -> list[bytes]:
+    """Keys that were revoked before a keybind of them came."""
+    bound = {
+        row["release_key"] for row in select(db, "SELECT release_key FROM keybinds WHERE source_id = ?", (source_id,))
+    }
+    return [record.key for record in keys.records.values() if not record.is_identity and record.key not in bound]
 
 
 def _make_room(db: sqlite_utils.Database, source: Source, opened: OpenNotice, after: SourceKeys, now: int) -> bool:

@@ -54,7 +54,9 @@ def list_plugin(db: sqlite_utils.Database, source_id: str, plugin_id: str, now: 
 
 
 def _newest_backed(releases: dict[str, Row]) -> str | None:
-    backed = {version: row for version, row in releases.items() if row["backed"]}
+    # The first of several that are equal is the newest: of two spellings of one version the one that is signed better.
+    best_first = sorted(releases.items(), key=lambda item: (-ASSURANCE_RANKS[item[1]["assurance"]], item[0]))
+    backed = {version: row for version, row in best_first if row["backed"]}
     sound = [version for version, row in backed.items() if row["yanked"] is None]
     calm = [version for version in sound if backed[version]["cooldown_until"] is None]
     return newest(calm) or newest(sound) or newest(backed)

@@ -32,7 +32,7 @@ from pfn_protocol.errors import Refusal, Severity
 from pfn_protocol.key_standing import Standing
 from pfn_protocol.limits import future_ms_max, notices_at_once_max, notices_per_source_max
 from pfn_protocol.names import source_id_of
-from pfn_protocol.publisher import open_keybind
+from pfn_protocol.publisher import KeybindStatement, open_keybind
 from pfn_protocol.publisher_notices import Advisory, OpenNotice, Revocation, Rotation, Yank, open_notice
 
 # Evidence of a source that waits for a key to be known is looked at again this often in a row: each look may make
@@ -66,7 +66,7 @@ def take_notice(db: sqlite_utils.Database, raw: bytes, now: int, advised: set[tu
     keybind = _binding_of(db, source.id, opened.signer)
     taken = _take(db, source, opened, keybind, now)
     if taken and isinstance(opened.notice, Rotation | Revocation):
-        _look_again(db, source.id, now)
+        look_again(db, source.id, now)
     if taken and isinstance(opened.notice, Advisory):
         plugin = (source.id, opened.notice.slug)
         if advised is None:
@@ -83,12 +83,24 @@ def mark_advised(db: sqlite_utils.Database, plugins: Iterable[tuple[str, str]]) 
 
 
 def take_binding(db: sqlite_utils.Database, keybind: bytes, now: int) -> bool:
-    """Keep a keybind for the sources of its origin whose key binds; return whether one of them has it now."""
+    """Keep a keybind for the sources of its origin whose key binds; return whether one of them has it now.
+
+    What nodes relay of the key that it binds, and could not count before, is looked at again.
+    """
+    kept, changed = _bind(db, keybind, now)
+    for source_id in changed:
+        look_again(db, source_id, now)
+    return kept
+
+
+def _bind(db: sqlite_utils.Database, keybind: bytes, now: int) -> tuple[bool, list[str]]:
+    """Keep a keybind; return whether a source has it now, and the sources for which it is new."""
     try:
         statement, _ = open_keybind(keybind)
     except Refusal:
-        return False
-    kept = False
+        return False, []
+    kept: list[str] = []
+    before = _bound_by(db, statement)
     # A keybind names no author: it counts for every author of its origin whose key it is.
     rows = select(
         db,
@@ -102,8 +114,17 @@ def take_binding(db: sqlite_utils.Database, keybind: bytes, now: int) -> bool:
     for row in rows:
         source = get_source(db, row["id"])
         if source is not None and take_keybind(db, source, keybind, statement, now):
-            kept = True
-    return kept
+            kept.append(source.id)
+    return bool(kept), [source_id for source_id in kept if source_id not in before]
+
+
+def _bound_by(db: sqlite_utils.Database, statement: KeybindStatement) -> set[str]:
+    rows = select(
+        db,
+        "SELECT source_id FROM keybinds WHERE release_key = ? AND identity_key = ?",
+        (statement.release_key, statement.identity_key),
+    )
+    return {row["source_id"] for row in rows}
 
 
 def _binding_of(db: sqlite_utils.Database, source_id: str, signer: bytes) -> bytes:
@@ -303,16 +324,20 @@ def keep_claim(
         ),
     )
     for claim in select(db, CLAIM, (announcement.id,)) if admitted else ():
-        reconsider_claim(db, claim)
+        reconsider_claim(db, claim, at)
 
 
 CLAIM: Final = "SELECT * FROM notice_claims WHERE announcement_id = ?"
 
 
-def reconsider_claim(db: sqlite_utils.Database, claim: Row) -> None:
-    """Take in the publisher's word that a claim relays, or judge again what the node's own word acts on."""
+def reconsider_claim(db: sqlite_utils.Database, claim: Row, now: int) -> None:
+    """Take in the publisher's word that a claim relays, or judge again what the node's own word acts on.
+
+    `now`, in seconds, and not when the claim came: a change of key that waited in the announcement of a stranger was
+    seen by nobody, and begins to cool down, and may be undone, when it begins to count.
+    """
     if claim["evidence"]:
-        take_quietly(db, claim["evidence"], claim["keybind"], claim["received_at"])
+        take_quietly(db, claim["evidence"], claim["keybind"], now)
         return
     node_id: bytes = claim["node_id"]
     acts = node_id == own_id(db) or value(db, "SELECT pinned AND NOT blocked FROM peers WHERE node_id = ?", (node_id,))
@@ -330,8 +355,11 @@ def take_quietly(db: sqlite_utils.Database, raw: bytes, keybind: bytes, now: int
         pass  # It stays as evidence of a claim, and is looked at again when a key of the source becomes known.
 
 
-def _look_again(db: sqlite_utils.Database, source_id: str, now: int) -> None:
-    """A key has changed: what could not be believed before may be believed now, and the other way round."""
+def look_again(db: sqlite_utils.Database, source_id: str, now: int) -> None:
+    """Take in what nodes relay of a source's publisher, and could not be believed before; `now` in seconds.
+
+    The source is known now, or another of its keys, or what its key signs for anybody.
+    """
     rows: list[Row] = select(
         db,
         """
@@ -349,7 +377,7 @@ def _look_again(db: sqlite_utils.Database, source_id: str, now: int) -> None:
                 opened = open_notice(row["evidence"])
                 source = get_source(db, opened.source_id)
                 if source is not None:
-                    take_binding(db, row["keybind"], now)
+                    _bind(db, row["keybind"], now)
                     if _take(db, source, opened, row["keybind"], now) and isinstance(opened.notice, Advisory):
                         advised.add((source.id, opened.notice.slug))
             except Refusal:

@@ -142,6 +142,10 @@ def derive_keys(
     for revocation in revoked:
         if _may_revoke_release_key(revocation, chain, binds):
             _revoke(records, revocation)
+        elif _renounces_unbound(revocation, chain[-1], records):
+            cutoff_s = min(revocation.seen_s, revocation.statement.not_after_s)
+            key = revocation.statement.key
+            records[key] = KeyRecord(key, False, chain[-1].epoch, Standing.REVOKED, cutoff_s)
     changes = [link.followed_by.seen_s for link in chain if link.followed_by is not None]
     changes += _new_release_keys(binds)
     return SourceKeys(root, root_epoch, chain[-1].key, records, max(changes, default=None))
@@ -248,6 +252,11 @@ def _may_revoke_release_key(one: Seen[Revocation], chain: list[_Link], binds: li
         return False
     first = min(place for place, link in enumerate(chain) if link.key in binders)
     return one.signer == one.statement.key or any(link.key == one.signer for link in chain[first:])
+
+
+def _renounces_unbound(one: Seen[Revocation], last: _Link, records: dict[bytes, KeyRecord]) -> bool:
+    """Whether the identity of now takes a key back of which no keybind is known: it is not to speak when one comes."""
+    return one.statement.key not in records and one.signer == last.key and last.frozen_s is None
 
 
 def _revoke(records: dict[bytes, KeyRecord], one: Seen[Revocation]) -> None:

@@ -66,6 +66,22 @@ async def test_a_keybind_of_this_key_for_this_url_at_the_origin_binds_it(
         assert (bound, after_silence, room.source(ID).origin_bound) == (True, True, False)
 
 
+async def test_one_key_that_is_bound_at_two_hosts_is_a_conflict_of_both(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    other = Publisher(url="http://relay.test")
+    room.network.hosts["relay.test"] = other.answer
+    async with room.running(loops=False) as sources:
+        bind(publisher)
+        bind(other)  # its owner has two addresses, or signs anything for anybody: nobody can tell
+        await registered(sources, publisher)
+        await sources.add(other.url, "ann", other.pem)
+        await sources.verify("ann@relay.test")
+
+        assert [room.source(one).status for one in (ID, "ann@relay.test")] == ["conflict", "conflict"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -102,7 +118,7 @@ async def test_a_keybind_of_another_key_or_for_another_url_binds_nothing(
         assert (of_another_key, room.source(ID).origin_bound) == (False, False)
 
 
-async def test_who_relays_a_proof_cannot_bind_the_key_and_both_urls_are_in_conflict(
+async def test_who_relays_a_proof_cannot_bind_the_key_and_puts_only_its_own_url_in_doubt(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     network, honest = FakeNetwork(), Publisher()
@@ -119,8 +135,8 @@ async def test_who_relays_a_proof_cannot_bind_the_key_and_both_urls_are_in_confl
 
         there, here = room.source(relay.source_id), room.source(ID)
         assert (there.origin_bound, there.status) == (False, "conflict")
-        assert (here.origin_bound, here.status) == (True, "conflict")
-        assert here.trust_score == pytest.approx(before / 2, abs=0.02)
+        assert (here.origin_bound, here.status, here.key_known) == (True, "verified", True)
+        assert here.trust_score == pytest.approx(before, abs=0.02)
         assert any("conflict" in one.message for one in room.activities("security"))
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from pfn_node.sources.standing import settle
 from pfn_node.store import activity, announcements, catalogue, heads, holding_back, releases, sources
 from pfn_node.store.freshness import is_stale, last_verified
@@ -349,6 +351,39 @@ def test_after_a_signed_version_an_unsigned_one_is_listed_held_back_and_not_serv
     assert updates == ["1.0.0"]
     mirrored = [row[0] for row in world.db.execute("SELECT version FROM mirrored_plugins").fetchall()]
     assert mirrored == ["1.0.0"]
+
+
+@pytest.mark.parametrize("first", ["the signed one", "the unsigned one"])
+def test_another_spelling_of_the_signed_version_is_held_back_like_a_later_one(first: str) -> None:
+    world = world_with(origin_bound=True)
+    if first == "the unsigned one":
+        world.fetch("1.00.0", "unsigned")
+    world.fetch(evidence=release())
+    world.fetch("1.00.0", "unsigned")
+
+    assert world.release("1.00.0").held_back is not None
+    assert world.plugin().release.version == "1.0.0"
+
+
+def test_of_two_spellings_of_one_version_the_one_that_is_signed_is_the_newest() -> None:
+    world = world_with()
+    world.fetch("1.00.0", "unsigned")
+    world.fetch(evidence=release())
+    assert world.plugin().release.version == "1.0.0"
+
+    world.fetch("01.0.0", "unsigned too")
+    assert world.plugin().release.version == "1.0.0"
+
+
+def test_other_bytes_of_the_first_version_that_was_signed_are_held_back() -> None:
+    world = world_with(origin_bound=True)
+    world.saw("stranger", evidence=release())
+    assert world.release().assurance == "A3"
+    sources.update_source(world.db, BILBO.source_id, oracle="raw")
+
+    world.fetch("1.0.0", "other bytes")
+
+    assert world.release().held_back is not None
 
 
 def test_an_admin_lifts_it_for_these_very_bytes() -> None:
