@@ -53,6 +53,9 @@ __all__ = [
 ]
 
 RESOLVE_SECONDS_MAX: Final = 5.0
+# A look-up cannot be ended, and holds its thread, one of Trio's 40 of all work, until the system gives up asking a dead
+# name server: after ten seconds with one server, so of everything that may be under way, twice.
+LOOK_UPS_MAX: Final = 256
 CONNECT_SECONDS_MAX: Final = 5.0  # for each address
 ADDRESSES_DIALLED_MAX: Final = 3
 ADDRESSES_READ_MAX: Final = 64  # a name with more answers than this is no place to fetch from
@@ -196,6 +199,8 @@ class Outbound:
         self._slots = RequestSlots()
 
     async def __aenter__(self) -> Self:
+        threads = trio.to_thread.current_default_thread_limiter()
+        threads.total_tokens = max(threads.total_tokens, LOOK_UPS_MAX)
         await self._client.__aenter__()
         return self
 

@@ -117,6 +117,10 @@ KINDS: Final[dict[str, tuple[str, Trick]]] = {
         "/author-data",
         _says(gzip.compress(bytes(10_000_000)), headers="content-encoding: gzip\r\n"),
     ),
+    "names its list in a way that cannot be said back": (
+        "/author-data",
+        _says(json.dumps({"plugins": []}).encode(), headers='etag: "\N{SNOWMAN}"\r\n'),
+    ),
     "sends lists in lists": ("/author-data", _says(b"[" * 2_000_000)),
     "lies about its version": (".zip", _says(plugin_zip(SLUG, "9.9"))),
     "sends a zip that overlaps": (".zip", _says(LARGE_ATTACKS["full overlap"][0]())),

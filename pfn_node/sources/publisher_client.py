@@ -124,9 +124,8 @@ class PublisherClient:
     async def author_data(self, instance_url: str, username: str, *, etag: str | None = None) -> AuthorData | None:
         """What the author offers; None if that is unchanged since the answer with `etag`. Raises PublisherFailed."""
         url = f"{instance_url}/author-data?author={quote(username, safe='')}"
-        headers = {"If-None-Match": etag} if etag else {}
         reply = await self._fetch(
-            "GET", url, bytes_max=AUTHOR_DATA_BYTES_MAX, seconds_max=LIST_SECONDS_MAX, headers=headers
+            "GET", url, bytes_max=AUTHOR_DATA_BYTES_MAX, seconds_max=LIST_SECONDS_MAX, headers=_unless(etag)
         )
         if reply.status == 304 and etag:
             return None
@@ -171,7 +170,7 @@ class PublisherClient:
             reply = await self._outbound.download(
                 url,
                 zip_only.receive,
-                headers={"If-None-Match": etag} if etag else {},
+                headers=_unless(etag),
                 bytes_max=self._settings.artifact_bytes_max,
                 seconds_max=self._settings.artifact_seconds_max,
                 bytes_per_second_min=self._settings.transfer_bytes_per_second_min,
@@ -257,6 +256,11 @@ def _retry_after(reply: Reply) -> int:
     if given.isascii() and given.isdigit() and len(given) < 10:
         return min(int(given), RETRY_AFTER_SECONDS_MAX)
     return RETRY_AFTER_SECONDS_DEFAULT
+
+
+def _unless(etag: str | None) -> dict[str, str]:
+    """Asks for what is not the same any more. What is not ASCII cannot be said back."""
+    return {"If-None-Match": etag} if etag and etag.isascii() else {}
 
 
 def _etag(reply: Reply) -> str | None:

@@ -1,6 +1,8 @@
 """What the guard under httpx dials, whatever a name leads to."""
 
 import ast
+import socket
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 import trio
 import trio.testing
 
+from pfn_node import outbound as outbound_module
 from pfn_node.outbound import AddressRefused, GuardedNetwork, Outbound, Unreachable
+from pfn_node.outbound_limits import CONNECTIONS_MAX
 from tests.node.fake_internet import PUBLIC, PUBLIC_6, Answers, FakeInternet, answer
 from tests.node.test_addresses import HOSTILE_ADDRESSES
 
@@ -169,6 +173,44 @@ async def test_a_real_connection_over_loopback_works_where_it_is_allowed(nursery
     nursery.cancel_scope.cancel()
 
     assert reply.body == b"real"
+
+
+async def test_look_ups_that_hang_do_not_keep_other_names_from_being_looked_up(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """Threads that look names up cannot be ended: they hang on for as long as the system asks a dead name server."""
+    over = threading.Event()
+    ask = socket.getaddrinfo
+
+    def answer_or_hang(host: bytes, port: int, family: int, kind: int, proto: int, flags: int) -> object:
+        if flags & socket.AI_NUMERICHOST:  # Trio looks first whether it is an address
+            return ask(host, port, family, kind, proto, flags)
+        if host.endswith(b"hangs.example") and not over.wait(60):
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return ask("127.0.0.1", port, family, kind, proto, flags)
+
+    listeners = await nursery.start(partial(trio.serve_tcp, Answers(answer(b"here")), 0, host="127.0.0.1"))
+    port = listeners[0].socket.getsockname()[1]
+    monkeypatch.setattr(socket, "getaddrinfo", answer_or_hang)
+    monkeypatch.setattr(outbound_module, "RESOLVE_SECONDS_MAX", 0.1)
+
+    async def ask_in_vain(number: int) -> None:
+        with pytest.raises(Unreachable):
+            await outbound.fetch("GET", f"http://{number}.hangs.example:{port}/", bytes_max=10, seconds_max=60)
+
+    try:
+        async with Outbound(allow_private_networks=True, user_agent="pfn/1") as outbound:
+            async with trio.open_nursery() as strangers:  # twice what is under way at once: who is given up hangs on
+                for number in range(2 * CONNECTIONS_MAX):
+                    strangers.start_soon(ask_in_vain, number)
+            monkeypatch.undo()
+            monkeypatch.setattr(socket, "getaddrinfo", answer_or_hang)
+            reply = await outbound.fetch("GET", f"http://honest.example:{port}/", bytes_max=10, seconds_max=60)
+    finally:
+        over.set()
+        nursery.cancel_scope.cancel()
+
+    assert reply.body == b"here"
 
 
 async def test_a_refused_connection_over_loopback_is_unreachable() -> None:
