@@ -5,6 +5,7 @@ import resource
 import socket
 from contextlib import AsyncExitStack
 from functools import partial
+from ipaddress import IPv4Address, ip_network
 
 import pytest
 import trio
@@ -116,7 +117,7 @@ async def test_beyond_the_cap_of_one_address_its_own_are_cut_or_turned_away(monk
         await first.send_all(get("/"))
         await read_answer(first)
     with monkeypatch.context() as patch:
-        patch.setattr(server_module, "_place", lambda host: "one household")
+        patch.setattr(server_module, "_place", lambda host, proxies: "one household")
         async with serving(app, connections_per_address_max=1) as server:
             async with await server.connect() as first, await server.connect() as second:
                 await second.send_all(get("/hang"))
@@ -127,6 +128,23 @@ async def test_beyond_the_cap_of_one_address_its_own_are_cut_or_turned_away(monk
                 await read_answer(second)
             while not await server.is_well():
                 await trio.sleep(0.01)
+
+
+async def test_connections_of_a_proxy_are_those_of_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _ = create_app()
+    monkeypatch.setattr(IPv4Address, "is_loopback", False)  # as if it were on another machine
+    proxies = (ip_network("127.0.0.1/32"),)
+
+    async with serving(app, connections_per_address_max=1, proxies=proxies) as server, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(await server.connect()) for _ in range(3)]
+        for stream in streams * 2:
+            await stream.send_all(get("/"))
+            assert (await read_answer(stream))[1] == b"well"
+    async with serving(app, connections_per_address_max=1) as server, await server.connect() as first:
+        await first.send_all(get("/"))
+        await read_answer(first)
+        assert await server.is_well()
+        assert await read_to_end(first) == b"", "a stranger's second connection takes the room of the first"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pfn_node.store import packages, registry
 from pfn_node.web.app import SUBJECTS
 from pfn_node.workers.choosing import PATH_BYTES_MAX, REFUSED_MAX, REFUSED_SECONDS, Choosing
 from pfn_node.workers.rooms import Absent
-from pfn_node.workers.starting import environment_of_worker, told
+from pfn_node.workers.starting import environment_of_worker, limits_of_worker, told
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.publisher import sign_sha384
 from tests.node.plain_requests import head
@@ -302,3 +302,4 @@ def test_a_worker_is_not_told_what_only_the_node_may_know(tmp_path: Path) -> Non
     assert MASTER_KEY not in said and "a key" not in said
     assert inherited == {"PATH": "/bin"}
     assert Settings(**json.loads(said)).trusted_proxy == settings.trusted_proxy
+    assert limits_of_worker(settings.model_copy(update={"workers": 2})).proxies == settings.trusted_proxy
