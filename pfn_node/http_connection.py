@@ -184,6 +184,8 @@ class Connection:
                     if lingered > LINGER_BYTES_MAX:
                         return
                     continue
+                if self._is_idle and self._context.terminated.is_set():
+                    return
                 if self._is_idle and not self._is_head_begun:
                     if (answer := await self._ask_front(data, peer)) is not None:
                         await self._write_ready(answer)
@@ -206,6 +208,9 @@ class Connection:
                         return
 
     def _note_elsewhere(self) -> None:
+        if self._http.connection.our_state is not h11.SEND_RESPONSE:
+            self.abort()  # another answer behind the beginning of this one would be taken for its rest
+            return
         self._is_elsewhere = True
         self._progress.set()
 

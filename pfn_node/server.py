@@ -279,6 +279,8 @@ class _Door:
             client, server = stream.socket.getpeername(), stream.socket.getsockname()
         except OSError:
             return  # gone before we looked
+        if self._context.terminated.is_set():
+            return  # it came while the door closed: nobody would wait for it
         place = _place(client[0], self._limits.proxies)
         if not self._has_room(place):
             await _turn_away(stream)

@@ -3,6 +3,7 @@
 import errno
 import resource
 import socket
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 from ipaddress import IPv4Address, ip_network
@@ -10,10 +11,12 @@ from ipaddress import IPv4Address, ip_network
 import pytest
 import trio
 import trio.testing
+from quart import Response
+from quart.typing import ResponseReturnValue
 from structlog.testing import capture_logs
 
 from pfn_node import server as server_module
-from pfn_node.elsewhere import Passed
+from pfn_node.elsewhere import Elsewhere, Passed
 from pfn_node.server import ServerLimits, bind, connections_that_fit, serve
 from tests.node.few_files import no_descriptor_left
 from tests.node.server_app import create_app
@@ -128,6 +131,46 @@ async def test_beyond_the_cap_of_one_address_its_own_are_cut_or_turned_away(monk
                 await read_answer(second)
             while not await server.is_well():
                 await trio.sleep(0.01)
+
+
+class PassesAll:
+    """Takes every request, and has nobody to pass it on to."""
+
+    def __init__(self) -> None:
+        self.passed: list[bytes] = []
+
+    def takes(self, data: bytes) -> bool:
+        return True
+
+    def refuse(self, data: bytes) -> None:
+        pass
+
+    async def pass_on(self, connection: trio.socket.SocketType, data: bytes) -> None:
+        self.passed.append(data)
+
+
+async def test_a_request_is_not_passed_on_once_its_answer_has_begun() -> None:
+    app, _ = create_app()
+
+    @app.get("/half-elsewhere")
+    async def half_elsewhere() -> ResponseReturnValue:
+        async def produce() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise Elsewhere
+
+        return Response(produce())
+
+    passing, shutdown = PassesAll(), trio.Event()
+    with trio.fail_after(SECONDS_MAX):
+        async with trio.open_nursery() as nursery:
+            host, port = await nursery.start(partial(serve, app, shutdown=shutdown, passing=passing))
+            server = Server(host, port, shutdown)
+            answer = await server.exchange(get("/half-elsewhere"))
+            assert await server.is_well()
+            shutdown.set()
+
+    assert b"half" in answer and not answer.endswith(b"0\r\n\r\n"), "it does not look whole"
+    assert passing.passed == []
 
 
 async def test_connections_of_a_proxy_are_those_of_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
