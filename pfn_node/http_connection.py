@@ -24,6 +24,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, cast
 
 import h11
@@ -48,10 +49,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What clients may use up. Times in seconds, sizes in bytes. Loopback is exempt from the limit per address."""
+    """What clients may use up. Times in seconds, sizes in bytes. Loopback is exempt from the limit per address, and so
+    are proxies, whose connections are those of everybody.
+    """
 
     connections_max: int = 4096
     connections_per_address_max: int = 64
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     head_seconds: float = 10.0
     head_bytes_max: int = 16 * 2**10
     keep_alive_seconds: float = 15.0
@@ -180,6 +184,8 @@ class Connection:
                     if lingered > LINGER_BYTES_MAX:
                         return
                     continue
+                if self._is_idle and self._context.terminated.is_set():
+                    return
                 if self._is_idle and not self._is_head_begun:
                     if (answer := await self._ask_front(data, peer)) is not None:
                         await self._write_ready(answer)
@@ -202,6 +208,9 @@ class Connection:
                         return
 
     def _note_elsewhere(self) -> None:
+        if self._http.connection.our_state is not h11.SEND_RESPONSE:
+            self.abort()  # another answer behind the beginning of this one would be taken for its rest
+            return
         self._is_elsewhere = True
         self._progress.set()
 

@@ -145,6 +145,7 @@ async def _serve_until(
     limits = ServerLimits(
         connections_that_fit(settings.connections_max),
         settings.connections_per_address_max,
+        proxies=settings.trusted_proxy,
         shutdown_seconds=settings.stop_seconds,
     )
     # The server has a nursery of its own: it ends first, gracefully.

@@ -31,7 +31,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -279,7 +279,9 @@ class _Door:
             client, server = stream.socket.getpeername(), stream.socket.getsockname()
         except OSError:
             return  # gone before we looked
-        place = _place(client[0])
+        if self._context.terminated.is_set():
+            return  # it came while the door closed: nobody would wait for it
+        place = _place(client[0], self._limits.proxies)
         if not self._has_room(place):
             await _turn_away(stream)
             return
@@ -341,12 +343,12 @@ class _Door:
             connection.abort()
 
 
-def _place(host: Any) -> str | None:
-    """What connections are counted by: an IPv4 address, a /64 of IPv6; None for loopback, where the proxy is."""
+def _place(host: Any, proxies: tuple[IPv4Network | IPv6Network, ...] = ()) -> str | None:
+    """What connections are counted by: an IPv4 address, a /64 of IPv6; None for loopback and where a proxy is."""
     address = ip_address(str(host).partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    if address.is_loopback:
+    if address.is_loopback or any(address in network for network in proxies):
         return None
     if isinstance(address, IPv6Address):
         return str(int(address) >> (128 - IPV6_PLACE_BITS))

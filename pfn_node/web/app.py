@@ -105,7 +105,7 @@ def create_app(services: Services) -> SafeQuart:
     checks = routes.Checks(
         Authenticator(services.database, auditing, services.settings, services.now),
         auditing,
-        RateLimit(services.settings.verifications_per_minute),
+        services.verifications or RateLimit(services.settings.verifications_per_minute),
     )
     pages = site.Site(services, checks)
     passed = gate.install(app, services, pages.show_error)

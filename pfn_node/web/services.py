@@ -176,6 +176,7 @@ class Services:
     answered: Answered = field(default_factory=Answered)
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
     rate: RateLimit | None = None  # of requests by address, where several processes count them
+    verifications: RateLimit | None = None  # of calls that verify something; None: each app has its own
     downloads: Downloads = field(init=False)
     ready: ReadyAnswers = field(init=False)
     updates: KeptUntilChange[Any, Any] = field(init=False)  # by what is installed: wordpress_updates.py

@@ -141,4 +141,5 @@ def services_of_worker(
         metrics=metrics,
         upstream=absent if settings.wordpress_upstream else None,
         rate=rate,
+        verifications=absent,  # one budget for all processes: the node's
     )

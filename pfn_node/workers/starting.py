@@ -59,6 +59,7 @@ def limits_of_worker(settings: Settings) -> ServerLimits:
     return ServerLimits(
         connections_that_fit(math.ceil(settings.connections_max / settings.workers)),
         math.ceil(settings.connections_per_address_max / settings.workers),
+        proxies=settings.trusted_proxy,
         shutdown_seconds=settings.stop_seconds,
     )
 

@@ -85,6 +85,18 @@ def test_every_setting_that_is_given_for_an_operator_is_one() -> None:
     Settings(**{name.lower(): value for name, value in given.items()})
 
 
+def test_every_node_that_is_documented_believes_its_proxy_and_nobody_else_who_asks() -> None:
+    (command,) = re.findall(r"pfn serve --data \S+ --url .*", (ROOT / "README.md").read_text())
+    of_readme = re.findall(r"--trusted-proxy (\S+)", command)
+    of_unit = re.findall(r"^Environment=PFN_TRUSTED_PROXY=(\S+)$", UNIT.read_text(), re.M)
+    of_container = re.findall(r"-e PFN_TRUSTED_PROXY=(\S+)", CONTAINERFILE.read_text())
+
+    assert of_readme == of_unit == ["127.0.0.1/32"]
+    for given in (of_unit, of_container):
+        (network,) = Settings(data=ROOT, trusted_proxy=" ".join(given)).trusted_proxy
+        assert network.num_addresses == 1
+
+
 def test_the_container_runs_as_nobody_and_says_how_it_is() -> None:
     words = [word for word, _ in instructions()]
     user = next(rest for word, rest in instructions() if word == "USER")

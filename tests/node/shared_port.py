@@ -39,11 +39,11 @@ class SharedPort:
 
 
 @asynccontextmanager
-async def shared_port(folder: Path, **settings: Any) -> AsyncIterator[SharedPort]:
+async def shared_port(folder: Path, limits: ServerLimits | None = None, **settings: Any) -> AsyncIterator[SharedPort]:
     """`settings` are the node's."""
     ours, theirs = (Channel(end) for end in channel_pair())
     give, take = trio.open_memory_channel[Any](10)
-    stop, limits = trio.Event(), ServerLimits(shutdown_seconds=SECONDS_MAX)
+    stop, limits = trio.Event(), limits or ServerLimits(shutdown_seconds=SECONDS_MAX)
     with trio.fail_after(4 * SECONDS_MAX):
         async with web_node(folder, **settings) as node, trio.open_nursery() as nursery:
             with reader(folder / "node.db") as connection:

@@ -3,16 +3,20 @@
 import errno
 import resource
 import socket
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
+from ipaddress import IPv4Address, ip_network
 
 import pytest
 import trio
 import trio.testing
+from quart import Response
+from quart.typing import ResponseReturnValue
 from structlog.testing import capture_logs
 
 from pfn_node import server as server_module
-from pfn_node.elsewhere import Passed
+from pfn_node.elsewhere import Elsewhere, Passed
 from pfn_node.server import ServerLimits, bind, connections_that_fit, serve
 from tests.node.few_files import no_descriptor_left
 from tests.node.server_app import create_app
@@ -116,7 +120,7 @@ async def test_beyond_the_cap_of_one_address_its_own_are_cut_or_turned_away(monk
         await first.send_all(get("/"))
         await read_answer(first)
     with monkeypatch.context() as patch:
-        patch.setattr(server_module, "_place", lambda host: "one household")
+        patch.setattr(server_module, "_place", lambda host, proxies: "one household")
         async with serving(app, connections_per_address_max=1) as server:
             async with await server.connect() as first, await server.connect() as second:
                 await second.send_all(get("/hang"))
@@ -127,6 +131,63 @@ async def test_beyond_the_cap_of_one_address_its_own_are_cut_or_turned_away(monk
                 await read_answer(second)
             while not await server.is_well():
                 await trio.sleep(0.01)
+
+
+class PassesAll:
+    """Takes every request, and has nobody to pass it on to."""
+
+    def __init__(self) -> None:
+        self.passed: list[bytes] = []
+
+    def takes(self, data: bytes) -> bool:
+        return True
+
+    def refuse(self, data: bytes) -> None:
+        pass
+
+    async def pass_on(self, connection: trio.socket.SocketType, data: bytes) -> None:
+        self.passed.append(data)
+
+
+async def test_a_request_is_not_passed_on_once_its_answer_has_begun() -> None:
+    app, _ = create_app()
+
+    @app.get("/half-elsewhere")
+    async def half_elsewhere() -> ResponseReturnValue:
+        async def produce() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise Elsewhere
+
+        return Response(produce())
+
+    passing, shutdown = PassesAll(), trio.Event()
+    with trio.fail_after(SECONDS_MAX):
+        async with trio.open_nursery() as nursery:
+            host, port = await nursery.start(partial(serve, app, shutdown=shutdown, passing=passing))
+            server = Server(host, port, shutdown)
+            answer = await server.exchange(get("/half-elsewhere"))
+            assert await server.is_well()
+            shutdown.set()
+
+    assert b"half" in answer and not answer.endswith(b"0\r\n\r\n"), "it does not look whole"
+    assert passing.passed == []
+
+
+async def test_connections_of_a_proxy_are_those_of_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _ = create_app()
+    monkeypatch.setattr(IPv4Address, "is_loopback", False)  # as if it were on another machine
+    proxies = (ip_network("127.0.0.1/32"),)
+
+    async with serving(app, connections_per_address_max=1, proxies=proxies) as server, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(await server.connect()) for _ in range(3)]
+        for stream in streams * 2:
+            await stream.send_all(get("/"))
+            assert (await read_answer(stream))[1] == b"well"
+    async with serving(app, connections_per_address_max=1) as server, await server.connect() as first:
+        await first.send_all(get("/"))
+        await read_answer(first)
+        assert await server.is_well()
+        assert await read_to_end(first) == b"", "a stranger's second connection takes the room of the first"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypercorn.typing import ASGISendCallable
 from quart.typing import ResponseTypes
 from structlog.testing import capture_logs
 
+from pfn_node import server as server_module
 from pfn_node.safe_quart import SafeHTTPConnection
 from pfn_node.server import Listener, SafeQuart, ServerError, ServerLimits, bind, serve
 from tests.node.server_app import create_app
@@ -186,6 +187,29 @@ async def test_a_request_under_way_is_finished_and_its_connection_closed() -> No
                 await trio.sleep(0.01)
         watched.go_on.set()
         assert (await read_to_end(stream)).endswith(b"at last")
+
+
+async def test_who_asks_while_the_door_closes_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _ = create_app()
+    end_requests = server_module._Door.end_requests
+    asking = trio.Event()
+
+    async def end_requests_and_wait(door: server_module._Door) -> None:
+        await end_requests(door)
+        asking.set()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+
+    monkeypatch.setattr(server_module._Door, "end_requests", end_requests_and_wait)
+    async with serving(app) as server, await server.connect() as known, await server.connect() as begun:
+        await known.send_all(get("/"))
+        await read_answer(known)
+        await begun.send_all(get("/")[:9])
+        server.shutdown.set()
+        await asking.wait()
+        await known.send_all(get("/"))
+        await begun.send_all(get("/")[9:])
+        assert await server.exchange(get("/")) == b""
+        assert await read_to_end(known) == await read_to_end(begun) == b""
 
 
 @pytest.mark.parametrize("path", ["/events", "/hang"])

@@ -1,5 +1,6 @@
 """A worker answers what everybody may read as the node does, and passes on what it cannot answer: nobody notices."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from functools import partial
@@ -10,18 +11,22 @@ import pytest
 import trio
 
 from pfn_node.elsewhere import Elsewhere
+from pfn_node.package_facts import PackageFacts
 from pfn_node.settings import Settings
-from pfn_node.store import registry
+from pfn_node.store import packages, registry
 from pfn_node.web.app import SUBJECTS
 from pfn_node.workers.choosing import PATH_BYTES_MAX, REFUSED_MAX, REFUSED_SECONDS, Choosing
 from pfn_node.workers.rooms import Absent
-from pfn_node.workers.starting import environment_of_worker, told
+from pfn_node.workers.starting import environment_of_worker, limits_of_worker, told
+from pfn_protocol.announcements import Evidence, EvidenceForm
+from pfn_protocol.publisher import sign_sha384
 from tests.node.plain_requests import head
 from tests.node.serving import read_answer
 from tests.node.shared_port import SharedPort, shared_port
-from tests.node.web_node import BILBO, MASTER_KEY
+from tests.node.web_node import BILBO, MASTER_KEY, PUBLISHER
 
 DOWNLOAD = f"/federation/download?sourceId={BILBO}&plugin=hello-signal"
+SIGNATURE = "/download/plugin/hello-signal.1.0.0.zip.sig"
 PLUGIN = f"/federation/plugins/{BILBO}/hello-signal"
 # What a worker answers by itself, at once or the second time.
 ALONE = (
@@ -187,6 +192,22 @@ async def test_damage_that_comes_later_is_told(shared: SharedPort) -> None:
     assert shared.damaged == [digest] and not shared.passed
 
 
+async def test_who_makes_the_node_verify_has_one_budget_at_all_processes(tmp_path: Path) -> None:
+    stranger = "X-Forwarded-For: 192.0.2.9"
+    settings = {"trusted_proxy": ("127.0.0.1/32",), "verifications_per_minute": 4}
+    async with shared_port(tmp_path, **settings) as shared:
+        await shared.node.add_bilbo()
+        signature = sign_sha384(PUBLISHER, hashlib.sha384(b"zip").digest())
+        await shared.node.add_release(b"zip", evidence=(Evidence(EvidenceForm.SHA384, signature),))
+        facts = {hashlib.sha256(b"zip").digest(): PackageFacts(b"1" * 20, hashlib.sha384(b"zip").digest(), {})}
+        await shared.node.services.database.write(lambda db: packages.keep_facts(db, facts))
+        requests = (get(SIGNATURE, stranger), get(SIGNATURE, stranger, "Cookie: a=b")) * 4
+        statuses = [(await shared.ask(request))[9:12] for request in requests]
+        other = await shared.ask(get(SIGNATURE, "X-Forwarded-For: 192.0.2.10"))
+
+    assert statuses == [b"200"] * 4 + [b"429"] * 4 and other.startswith(b"HTTP/1.1 200")
+
+
 async def test_downloads_are_counted(shared: SharedPort) -> None:
     for _ in range(3):
         await shared.ask(get(DOWNLOAD))
@@ -281,3 +302,4 @@ def test_a_worker_is_not_told_what_only_the_node_may_know(tmp_path: Path) -> Non
     assert MASTER_KEY not in said and "a key" not in said
     assert inherited == {"PATH": "/bin"}
     assert Settings(**json.loads(said)).trusted_proxy == settings.trusted_proxy
+    assert limits_of_worker(settings.model_copy(update={"workers": 2})).proxies == settings.trusted_proxy
