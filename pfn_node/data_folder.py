@@ -17,7 +17,7 @@ from pfn_node.durable_files import flush_folder
 from pfn_node.settings import Settings
 from pfn_protocol.announcements import KeyStatement, SuccessionStatement, SuccessorStatement
 from pfn_protocol.errors import Refusal
-from pfn_protocol.identity import PrivateKey
+from pfn_protocol.identity import PrivateKey, did_key
 from pfn_protocol.succession import commit_to, sign_succession
 
 KEY_FILE = "node.key"
@@ -92,6 +92,7 @@ def open_data_folder(settings: Settings) -> Iterator[DataFolder]:
         pem = settings.private_key.get_secret_value() if settings.private_key else None
         _finish_succession(path)
         key = load_or_make_key(path, pem)
+        _refuse_former(path, key)
         following = next_key(path)
         successor = None if following is None else commit_to(following.public)
         yield DataFolder(path, key, _succession_to(path, key), successor)
@@ -157,6 +158,16 @@ def _finish_succession(path: Path) -> None:
         os.replace(path / KEY_FILE, path / FORMER_KEY_FILE)
     os.replace(path / NEXT_KEY_FILE, path / KEY_FILE)
     flush_folder(path)
+
+
+def _refuse_former(path: Path, key: PrivateKey) -> None:
+    """An old backup of the key brings a name back that the mesh has passed on: nobody pins it, and nobody links it."""
+    facts = _read_succession(path)
+    if facts is not None and facts["old"] == key.public.hex():
+        raise DataFolderError(
+            f"{path / KEY_FILE} is the key that {did_key(bytes.fromhex(facts['new']))} has followed; put that one back "
+            f"(or, if nobody was ever told of it, take {SUCCESSION_FILE} away)"
+        )
 
 
 def _succession_to(path: Path, key: PrivateKey) -> SuccessionStatement | None:

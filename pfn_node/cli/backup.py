@@ -94,6 +94,7 @@ def restore(
 @contextmanager
 def shown_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr for people; nothing where nobody looks."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)

@@ -156,10 +156,20 @@ def rotate(whose: Whose, role: str, reason: str, now_s: int, *, recovery: Path |
 
 
 def commit_recovery(whose: Whose, now_s: int) -> dict[str, Any]:
-    """Make a recovery key and commit to it; return what to hand in. Raises PublisherError."""
+    """Make a recovery key and commit to it, once; return what to hand in. Raises PublisherError.
+
+    A second one would undo nothing: nodes keep to the first, or a thief could exchange it (R140).
+    """
     keys, book = open_keys(whose.data), read_notices(whose.data)
     file = whose.data / RECOVERY_FILE
-    recovery = PrivateKey(secrets.token_bytes(32))
+    standing = _standing_commitment(book, keys.identity.public)
+    if standing:
+        raise PublisherError(
+            f"This publisher has committed to the recovery key whose sha256 is {standing.hex()}, and nodes take no "
+            f"other in its place: keep the {RECOVERY_FILE} that was made then."
+        )
+    is_left = file.exists()  # by a commitment that was cut off before it was kept
+    recovery = open_key(file) if is_left else PrivateKey(secrets.token_bytes(32))
     rotation = Rotation(
         *(whose.origin, whose.author, IDENTITY, keys.identity.public, keys.identity.public, book.epoch + 1, "", now_s),
         recovery_hash=hashlib.sha256(recovery.public).digest(),
@@ -167,7 +177,8 @@ def commit_recovery(whose: Whose, now_s: int) -> dict[str, Any]:
     )
     envelope = _signed(lambda: sign_rotation(keys.identity, keys.identity, rotation))
     try:
-        write_secret(file, recovery.to_pem())
+        if not is_left:
+            write_secret(file, recovery.to_pem())
     except DataFolderError as error:
         raise PublisherError(f"The recovery key cannot be kept: {error}.") from error
     book.rotations.append(_text(envelope))

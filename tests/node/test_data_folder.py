@@ -16,7 +16,7 @@ from pfn_node.data_folder import (
     write_secret,
 )
 from pfn_node.settings import load_settings
-from pfn_protocol.identity import PrivateKey
+from pfn_protocol.identity import PrivateKey, did_key
 from pfn_protocol.succession import check_succession, commit_to
 
 
@@ -111,6 +111,20 @@ def test_a_node_tells_of_its_next_key_until_that_takes_over(tmp_path: Path) -> N
         succeed(folder, "main")
     again = opened(tmp_path)
     assert again.succession is not None and again.succession.old_key == new.key.public
+
+
+def test_a_key_that_was_followed_does_not_come_back_from_an_old_backup(tmp_path: Path) -> None:
+    old = opened(tmp_path)
+    following = make_next_key(tmp_path)
+    with open_data_folder(load_settings({"data": tmp_path})) as folder:
+        succeed(folder, "main")
+    (tmp_path / "node.key").write_text(old.key.to_pem())
+
+    with pytest.raises(DataFolderError, match=f"is the key that {did_key(following.public)} has followed"):
+        opened(tmp_path)
+
+    (tmp_path / "node.key").write_text(following.to_pem())
+    assert opened(tmp_path).key.seed == following.seed
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])

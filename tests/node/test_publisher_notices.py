@@ -1,6 +1,8 @@
 """What a publisher signs about keys and releases with `pfn publisher`, and how it serves that."""
 
 import base64
+import errno
+import hashlib
 import json
 import shutil
 import stat
@@ -17,7 +19,7 @@ from pfn_node.publisher import SAMPLES, notices
 from pfn_node.publisher.app import Profile, Publisher
 from pfn_node.publisher.catalogue import Catalogue
 from pfn_node.publisher.notices import Whose, finish_rotation, read_notices
-from pfn_node.publisher.signing import PublisherError, PublisherKeys, open_keys, open_or_make_keys
+from pfn_node.publisher.signing import PublisherError, PublisherKeys, open_key, open_keys, open_or_make_keys
 from pfn_protocol.identity import did_key, parse_did_key
 from pfn_protocol.publisher import open_keybind
 from pfn_protocol.publisher_notices import Advisory, Revocation, Rotation, Yank, open_notice
@@ -107,12 +109,32 @@ def test_a_release_signed_with_new_keys_says_so(tmp_path: Path) -> None:
 def test_a_recovery_key_vouches_for_the_key_after_a_theft(tmp_path: Path, whose: Whose) -> None:
     committed = opened(pfn(tmp_path, "commit-recovery"))
     assert committed.old_key == committed.new_key
-    assert "exists already" in pfn(tmp_path, "commit-recovery", code=1)
+    (tmp_path / "recovery.key").rename(tmp_path / "put-away.key")  # as it should be
+    refused = pfn(tmp_path, "commit-recovery", code=1)
+    assert f"committed to the recovery key whose sha256 is {committed.recovery_hash.hex()}" in refused
+    assert not (tmp_path / "recovery.key").exists()
 
-    rotation = opened(pfn(tmp_path, "rotate", "--recovery", str(tmp_path / "recovery.key")))
+    rotation = opened(pfn(tmp_path, "rotate", "--recovery", str(tmp_path / "put-away.key")))
 
     assert rotation.voucher not in (rotation.old_key, rotation.new_key)
     assert rotation.recovery_hash == committed.recovery_hash
+
+
+def test_a_commitment_that_was_cut_off_is_made_with_the_key_that_is_there(
+    tmp_path: Path, whose: Whose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(notices, "replace_file", full)
+        with pytest.raises(OSError, match="No space"):
+            notices.commit_recovery(whose, NOW)
+    left = open_key(tmp_path / "recovery.key")
+
+    committed = opened(pfn(tmp_path, "commit-recovery"))
+
+    assert committed.recovery_hash == hashlib.sha256(left.public).digest()
 
 
 def test_an_old_key_is_revoked_and_the_keys_in_use_are_not_by_mistake(tmp_path: Path) -> None:
