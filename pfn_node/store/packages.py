@@ -5,6 +5,7 @@ called is nobody's: it is answered as unknown, never with a guess.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import sqlite_utils
 
 from pfn_node.store.catalogue import observations_of, release_from
 from pfn_node.store.changes import LISTABLE, Change, changes_after
-from pfn_node.store.queries import change, select, to_json, value
+from pfn_node.store.queries import Row, change, select, to_json, value
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.store.safety import advisories_in_force, subject_of_notice
 from pfn_node.store.sources import get_source
@@ -152,7 +153,18 @@ def facts_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> dict[
         """,
         (source_id, plugin_id),
     )
-    return {row["sha256"]: PackageFacts(row["sha1"], row["sha384"], json.loads(row["headers"])) for row in rows}
+    return {row["sha256"]: _facts_from(row) for row in rows}
+
+
+def facts_about(db: sqlite_utils.Database, releases: Sequence[Release]) -> dict[bytes, PackageFacts]:
+    """Return the same of a few releases: a plugin may have thousands."""
+    sql = "SELECT * FROM package_facts WHERE sha256 = ?"
+    rows = (row for one in releases for row in select(db, sql, (one.sha256,)))
+    return {row["sha256"]: _facts_from(row) for row in rows}
+
+
+def _facts_from(row: Row) -> PackageFacts:
+    return PackageFacts(row["sha1"], row["sha384"], json.loads(row["headers"]))
 
 
 def sha384_signatures(db: sqlite_utils.Database, release: Release) -> tuple[bytes, ...]:
