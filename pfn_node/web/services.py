@@ -19,6 +19,7 @@ from pfn_node.sources.outcomes import NoticeOutcome, SyncResult, VerificationOut
 from pfn_node.sources.previewing import Preview
 from pfn_node.sources.progress import Progress
 from pfn_node.store.database import Database
+from pfn_node.store.packages import Names
 from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
@@ -174,6 +175,7 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     stopping: Stopping = field(default_factory=Stopping)
     answered: Answered = field(default_factory=Answered)
+    package_names: Names = field(default_factory=Names)
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
     rate: RateLimit | None = None  # of requests by address, where several processes count them
     downloads: Downloads = field(init=False)
