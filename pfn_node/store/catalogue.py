@@ -235,6 +235,11 @@ def release_by_digest(db: sqlite_utils.Database, sha256: bytes) -> Release | Non
     return None if row is None else release_from(row)
 
 
+def look(db: sqlite_utils.Database) -> None:
+    """Read a row, whichever: raises sqlite3.Error where the store cannot be read."""
+    value(db, "SELECT version FROM releases LIMIT 1")
+
+
 def counts(db: sqlite_utils.Database) -> dict[str, int]:
     """Return how much of everything is here, for health and metrics."""
     row = select_one(

@@ -8,8 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+import sqlite_utils
 import trio
 
 from pfn_node.artifacts.artifacts import Artifacts
@@ -29,6 +30,8 @@ from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.ready_answers import KeptUntilChange, ReadyAnswers
 from pfn_node.web.stopping import Stopping
 from pfn_protocol.announcements import NoticeStatement
+
+T = TypeVar("T")
 
 
 class SourcesRoom(Protocol):
@@ -140,6 +143,7 @@ class WebhooksRoom(Protocol):
 
 MEASURING_MAX = 2
 STREAMS_MAX = 100
+FIGURES_KEPT_MAX = 16
 UPDATES_KEPT_MAX = 2_048  # a kilobyte or two each
 MAP_STREAMS_MAX = 50  # for visitors, who take nothing from the streams of those with a key
 
@@ -180,9 +184,20 @@ class Services:
     rate: RateLimit | None = None  # of requests by address, where several processes count them
     downloads: Downloads = field(init=False)
     ready: ReadyAnswers = field(init=False)
+    figures: KeptUntilChange[str, Any] = field(init=False)  # by name: `figure`
     updates: KeptUntilChange[Any, Any] = field(init=False)  # by what is installed: wordpress_updates.py
 
     def __post_init__(self) -> None:
         self.downloads = Downloads(self.database)
         self.ready = ReadyAnswers(self.database)
+        self.figures = KeptUntilChange(self.database, FIGURES_KEPT_MAX)
         self.updates = KeptUntilChange(self.database, UPDATES_KEPT_MAX)
+
+    async def figure(self, name: str, read: Callable[[sqlite_utils.Database], T]) -> T:
+        """What is counted over whole tables, and anybody may ask for: counted once for each change of the store."""
+        version = self.figures.version()
+        found: T | None = self.figures.find(name)
+        if found is None:
+            found = await self.database.read(read)
+            self.figures.keep({name: found}, version)
+        return found
