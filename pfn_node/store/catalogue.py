@@ -171,8 +171,8 @@ def selection(query: PluginQuery, *, ranked: bool = False, newest: bool = False)
     found, words = search
     pieces = ["SELECT p.id,", RELEVANCE if ranked else "0.0", "AS relevance FROM (SELECT rowid AS id FROM plugin_texts"]
     pieces += ["WHERE", found, "ORDER BY rowid DESC LIMIT :looked_at) AS found"]
-    pieces += ["JOIN plugins AS p ON p.id = found.id WHERE TRUE", *conditions]
-    pieces.append("ORDER BY found.id DESC LIMIT :matches")
+    # In the order in which they are found, and no further than until there are enough: to sort would be to read all.
+    pieces += ["CROSS JOIN plugins AS p ON p.id = found.id WHERE TRUE", *conditions, "LIMIT :matches"]
     looked_at = LOOKED_AT_MAX if conditions else SEARCH_MATCHES_MAX
     return " ".join(pieces), {**parameters, **words, "looked_at": looked_at}
 
@@ -233,6 +233,11 @@ def release_by_digest(db: sqlite_utils.Database, sha256: bytes) -> Release | Non
         (sha256,),
     )
     return None if row is None else release_from(row)
+
+
+def look(db: sqlite_utils.Database) -> None:
+    """Read a row, whichever: raises sqlite3.Error where the store cannot be read."""
+    value(db, "SELECT version FROM releases LIMIT 1")
 
 
 def counts(db: sqlite_utils.Database) -> dict[str, int]:

@@ -13,7 +13,7 @@ import sqlite_utils
 from pfn_node.store.catalogue import release_from
 from pfn_node.store.changes import LISTABLE
 from pfn_node.store.matching import match_expression
-from pfn_node.store.packages import OF_PLUGIN, facts_of, sha384_signatures
+from pfn_node.store.packages import OF_PLUGIN, facts_about, sha384_signatures
 from pfn_node.store.queries import select
 from pfn_node.store.rows import PackageFacts, Release, Source
 from pfn_node.store.sources import get_source
@@ -21,6 +21,8 @@ from pfn_protocol.versions import sort_key
 
 # Versions of one plugin that are told of, the newest; the signature of each is verified for every answer.
 RELEASES_MAX: Final = 20
+# The same of each plugin of a list, which may have a hundred.
+LISTED_RELEASES_MAX: Final = 3
 # Plugins with a DID that a list goes through; more than FAIR's directory has today.
 CLAIMS_MAX: Final = 10_000
 # Who claims one DID: two are one too many already, and the text of the answer names some.
@@ -81,22 +83,41 @@ def claiming(db: sqlite_utils.Database, type: str, words: str | None) -> list[tu
     return [(row["source_id"], row["plugin_id"]) for row in select(db, " ".join(sql), parameters)]
 
 
-def claim_of(db: sqlite_utils.Database, source_id: str, plugin_id: str, *, installable: bool = True) -> Claim | None:
-    """Return a plugin's claim with its releases, only those that may be installed unless told otherwise."""
+def claim_of(
+    db: sqlite_utils.Database,
+    source_id: str,
+    plugin_id: str,
+    *,
+    installable: bool = True,
+    version: str | None = None,
+    releases_max: int = RELEASES_MAX,
+) -> Claim | None:
+    """Return a plugin's claim with its newest releases, only those that may be installed unless told otherwise.
+
+    `version`: with this one alone, however old it is.
+    """
     source = get_source(db, source_id)
     if source is None:
         return None
     condition = LISTABLE if installable else f"(r.backed OR {_GONE})"
-    sql = " ".join(("SELECT r.* FROM releases AS r WHERE r.source_id = ? AND r.plugin_id = ? AND", condition))
-    releases = [release_from(row) for row in select(db, sql, (source_id, plugin_id))]
-    releases = sorted(releases, key=lambda one: sort_key(one.version), reverse=True)[:RELEASES_MAX]
+    sql = ["SELECT r.* FROM releases AS r WHERE r.source_id = :source AND r.plugin_id = :plugin AND", condition]
+    if version is not None:
+        sql.append("AND r.version = :version")
+    parameters = {"source": source_id, "plugin": plugin_id, "version": version}
+    named = {name: given for name, given in parameters.items() if given is not None}
+    releases = [release_from(row) for row in select(db, " ".join(sql), named)]
+    releases = sorted(releases, key=lambda one: sort_key(one.version), reverse=True)[:releases_max]
     signatures = {one.version: sha384_signatures(db, one) for one in releases}
-    return Claim(source, plugin_id, releases, facts_of(db, source_id, plugin_id), signatures)
+    return Claim(source, plugin_id, releases, facts_about(db, releases), signatures)
 
 
 def claims_of(
-    db: sqlite_utils.Database, plugins: Sequence[tuple[str, str]], *, installable: bool = True
+    db: sqlite_utils.Database,
+    plugins: Sequence[tuple[str, str]],
+    *,
+    installable: bool = True,
+    releases_max: int = RELEASES_MAX,
 ) -> list[Claim]:
     """Return the claims of several plugins; those of which nobody knows anything any more are left out."""
-    found = (claim_of(db, *plugin, installable=installable) for plugin in plugins)
+    found = (claim_of(db, *plugin, installable=installable, releases_max=releases_max) for plugin in plugins)
     return [claim for claim in found if claim is not None]

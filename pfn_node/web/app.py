@@ -89,7 +89,7 @@ async def show_ready(services: Services) -> Alive:
     """Whether the node can serve: its store answers."""
     with trio.move_on_after(READY_SECONDS_MAX):
         try:
-            await services.database.read(catalogue.counts)
+            await services.database.read(catalogue.look)
         except StoreError as error:
             raise ApiError(503, "The store does not answer.", headers={"Retry-After": "5"}) from error
         return Alive(status="ready")

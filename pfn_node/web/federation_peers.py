@@ -119,9 +119,8 @@ def _url_of(services: Services, node_id: str) -> str:
 @routes.get("/federation/health", answer=Health)
 async def show_health(services: Services) -> Health:
     """How the node is."""
-    counts, states, head = await services.database.read(
-        lambda db: (catalogue.counts(db), showcase.source_states(db), audit.head(db))
-    )
+    counts = await services.figure("counts", catalogue.counts)
+    states, head = await services.database.read(lambda db: (showcase.source_states(db), audit.head(db)))
     disk = await trio.to_thread.run_sync(shutil.disk_usage, services.settings.data)
     problems = node_problems(services.mesh.status(), services.mesh.peers(), states, disk.free, damage_of(services))
     return Health(

@@ -25,6 +25,8 @@ def install(app: Quart, services: Services) -> None:
     """Serve /metrics."""
 
     async def show() -> Response:
+        set_all(services.metrics.store, await services.figure("counts", catalogue.counts))
+        services.metrics.set_downloads(*await services.figure("downloads", _downloads))
         await services.database.read(lambda db: _take_from_store(db, services))
         _take_from_rooms(services)
         return Response(services.metrics.text(), content_type=CONTENT_TYPE_LATEST)
@@ -32,10 +34,12 @@ def install(app: Quart, services: Services) -> None:
     app.add_url_rule("/metrics", "metrics", show, methods=["GET"], strict_slashes=False)
 
 
+def _downloads(db: sqlite_utils.Database) -> tuple[int, list[tuple[str, str, int]]]:
+    return downloads_in_all(db), most_downloaded(db, PLUGINS_SHOWN_MAX)
+
+
 def _take_from_store(db: sqlite_utils.Database, services: Services) -> None:
     metrics, settings = services.metrics, services.settings
-    set_all(metrics.store, catalogue.counts(db))
-    metrics.set_downloads(downloads_in_all(db), most_downloaded(db, PLUGINS_SHOWN_MAX))
     set_all(metrics.sources, watched.sources_by_status(db))
     metrics.overdue.set(watched.overdue_sources(db, int(services.now() - OVERDUE_FACTOR * settings.sync_seconds)))
     metrics.deliveries_waiting.set(watched.deliveries_waiting(db))

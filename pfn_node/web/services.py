@@ -8,8 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+import sqlite_utils
 import trio
 
 from pfn_node.artifacts.artifacts import Artifacts
@@ -19,6 +20,7 @@ from pfn_node.sources.outcomes import NoticeOutcome, SyncResult, VerificationOut
 from pfn_node.sources.previewing import Preview
 from pfn_node.sources.progress import Progress
 from pfn_node.store.database import Database
+from pfn_node.store.packages import Names
 from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.store.webhooks import Attempt
 from pfn_node.web.consumers.conditional import Answered
@@ -28,6 +30,8 @@ from pfn_node.web.rate_limits import RateLimit
 from pfn_node.web.ready_answers import KeptUntilChange, ReadyAnswers
 from pfn_node.web.stopping import Stopping
 from pfn_protocol.announcements import NoticeStatement
+
+T = TypeVar("T")
 
 
 class SourcesRoom(Protocol):
@@ -139,6 +143,7 @@ class WebhooksRoom(Protocol):
 
 MEASURING_MAX = 2
 STREAMS_MAX = 100
+FIGURES_KEPT_MAX = 16
 UPDATES_KEPT_MAX = 2_048  # a kilobyte or two each
 MAP_STREAMS_MAX = 50  # for visitors, who take nothing from the streams of those with a key
 
@@ -174,14 +179,26 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     stopping: Stopping = field(default_factory=Stopping)
     answered: Answered = field(default_factory=Answered)
+    package_names: Names = field(default_factory=Names)
     upstream: Upstream | None = None  # what sites ask and this node does not know; None: nobody is asked
     rate: RateLimit | None = None  # of requests by address, where several processes count them
     verifications: RateLimit | None = None  # of calls that verify something; None: each app has its own
     downloads: Downloads = field(init=False)
     ready: ReadyAnswers = field(init=False)
+    figures: KeptUntilChange[str, Any] = field(init=False)  # by name: `figure`
     updates: KeptUntilChange[Any, Any] = field(init=False)  # by what is installed: wordpress_updates.py
 
     def __post_init__(self) -> None:
         self.downloads = Downloads(self.database)
         self.ready = ReadyAnswers(self.database)
+        self.figures = KeptUntilChange(self.database, FIGURES_KEPT_MAX)
         self.updates = KeptUntilChange(self.database, UPDATES_KEPT_MAX)
+
+    async def figure(self, name: str, read: Callable[[sqlite_utils.Database], T]) -> T:
+        """What is counted over whole tables, and anybody may ask for: counted once for each change of the store."""
+        version = self.figures.version()
+        found: T | None = self.figures.find(name)
+        if found is None:
+            found = await self.database.read(read)
+            self.figures.keep({name: found}, version)
+        return found

@@ -47,19 +47,22 @@ class Sortable(Protocol):
 
 def compare(a: str, b: str) -> int:
     """Return -1, 0 or 1: whether version `a` is older than, the same as, or newer than `b`."""
-    first, second = a.encode("utf-8", "surrogatepass"), b.encode("utf-8", "surrogatepass")
-    return 0 if _canonical(first) == _canonical(second) else _compare_texts(first, second)
+    return _compare(_form_of(a), _form_of(b))
 
 
 def sort_key(version: str) -> Sortable:
     """Return a key for `sorted`, `min` and `max`; older versions come first."""
-    key: Sortable = cmp_to_key(compare)(version)
+    key: Sortable = cmp_to_key(_compare)(_form_of(version))  # once for each version, not for each comparison
     return key
 
 
 def newest(versions: Iterable[str]) -> str | None:
     """Return the newest version, the first of several equal ones; None of none."""
     return max(versions, key=sort_key, default=None)
+
+
+def _form_of(version: str) -> bytes:
+    return _canonical(version.encode("utf-8", "surrogatepass"))
 
 
 def _canonical(text: bytes) -> bytes:
@@ -77,10 +80,13 @@ def _canonical(text: bytes) -> bytes:
     return bytes(parts)
 
 
-def _compare_texts(a: bytes, b: bytes) -> int:
+def _compare(a: bytes, b: bytes) -> int:
+    """Compare two canonical forms."""
+    if a == b:
+        return 0
     if not a or not b:
         return 1 if a else -1
-    rest_a, rest_b = _canonical(a), _canonical(b)
+    rest_a, rest_b = a, b
     more_a = more_b = b"."
     while rest_a and rest_b and more_a and more_b:
         part_a, more_a, after_a = rest_a.partition(b".")
@@ -90,9 +96,9 @@ def _compare_texts(a: bytes, b: bytes) -> int:
         rest_a, rest_b = after_a, after_b
     # All common parts are equal: what one has more decides, by how it stands to a number.
     if more_a:
-        return 1 if rest_a[:1].isdigit() else _compare_texts(rest_a, _ANY_NUMBER)
+        return 1 if rest_a[:1].isdigit() else _compare(_canonical(rest_a), _ANY_NUMBER)
     if more_b:
-        return -1 if rest_b[:1].isdigit() else _compare_texts(_ANY_NUMBER, rest_b)
+        return -1 if rest_b[:1].isdigit() else _compare(_ANY_NUMBER, _canonical(rest_b))
     return 0
 
 

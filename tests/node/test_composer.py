@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, downloads, packages, registry
 from pfn_node.store.rows import PackageFacts
 from pfn_node.store.schema_composer import add_composer
+from pfn_node.web.consumers import composer
 from pfn_node.web.consumers.composer_answers import affected_versions
 from pfn_node.web.consumers.conditional import REMEMBERED_MAX, Answered
 from pfn_protocol.identity import public_key_pem
@@ -253,6 +255,17 @@ async def test_the_mirror_gives_a_zip_by_package_version_and_digest_only(node: W
         assert (await node.get(f"/composer/mirror/{wrong}.zip")).status == 404
 
 
+async def test_others_that_report_the_same_bytes_keep_nobody_from_a_package(node: WebNode) -> None:
+    data = a_zip()
+    for number in range(packages.SAME_BYTES_MAX + 1):
+        await node.add_report(data, plugin_id=f"another-{number}")
+    await node.add_release(data)
+
+    got = await node.get(f"/composer/mirror/{NAME}/1.0.0.0/{hashlib.sha256(data).hexdigest()}.zip")
+
+    assert (got.status, got.body) == (200, data)
+
+
 async def test_the_mirror_never_gives_other_bytes_than_those_named(node: WebNode) -> None:
     data = a_zip()
     await node.add_release(data, kept=False)
@@ -354,6 +367,25 @@ async def test_the_list_of_names_can_be_filtered(node: WebNode) -> None:
         assert (await node.get(f"/composer/list.json?filter={pattern}")).json == {"packageNames": names}
 
 
+@pytest.mark.parametrize("pattern", ["*a*b*c*d", "x" * 301])
+async def test_a_filter_that_would_take_long_on_every_name_is_refused(node: WebNode, pattern: str) -> None:
+    assert (await node.get(f"/composer/list.json?filter={pattern}")).status == 400
+
+
+async def test_names_are_read_once_until_something_changes(node: WebNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    await node.add_release(a_zip())
+    read = Mock(wraps=packages.package_names)
+    monkeypatch.setattr(packages, "package_names", read)
+
+    async def names() -> list[str]:
+        listed: list[str] = (await node.get("/composer/list.json")).json["packageNames"]
+        return listed
+
+    assert [await names(), await names(), read.call_count] == [[NAME], [NAME], 1]
+    assert (await node.post("/federation/yank", NOTICE | {"version": "1.0.0"})).status == 200
+    assert [await names(), await names(), read.call_count] == [[], [], 2]
+
+
 async def advise(node: WebNode, **fields: Any) -> None:
     body = {
         "sourceId": BILBO,
@@ -413,7 +445,7 @@ async def test_who_has_what_was_taken_down_is_still_warned(node: WebNode) -> Non
     assert [one["advisoryId"] for one in got.json["advisories"][NAME]] == ["PFN-1"]
 
 
-@pytest.mark.parametrize("body", [b"\xff", "&".join(f"packages[{n}]=pfn/x" for n in range(2_001)).encode()])
+@pytest.mark.parametrize("body", [b"\xff", "&".join(f"packages[{n}]=pfn/x" for n in range(1_001)).encode()])
 async def test_more_packages_than_a_project_has_are_refused(node: WebNode, body: bytes) -> None:
     got = await node.call("POST", "/composer/security-advisories", data=body)
 
@@ -455,6 +487,19 @@ async def test_downloads_are_counted_by_version_and_nothing_else_is_kept(node: W
     )
     assert counted == [(BILBO, "hello-signal", "1.0.0", 2)]
     assert (await node.get("/composer/search.json?q=signal")).json["results"][0]["downloads"] == 2
+
+
+async def test_counting_looks_at_few_packages_and_reads_none_of_them_whole(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.add_release(a_zip())
+    asked = Mock(wraps=packages.versions_named)
+    monkeypatch.setattr(packages, "versions_named", asked)
+    monkeypatch.setattr(packages, "package_named", Mock(side_effect=AssertionError))
+    told = [{"name": f"pfn/x{number}", "version": "1"} for number in range(1_000)]
+
+    assert (await node.call("POST", "/composer/downloads", json={"downloads": told})).status == 200
+    assert asked.call_count == composer.PACKAGES_COUNTED_MAX
 
 
 async def test_no_more_versions_are_counted_than_there_is_room_for(

@@ -7,17 +7,19 @@ import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import sqlite_utils
 from nacl.signing import VerifyKey
 
 from pfn_node import package_facts
-from pfn_node.store import packages
+from pfn_node.store import fair, packages
 from pfn_node.store.schema import migrations
+from pfn_node.web.consumers import fair_answers
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.identity import PrivateKey, did_key
-from pfn_protocol.publisher import metadata_message, sign_sha384
+from pfn_protocol.publisher import metadata_message, sign_sha384, verify_sha384
 from tests.node.web_node import BILBO, NODE, PUBLISHER, STRANGER, WebNode, web_node
 
 DID = "did:plc:afjf7gsjzsqmgc7dlhb553mv"
@@ -229,8 +231,38 @@ async def test_labels_tell_of_single_releases_or_of_all(node: WebNode) -> None:
     assert (await node.get("/labels/")).json["supports"] == ["query"]
 
 
+async def test_an_old_release_that_is_named_is_warned_of_however_many_came_after_it(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fair.claim_of, "__kwdefaults__", fair.claim_of.__kwdefaults__ | {"releases_max": 1})
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        await publish(node, version=version)
+    await node.post("/federation/yank", NOTICE | {"reason": "it eats posts"})
+
+    assert await labels(node, f"fairpm:{DID}/releases/1.0.0") == [("/releases/1.0.0", "!warn")]
+    assert await labels(node, f"fairpm:{DID}") == [("/releases/1.2.0", "verified")]
+
+
+async def test_a_list_has_the_newest_releases_and_the_document_of_a_package_has_all(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = Mock(wraps=verify_sha384)
+    monkeypatch.setattr(fair_answers, "verify_sha384", verify)
+    versions = [f"1.{number}.0" for number in range(6, -1, -1)]
+    for version in versions:
+        await publish(node, version=version)
+
+    (listed,) = (await node.get("/packages/wp-plugin")).json["packages"]
+    verified = verify.call_count
+    document = (await node.get(PACKAGE)).json
+
+    assert verified == fair.LISTED_RELEASES_MAX
+    assert [one["version"] for one in listed["releases"]] == versions[: fair.LISTED_RELEASES_MAX]
+    assert [one["version"] for one in document["releases"]] == versions
+
+
 async def test_labels_are_asked_for_by_ids_and_not_without_end(node: WebNode) -> None:
-    for query in ("", "ids=", "ids=hello", "ids=fairpm:hello", "&".join(f"ids=fairpm:did:plc:{n}" for n in range(51))):
+    for query in ("", "ids=", "ids=hello", "ids=fairpm:hello", "&".join(f"ids=fairpm:did:plc:{n}" for n in range(11))):
         assert (await node.get(f"/labels/query?{query}")).status == 400
 
 

@@ -377,7 +377,7 @@ async def test_the_id_of_a_request_is_in_its_answer_and_in_all_that_is_logged_on
         structlog.get_logger().warning("security", sentence="on the way")
         raise ValueError("a mistake")
 
-    monkeypatch.setattr(catalogue, "counts", fail_in_a_thread)
+    monkeypatch.setattr(catalogue, "look", fail_in_a_thread)
     with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
         answer = await node.get("/readyz")
         await node.get("/federation/sources")

@@ -4,11 +4,13 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pfn_node.store import catalogue, showcase
 from pfn_node.store.database import DatabaseClosed
 from pfn_node.web.pages.rendering import with_code
 from pfn_node.web.schemas import ANY_HTTP_PATTERN, HTTPS_PATTERN, SLUG_PATTERN, USERNAME_PATTERN, VERSION_PATTERN
@@ -223,6 +225,24 @@ async def test_health_says_how_the_node_is(node: WebNode) -> None:
     assert got["status"] == "ok" and got["node_id"].startswith("did:key:z6Mk")
     assert got["counts"]["sources"] == 0 and got["disk"]["total_bytes"] > 0
     assert {"version", "artifacts", "mesh"} <= set(got)
+
+
+async def test_whole_tables_are_counted_once_for_each_change_whoever_asks(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, figures = Mock(wraps=catalogue.counts), Mock(wraps=showcase.figures)
+    monkeypatch.setattr(catalogue, "counts", counts)
+    monkeypatch.setattr(showcase, "figures", figures)
+
+    async def ask() -> list[int]:
+        for path in ("/federation/health", "/metrics", "/readyz", "/"):
+            assert (await node.get(path)).status == 200
+        return [counts.call_count, figures.call_count]
+
+    assert [await ask(), await ask()] == [[1, 1], [1, 1]]
+    await node.add_bilbo()
+    assert await ask() == [2, 2]
+    assert (await node.get("/federation/health")).json["counts"]["sources"] == 1
 
 
 async def test_a_node_without_its_store_is_alive_but_not_ready(node: WebNode) -> None:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from quart import Response, request
 
 from pfn_node import package_facts
-from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, packages
 from pfn_node.store.changes import is_listable
 from pfn_node.store.packages import Package
@@ -29,6 +28,7 @@ from pfn_node.web.routes import Bytes, Routes, read_body
 from pfn_node.web.schemas import QUERY_CHARACTERS_MAX
 from pfn_node.web.services import Services
 from pfn_protocol.limits import version_chars_max
+from pfn_protocol.versions import newest
 
 routes = Routes("composer")
 
@@ -36,7 +36,9 @@ JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
 NAME_CHARACTERS_MAX: Final = 300
 RESULTS_MAX: Final = 50  # of a search; Composer shows them all, and asks for no second page
-PACKAGES_ASKED_MAX: Final = 2_000  # of one project, in one call about advisories or downloads
+PACKAGES_ASKED_MAX: Final = 1_000  # of one project, in one call about advisories or downloads
+PACKAGES_COUNTED_MAX: Final = 200  # of those that were installed, in one call
+WILDCARDS_MAX: Final = 3  # of a filter: it is tried on every name
 # Zips that one call reads through; what is left is listed once another call has read it.
 MEASURED_AT_ONCE_MAX: Final = 20
 
@@ -53,7 +55,7 @@ class NameFilter(BaseModel):
     """Which names a list shall have: `*` stands for any text."""
 
     model_config = ConfigDict(extra="ignore")
-    filter: str = Field("*", max_length=NAME_CHARACTERS_MAX)
+    filter: str = Field("*", max_length=NAME_CHARACTERS_MAX, pattern=rf"^[^*]*(\*[^*]*){{0,{WILDCARDS_MAX}}}$")
 
 
 class Download(BaseModel):
@@ -138,7 +140,9 @@ async def search_composer_packages(services: Services, query: Search) -> Respons
 @routes.get("/composer/list.json", query=NameFilter, answer=Bytes(JSON), in_document=False)
 async def list_composer_packages(services: Services, query: NameFilter) -> Response:
     """The names of all packages."""
-    names = await services.database.read(lambda db: fnmatch.filter(packages.package_names(db), query.filter))
+    names = await services.database.read(services.package_names.read)
+    if query.filter != "*":
+        names = fnmatch.filter(names, query.filter)
     return _answer(services, {"packageNames": names})
 
 
@@ -178,21 +182,27 @@ async def _packages_asked(services: Services) -> list[str]:
 async def count_composer_downloads(services: Services, body: Downloads) -> Taken:
     """Count what was installed. Who installed it is neither asked nor kept."""
 
-    def installed(db: sqlite_utils.Database) -> list[Release]:
-        found = {name: packages.package_named(db, name) for name in {one.name for one in body.downloads}}
-        told = [(found[one.name], one.version) for one in body.downloads]
-        releases = [_release_of(package, version) for package, version in told if package is not None]
-        return [release for release in releases if release is not None]
+    told = [(one.name, one.version) for one in body.downloads]
+    names = list(dict.fromkeys(name for name, _ in told))[:PACKAGES_COUNTED_MAX]
 
-    for release in await services.database.read(installed):
-        services.downloads.count(release)
+    def known(db: sqlite_utils.Database) -> dict[str, tuple[str, str, list[str]]]:
+        found = ((name, packages.versions_named(db, name)) for name in names)
+        return {name: package for name, package in found if package is not None}
+
+    found = await services.database.read(known)
+    for name, version in told:
+        source_id, plugin_id, versions = found.get(name, ("", "", []))
+        announced = _announced(versions, version)
+        if announced is not None:
+            services.downloads.add((source_id, plugin_id, announced), 1)
     return Taken(status="success")
 
 
-def _release_of(package: Package, version: str) -> Release | None:
-    """The release that Composer means by a version, as it was announced or as Composer writes it."""
-    named = (one for one in package.releases if version in (one.version, normalize(one.version)))
-    return next(named, None)
+def _announced(versions: list[str], version: str) -> str | None:
+    """What Composer means by a version, as it was announced: it may have written it anew."""
+    if version in versions:
+        return version
+    return newest(one for one in versions if normalize(one) == version)
 
 
 @routes.get(
@@ -215,11 +225,8 @@ def _release_named(db: sqlite_utils.Database, name: str, version: str, reference
         digest = bytes.fromhex(reference)
     except ValueError:
         return None
-    for release in packages.releases_by_digest(db, digest):
-        named = composer_name(release.source_id, release.plugin_id) == name
-        if named and version in (release.version, normalize(release.version)):
-            return release
-    return None
+    found = packages.releases_of_bytes(db, name, digest)
+    return next((one for one in found if version in (one.version, normalize(one.version))), None)
 
 
 def _answer(services: Services, answer: dict[str, Any]) -> Response:

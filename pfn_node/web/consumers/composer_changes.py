@@ -20,7 +20,7 @@ routes = Routes("composer")
 
 JSON: Final = "application/json"
 # Packages that one answer names; who is told of so many asks again, from its timestamp on.
-ACTIONS_MAX: Final = 5_000
+ACTIONS_MAX: Final = 2_000
 
 
 class ChangesQuery(Query):

@@ -5,6 +5,7 @@ A version that it does not read, or takes for a branch, is no version of a packa
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _MODIFIER: Final = r"[._-]?(?:(stable|beta|b|RC|alpha|a|patch|pl|p)((?:[.-]?\d+)*+)?)?([.-]?dev)?"
@@ -15,6 +16,7 @@ _BUILD: Final = re.compile(r"([^,\s+]++)\+[^\s]++")
 _LONG_FORMS: Final = {"a": "alpha", "b": "beta", "p": "patch", "pl": "patch", "rc": "RC"}
 
 
+@lru_cache(4_096)
 def normalize(version: str) -> str | None:
     """Return the version as Composer compares it ("1.1" -> "1.1.0.0"); None if it is none to Composer, or a branch."""
     if build := _BUILD.fullmatch(version):

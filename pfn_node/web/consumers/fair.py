@@ -33,7 +33,7 @@ DID_JSON: Final = "application/did+ld+json"
 PER_PAGE_MAX: Final = 100  # as AspireCloud has it
 PER_PAGE_DEFAULT: Final = 24
 PAGE_MAX: Final = fair.CLAIMS_MAX
-SUBJECTS_MAX: Final = 50  # of one question for labels
+SUBJECTS_MAX: Final = 10  # of one question for labels: each may mean that many signatures are verified
 
 _SUBJECT: Final = re.compile(r"fairpm:(did:[^/\s]{1,400})(?:/releases/([^/\s]{1,128}))?")
 
@@ -49,8 +49,8 @@ class PackagesQuery(BaseModel):
 
 @routes.get("/packages/<name>", query=PackagesQuery, answer=Bytes(JSON), errors=(404, 409, 410), in_document=False)
 async def show_fair_packages(services: Services, name: str, query: PackagesQuery) -> Response:
-    """One package by its DID, or those of a type. `total` counts those that name a DID; without a good signature they
-    are not shown.
+    """One package by its DID, or those of a type, each with its newest releases alone. `total` counts those that name
+    a DID; without a good signature they are not shown.
     """
     if name.startswith("did:"):
         return _answer(fair_answers.metadata(await _package(services, name), own_url(services)), FAIR_JSON)
@@ -59,12 +59,13 @@ async def show_fair_packages(services: Services, name: str, query: PackagesQuery
         raise ApiError(404, f"There are no packages of this type here, only {' and '.join(fair_answers.TYPES)}.")
     start = (query.page - 1) * query.per_page
 
-    def read(db: sqlite_utils.Database) -> tuple[int, list[Claim]]:
+    def read(db: sqlite_utils.Database) -> tuple[int, list[FairPackage | None]]:
         named = fair.claiming(db, kind, query.q or None)
-        return len(named), fair.claims_of(db, named[start : start + query.per_page])
+        page = named[start : start + query.per_page]
+        claims = fair.claims_of(db, page, releases_max=fair.LISTED_RELEASES_MAX)
+        return len(named), [fair_package(claim, services.url) for claim in claims]  # in the thread: it takes long
 
-    total, claims = await services.database.read(read)
-    shown = (fair_package(claim, services.url) for claim in claims)
+    total, shown = await services.database.read(read)
     base = own_url(services)
     pages = -(-total // query.per_page)
     info = {"page": query.page, "per_page": query.per_page, "total": total, "pages": pages}
@@ -129,11 +130,11 @@ async def query_fair_labels(services: Services) -> Response:
         found = []
         for did, version in asked:
             named = fair.claimants(db, did) or fair.former_claimants(db, did)
-            claim = fair.claim_of(db, *named[0], installable=False) if len(named) == 1 else None
+            claim = fair.claim_of(db, *named[0], installable=False, version=version) if len(named) == 1 else None
             if claim is None:
                 continue
             package = fair_package(claim, services.url)
-            releases = [one for one in claim.releases if version in (None, one.version) and _names(claim, one, did)]
+            releases = [one for one in claim.releases if _names(claim, one, did)]
             signed = {one.release.version for one in package.releases} if package and package.did == did else set()
             found += fair_answers.labels(did, releases, signed, name, base, now)
         return found

@@ -6,6 +6,7 @@ from typing import Any
 import sqlite_utils
 
 from pfn_node.store import catalogue, showcase
+from pfn_node.store.showcase import DAY_SECONDS
 from pfn_node.web.federation_peers import node_view
 from pfn_node.web.node_health import damage_of, node_problems
 from pfn_node.web.pages.mesh import small_map
@@ -26,13 +27,14 @@ async def show_home(services: Services, visitor: Visitor) -> dict[str, Any]:
     def read(db: sqlite_utils.Database) -> dict[str, Any]:
         newest, _, _ = catalogue.search_plugins(db, catalogue.PluginQuery(limit=RELEASES_SHOWN), now=now)
         return {
-            "figures": showcase.figures(db, now),
             "releases": [PluginRow.of(plugin) for plugin in newest],
             "trusted": showcase.most_trusted(db, SOURCES_SHOWN),
             "disk_free": shutil.disk_usage(services.settings.data).free,
         }
 
-    known = await services.database.read(read)
+    # Its history ends with today.
+    counted = await services.figure(f"of day {now // DAY_SECONDS}", lambda db: showcase.figures(db, now))
+    known = await services.database.read(read) | {"figures": counted}
     peers = [peer for peer in services.mesh.peers() if not peer.blocked]
     figures, free = known["figures"], known["disk_free"]
     mesh = services.mesh.status()
