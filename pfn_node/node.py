@@ -1,6 +1,7 @@
 """The composition root: the one place that knows every room of a running node, and its whole nursery."""
 
 import random
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -26,15 +27,18 @@ from pfn_node.read_through import ReadThrough
 from pfn_node.server import SWITCH_SECONDS, Listener, ServerLimits, bind, connections_that_fit, serve
 from pfn_node.settings import Settings
 from pfn_node.sources.operations import Sources
-from pfn_node.store import successions
-from pfn_node.store.database import Database
-from pfn_node.store.outlasting import outlast
+from pfn_node.store import audit, successions
+from pfn_node.store.activity import record_activity
+from pfn_node.store.database import Database, StoreError
+from pfn_node.store.outlasting import note, outlast
 from pfn_node.web.app import create_app
 from pfn_node.web.consumers.upstream import Upstream
 from pfn_node.web.services import Services
 from pfn_node.webhooks.delivering import Webhooks
 from pfn_node.workers.supervising import Rooms, Workers
 from pfn_protocol.announcements import KeyStatement, SuccessorStatement
+
+log = structlog.get_logger()
 
 USER_AGENT = "pfn-node/0.1"
 STORE_SECONDS = 15.0  # between two looks at the object store
@@ -84,6 +88,7 @@ async def _run_rooms(
     node_id = folder.key.public
     async with trio.open_nursery() as nursery:
         await nursery.start(database.run_writer)
+        nursery.start_soon(_look_at_audit, database)
         if (before := folder.succession) is not None:
             at = int(time.time())
             await database.write(lambda db: successions.take_over(db, before.old_key, node_id, at))
@@ -132,6 +137,20 @@ async def _run_rooms(
         nursery.cancel_scope.cancel()
 
 
+async def _look_at_audit(database: Database) -> None:
+    """Say where the audit log ends, for whoever keeps the node's own log elsewhere, and whether it is cut off there."""
+    try:
+        found, head = await database.read(lambda db: (audit.cut_off(db), audit.head(db)))
+    except (sqlite3.DatabaseError, StoreError) as error:
+        log.error("store_failed", doing="audit", reason=str(error))
+        return
+    log.info("audit_head", seq=head.seq, hash=head.hash.hex())
+    if found is not None:
+        at = int(time.time())
+        log.error("audit_log_cut_off", sentence=found)
+        await note(database, lambda db: record_activity(db, "security", f"the audit log: {found}", at=at))
+
+
 async def _serve_until(
     stop: trio.Event,
     services: Services,
@@ -141,7 +160,7 @@ async def _serve_until(
     ready: Callable[[str, int], None],
 ) -> None:
     """Answer requests until the node is to stop, and then those that have begun, while all rooms still answer."""
-    settings, log = services.settings, structlog.get_logger()
+    settings = services.settings
     limits = ServerLimits(
         connections_that_fit(settings.connections_max),
         settings.connections_per_address_max,

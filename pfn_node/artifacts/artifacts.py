@@ -60,6 +60,7 @@ class Artifacts:
         self._lock = threading.Lock()  # held for renames and deletions, never while bytes are copied
         self._kept: dict[bytes, int] = {}
         self._cached: OrderedDict[bytes, int] = OrderedDict()  # least recently used first
+        self._evicted: set[bytes] = set()
         self.checks = Checks(folder)
 
     def start(self) -> None:
@@ -154,6 +155,18 @@ class Artifacts:
     def wanted(self) -> tuple[bytes, ...]:
         """What was damaged and is not here again."""
         return tuple(sorted(one for one in self.checks.damaged if not self.has(one)))
+
+    def miss(self, sha256: bytes) -> None:
+        """The database lists it as kept, and there is no file: it is wanted again."""
+        with self._lock:
+            if not self.has(sha256):
+                self.checks.note_missing(sha256)
+
+    def take_evicted(self) -> tuple[bytes, ...]:
+        """What the cache dropped since this was called last, and has not got again."""
+        with self._lock:
+            evicted, self._evicted = self._evicted, set()
+        return tuple(sorted(one for one in evicted if not self.has(one)))
 
     def _open_here(self, sha256: bytes) -> OpenArtifact:
         """A file of the folder that was checked; a cached one counts as used."""
@@ -346,6 +359,8 @@ class Artifacts:
             sha256, dropped = self._cached.popitem(last=False)
             self._path(sha256, cached=True).unlink(missing_ok=True)
             held -= dropped
+            self._evicted.add(sha256)
+            self.checks.on_loss()
 
     def _move(self, path: Path, sha256: bytes, *, cached: bool) -> None:
         move_durably(path, self._path(sha256, cached=cached))

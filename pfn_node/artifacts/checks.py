@@ -58,7 +58,7 @@ class Checks:
         self._checked: OrderedDict[bytes, BlockSums] = OrderedDict()
         self._lock = threading.Lock()
         self._damaged: set[bytes] = set()
-        self.on_damage: Callable[[], None] = lambda: None  # called from whichever thread found it
+        self.on_loss: Callable[[], None] = lambda: None  # called from whichever thread found that something is gone
 
     def start(self) -> None:
         """Makes the folder and sees what was put aside earlier."""
@@ -106,14 +106,14 @@ class Checks:
         self.forget(sha256)
         move_durably(path, self._folder / sha256.hex())
         self._damaged.add(sha256)
-        self.on_damage()
+        self.on_loss()
 
     def note_missing(self, sha256: bytes) -> None:
         """There is no file any more, though nobody deleted it: it is wanted again."""
         self.forget(sha256)
         note_missing(self._folder.parent, sha256)
         self._damaged.add(sha256)
-        self.on_damage()
+        self.on_loss()
 
     def let_rest(self, sha256: bytes) -> None:
         """What was put aside stays there, but nobody wants it again."""

@@ -48,8 +48,8 @@ async def _newest(client: NodeClient, after: int | None, limit: int) -> Any:
 
 
 def _check(node: str, key: str | None, noted: Head | None, as_json: bool) -> None:
-    entries = run_with_client(node, key, _whole)
-    finding = broken(entries, noted)
+    head, entries = run_with_client(node, key, _whole)
+    finding = broken(entries, noted) or broken(entries, head if head.seq else None)
     last = entries[-1] if entries else None
     answer = {
         "sound": finding is None,
@@ -62,15 +62,16 @@ def _check(node: str, key: str | None, noted: Head | None, as_json: bool) -> Non
         raise typer.Exit(1)
 
 
-async def _whole(client: NodeClient) -> list[AuditEntry]:
-    """Every entry that the node has, from the first on."""
+async def _whole(client: NodeClient) -> tuple[Head, list[AuditEntry]]:
+    """The head that the node tells, and after that every entry that it has, from the first on."""
+    told = (await client.get("health"))["audit"]
     found: list[AuditEntry] = []
     after: int | None = 0
     while after is not None:
         page = await client.get("audit", after=after, limit=1000)
         found += [_entry(row) for row in page["entries"]]
         after = page["next"]
-    return found
+    return Head(told["seq"], bytes.fromhex(told["hash"])), found
 
 
 def _entry(row: dict[str, Any]) -> AuditEntry:

@@ -112,7 +112,7 @@ def _show_written(done: Written, node_id: str, as_json: bool) -> None:
     }
     show_fields(answer, as_json)
     if done.damaged:
-        fail("artifacts of the node are damaged on its disk, and were not exported")
+        fail(f"{len(done.damaged)} artifacts are damaged on its disk or cannot be read, and were not exported")
 
 
 def _check(place_name: str, signer: str | None, as_json: bool) -> None:

@@ -7,6 +7,7 @@ and not offered for installing.
 import importlib.resources
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -127,11 +128,15 @@ class Answers:
         if digest not in self._measured:
             self._measured |= packages.facts_of(self.db, release.source_id, release.plugin_id)
         if digest not in self._measured:
-            whole = measure_artifact(self.artifacts, digest)
-            if whole is not None and whole.sha256 == digest:
-                read = package_facts.measure(self.artifacts, digest)
-                self._measured |= {} if read is None else {digest: read}
+            with suppress(OSError):  # one that cannot be read is as one that is not here
+                self._measure(digest)
         return self._measured.get(digest)
+
+    def _measure(self, digest: bytes) -> None:
+        whole = measure_artifact(self.artifacts, digest)
+        if whole is not None and whole.sha256 == digest:
+            read = package_facts.measure(self.artifacts, digest)
+            self._measured |= {} if read is None else {digest: read}
 
     def _composer(self, name: str) -> Iterator[Text]:
         found = packages.package_named(self.db, name)

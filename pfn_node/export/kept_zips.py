@@ -6,7 +6,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from pfn_node.artifacts.artifacts import Artifacts, OpenArtifact
-from pfn_node.artifacts.errors import ArtifactMissing, StoreUnavailable
+from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.artifacts.object_store import ObjectStore
 from pfn_node.artifacts.store import listed
 
@@ -57,6 +57,13 @@ class KeptZips(Artifacts):
             return self._brought(self._object_store, sha256, self._sizes[sha256])
         except StoreUnavailable as error:
             raise ZipsUnavailable(error.args[0]) from error
+
+    def read_text(self, sha256: bytes, bytes_max: int) -> bytes:
+        """As that of Artifacts; ArtifactMismatch as well if it cannot be read."""
+        try:
+            return super().read_text(sha256, bytes_max)
+        except OSError as error:
+            raise ArtifactMismatch(f"The artifact {sha256.hex()} cannot be read: {error.strerror}.") from error
 
     def _brought(self, store: ObjectStore, sha256: bytes, size: int) -> OpenArtifact:
         name = sha256.hex()

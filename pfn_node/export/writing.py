@@ -57,7 +57,7 @@ class Written:
     written_bytes: int = 0
     removed: int = 0
     left_out: list[str] = field(default_factory=list)  # no file system may have such a name, or two plugins have it
-    damaged: list[str] = field(default_factory=list)  # artifacts of the node, by digest
+    damaged: list[str] = field(default_factory=list)  # artifacts of the node, also those that cannot be read; digests
 
 
 class Export:
@@ -164,15 +164,21 @@ class Export:
         return True
 
     def _copy_zip(self, file: Zip) -> bool:
-        """From the node's artifacts, once it is sure that the bytes are those."""
+        """From the node's artifacts, once it is sure that the bytes are those.
+
+        One that cannot be read ends nothing: what else there is, and above all what was taken away, shall be told.
+        """
         try:
             opened = self._answers.artifacts.open(file.sha256)
+            with os.fdopen(opened.fd, "rb") as stream:
+                is_sound = file.sha256 in self._zips or _digest_of(stream) == file.sha256
         except ArtifactMissing:
             return False
-        with os.fdopen(opened.fd, "rb") as stream:
-            if file.sha256 not in self._zips and _digest_of(stream) != file.sha256:
-                self.done.damaged.append(file.sha256.hex())
-                return False
+        except OSError:
+            is_sound = False
+        if not is_sound:
+            self.done.damaged.append(file.sha256.hex())
+            return False
         there = ExportedFile(file.sha256, opened.size)
         if not self._is_there(file.path, there):
             self._note_written(there)

@@ -3,7 +3,8 @@
 One task reads every file of an artifact again, slowly, one at a time and from a random place on, so that a node which
 is often restarted comes to all of them too. Another one gets what was put aside, by whomever it was found: from the
 mesh, where its digest is all that has to be known, else from its publisher. Until then it is not here: it is neither
-promised to other nodes nor listed as mirrored, and who wants it is served what was fetched for him.
+promised to other nodes nor listed as mirrored, and who wants it is served what was fetched for him. So it is with files
+that went while the node was down; and what the cache dropped is not listed any more either.
 
 The pages of the database are looked at as slowly. Nothing can be done about a damaged one while the node runs; but the
 operator is told before somebody needs it.
@@ -13,6 +14,7 @@ import math
 import random
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import sqlite_utils
@@ -27,7 +29,7 @@ from pfn_node.store.activity import record_activity
 from pfn_node.store.database import Database, DatabaseClosed, StoreError
 from pfn_node.store.missing_texts import source_of_text
 from pfn_node.store.outlasting import note, outlast
-from pfn_node.store.queries import read_once, value
+from pfn_node.store.queries import Row, read_once, select, value
 from pfn_node.store.rows import Release
 
 log = structlog.get_logger()
@@ -80,7 +82,7 @@ class Mending:
             except trio.RunFinishedError:
                 pass  # a thread that nobody waits for any more
 
-        self._artifacts.checks.on_damage = wake
+        self._artifacts.checks.on_loss = wake
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._mend_for_ever)
@@ -94,8 +96,10 @@ class Mending:
         self._found.set()
 
     async def _mend_for_ever(self) -> None:
+        await outlast(self._compare, "mend")
         while True:
             self._found = trio.Event()
+            await self._unlist(self._artifacts.take_evicted())
             wanted = self._artifacts.wanted()
             for sha256 in wanted:
                 if sha256 not in self._cached:
@@ -108,6 +112,30 @@ class Mending:
                 await self._tell_of_return(sha256)
             with trio.move_on_at(min((at for at, _ in self._next.values()), default=math.inf)):
                 await self._found.wait()
+
+    async def _compare(self) -> None:
+        """What went while the node was down, by whomever, is not here either."""
+
+        def gone(db: sqlite_utils.Database) -> list[Row]:
+            rows = select(db, "SELECT sha256, cached FROM artifacts ORDER BY sha256")
+            return [row for row in rows if not self._artifacts.has(row["sha256"])]
+
+        rows = await self._database.read(gone)
+        for row in rows:
+            if not row["cached"]:
+                await self._in_thread(partial(self._artifacts.miss, row["sha256"]))
+        await self._unlist(tuple(row["sha256"] for row in rows if row["cached"]))
+
+    async def _unlist(self, evicted: tuple[bytes, ...]) -> None:
+        """What the cache dropped is not mirrored any more, and nobody wants it again."""
+        at = int(self._clock())
+
+        def work(db: sqlite_utils.Database, sha256: bytes) -> None:
+            if not self._artifacts.has(sha256):
+                releases.mark_mirrored(db, sha256, False, at=at)
+
+        for sha256 in evicted:
+            await outlast(lambda sha256=sha256: self._database.write(partial(work, sha256=sha256)), "evict")  # type: ignore[misc]
 
     async def _take_out(self, sha256: bytes) -> None:
         """It is not here: nobody is told otherwise from now on."""

@@ -7,7 +7,6 @@ handed to the part that does it.
 import random
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import sqlite_utils
@@ -36,20 +35,18 @@ from pfn_node.sources.previewing import AskedLately, Preview, preview
 from pfn_node.sources.progress import Progress
 from pfn_node.sources.publisher_answers import FederationInfo
 from pfn_node.sources.publisher_client import PublisherClient
+from pfn_node.sources.purging import Purging
 from pfn_node.sources.refetching import Refetching
 from pfn_node.sources.schedule import Schedule
 from pfn_node.sources.standing import settle, settle_sharing
 from pfn_node.sources.syncing import SyncFlight, Syncing, result_of
 from pfn_node.sources.verification import VerificationType, Verifier
-from pfn_node.store import holdings, releases
 from pfn_node.store.activity import record_activity
-from pfn_node.store.catalogue import release_by_digest
 from pfn_node.store.database import Database
 from pfn_node.store.key_changes import begin_keys, choose_key
 from pfn_node.store.notices import look_again
 from pfn_node.store.rows import Filters, Release, Source
 from pfn_node.store.sources import (
-    delete_source,
     get_source,
     host_of,
     insert_source,
@@ -93,10 +90,8 @@ class Sources:
         write_blocking = run_blocking or in_threads(KEEPING_MAX)
         run_blocking = run_blocking or in_threads()
         self._database = database
-        self._artifacts = artifacts
         self._settings = settings
         self._clock = clock
-        self._run_blocking = run_blocking
         self.progress: Final = Progress(clock, metrics)
         self._nursery: trio.Nursery | None = None
         self._client = PublisherClient(outbound, settings, metrics)
@@ -116,6 +111,7 @@ class Sources:
             write_blocking=write_blocking,
             fetch_artifact=fetch_artifact,
         )
+        self._purging = Purging(database, artifacts, run_blocking, clock)
         self._asked_lately = AskedLately(self._mirroring.author_data)
         self._syncing = Syncing(database, self._mirroring, announcer, self.progress, clock)
         self._on_demand = OnDemand(
@@ -151,6 +147,7 @@ class Sources:
             self._syncing.run_in(nursery)
             nursery.start_soon(self._schedule.run)
             nursery.start_soon(self._notices.run)
+            nursery.start_soon(self._purging.run)
             task_status.started()
 
     async def add(self, instance_url: str, username: str, public_key: str) -> tuple[Source, bool]:
@@ -208,9 +205,7 @@ class Sources:
 
     async def remove(self, source_id: str, purge: bool) -> None:
         """Forget a source; with `purge` also what was mirrored of it. Raises UnknownSource."""
-        gone = await self._database.write(lambda db: self._forget(db, source_id, purge))
-        for sha256 in gone:
-            await self._run_blocking(partial(self._artifacts.delete, sha256))
+        await self._purging.remove(source_id, purge)
 
     async def preview(self, source_id: str, filters: Filters) -> Preview:
         """What a subscription with these filters would mirror now. Raises UnknownSource."""
@@ -369,24 +364,6 @@ class Sources:
                 "add that one, and remove this one",
             )
         return url
-
-    def _forget(self, db: sqlite_utils.Database, source_id: str, purge: bool) -> list[bytes]:
-        """Delete the rows; return the digests of which nothing that is left here knows."""
-        now = int(self._clock())
-        source = get_source(db, source_id)
-        if source is None:
-            raise UnknownSource(source_id)
-        held = holdings.held_digests(db, source_id) if purge else []
-        delete_source(db, source_id, purge)
-        record_activity(db, "federation_event", f"{source_id} was removed", at=now, source_id=source_id)
-        settle_sharing(db, parse_public_key(source.public_key), now)
-        gone = []
-        for sha256 in held:
-            release = release_by_digest(db, sha256)
-            if release is None or release.source_id == source_id:
-                releases.mark_mirrored(db, sha256, False, at=now)
-                gone.append(sha256)
-        return gone
 
 
 def _subscribe(db: sqlite_utils.Database, source_id: str, subscriber: str, filters: Filters, now: int) -> bool:

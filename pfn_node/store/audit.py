@@ -2,8 +2,10 @@
 
 `append` is the one way in, for every room; it belongs into the transaction of the change that it records. The hash of
 an entry covers all its fields and the hash of the entry before, so none can be changed, left out or put in between
-without every later hash being another. What a chain cannot show by itself is that its end was cut off: for that an
-operator notes the head (`GET /federation/health`) and gives it to `pfn audit --check`.
+without every later hash being another. What a chain cannot show by itself is that its end was cut off: for that the
+head stands among the facts too, and the log goes on after that one, whatever is left of it. Who can write to the
+database can change both; against him an operator notes the head (`GET /federation/health`, or the node's own log, which
+has it at every start) and gives it to `pfn audit --check`.
 
 The newest `ENTRIES_MAX` are kept. When older ones go, an entry that names the last of them and its hash takes their
 place (`PRUNED`), so that the log still proves where it begins. What strangers can cause is bounded by who calls this
@@ -19,6 +21,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.logs import without_keys
+from pfn_node.store.facts import get_fact, set_fact
 from pfn_node.store.queries import Row, change, select, select_one, storable, to_json
 from pfn_protocol.encoding import pack
 
@@ -33,6 +36,7 @@ SYSTEM: Final = "system"  # the actor where nobody asked: the node itself
 MASTER: Final = "master"  # the actor who holds the master key
 
 _DOMAIN: Final = "pfn/audit/1"
+_HEAD: Final = "audit_head"  # the fact that names the head
 _FIRST: Final = bytes(32)  # what stands before the first entry
 
 
@@ -87,9 +91,27 @@ def append(
 
 
 def head(db: sqlite_utils.Database) -> Head:
-    """Return the last entry's number and hash."""
+    """Return the number and hash of the entry that was written last, also if it is not there any more."""
     row = select_one(db, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
-    return Head(0, _FIRST) if row is None else Head(row["seq"], row["hash"])
+    last = Head(0, _FIRST) if row is None else Head(row["seq"], row["hash"])
+    noted = _noted(db)
+    return last if noted is None or noted.seq <= last.seq else noted
+
+
+def cut_off(db: sqlite_utils.Database) -> str | None:
+    """Say that the log does not reach to the entry that was written last; None if it does."""
+    noted = _noted(db)
+    if noted is None:  # nothing was written since this is noted
+        return None
+    row = select_one(db, "SELECT hash FROM audit WHERE seq = ?", (noted.seq,))
+    if row is None:
+        return f"entry {noted.seq} was written last, and is not there: the end of the log was cut off"
+    return None if row["hash"] == noted.hash else f"entry {noted.seq} is not the one that was written last"
+
+
+def _noted(db: sqlite_utils.Database) -> Head | None:
+    seq, _, digest = (get_fact(db, _HEAD) or "").partition(":")
+    return Head(int(seq), bytes.fromhex(digest)) if digest else None
 
 
 def entries(db: sqlite_utils.Database, after: int = 0, limit: int = 100) -> list[AuditEntry]:
@@ -198,6 +220,7 @@ def _append(
         """,
         (open_entry.seq, at, actor, address, action, target, outcome, details, before.hash, digest),
     )
+    set_fact(db, _HEAD, f"{open_entry.seq}:{digest.hex()}")
     return Head(open_entry.seq, digest)
 
 

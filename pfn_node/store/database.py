@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -32,6 +33,7 @@ from pfn_node.metrics import Metrics
 from pfn_node.store import page_checksums
 from pfn_node.store.connection import Connection
 from pfn_node.store.damage import is_damaged_page
+from pfn_node.store.log_length import LogLength
 from pfn_node.store.queries import value
 from pfn_node.store.schema import migrations, unknown_migrations
 
@@ -84,6 +86,7 @@ class Database:
         self._metrics = metrics
         self._writer = writer
         self._inline = inline
+        self._log_length = LogLength(path)
         self._closed = trio.Event()
         self._writer_runs = False
         self._send, self._receive = trio.open_memory_channel[_Job](QUEUE_JOBS_MAX)
@@ -232,6 +235,10 @@ class Database:
         self._metrics.batch_jobs.observe(len(jobs))
         for job in jobs:
             self._metrics.write_seconds.observe(ended - job.asked)
+        if self._log_length.is_due():
+            with trio.CancelScope(shield=True):
+                shorten = partial(self._log_length.begin_anew, self._writer.conn, BUSY_SECONDS)
+                await trio.to_thread.run_sync(shorten, limiter=self._writer_limit)
 
     def _commit(self, jobs: list[_Job]) -> int:
         """Do the jobs in one transaction; leave answers and errors in them; return the newest activity's id."""

@@ -37,6 +37,12 @@ def held_digests(db: sqlite_utils.Database, source_id: str) -> list[bytes]:
     return [row["sha256"] for row in rows]
 
 
+def is_of_another(db: sqlite_utils.Database, sha256: bytes, source_id: str) -> bool:
+    """Return whether these bytes are a release of another source as well."""
+    found = value(db, "SELECT 1 FROM releases WHERE sha256 = ? AND source_id <> ? LIMIT 1", (sha256, source_id))
+    return found is not None
+
+
 def sources_with_holdings(db: sqlite_utils.Database) -> list[str]:
     """Return the ids of the sources of which at least one artifact is here."""
     return [row["source_id"] for row in select(db, "SELECT DISTINCT source_id FROM releases WHERE mirrored ORDER BY 1")]

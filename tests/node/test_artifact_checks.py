@@ -179,7 +179,7 @@ async def test_whoever_waits_for_damage_is_told(tmp_path: Path) -> None:
     artifacts = started(tmp_path)
     sha256 = artifacts.put_bytes(b"sound")
     told: list[bool] = []
-    artifacts.checks.on_damage = lambda: told.append(True)
+    artifacts.checks.on_loss = lambda: told.append(True)
     flip(path_of(tmp_path, sha256), 0)
 
     with pytest.raises(ArtifactMismatch):

@@ -228,6 +228,26 @@ async def test_a_damaged_artifact_is_told_of_and_not_exported(node: WebNode, sto
     assert not {INFO, P2, mirror_of("1.0.0", "1.0.0.0")} & store.paths
 
 
+async def test_an_artifact_that_cannot_be_read_ends_no_export_before_what_went_is_taken_away(
+    node: WebNode, store: Watched
+) -> None:
+    await node.add_release(a_zip())
+    await node.add_release(a_zip(slug="other"), plugin_id="other")
+    export_to(node, store)
+    digest = hashlib.sha256(a_zip(version="1.1.0")).hexdigest()
+    await node.add_release(a_zip(version="1.1.0"), version="1.1.0")
+    file = node.services.settings.data / "artifacts" / digest[:2] / digest[2:]
+    file.unlink()
+    file.mkdir()  # it can be opened, and not be read
+    assert (await node.post("/federation/takedown", NOTICE | {"plugin": "other"})).status == 200
+
+    done = export_to(node, store, made_ms=LATER_MS + 1_000)
+
+    assert done.damaged == [digest]
+    assert not {path for path in store.paths if path.startswith("download/plugin/other.")}, "it was taken down"
+    assert wrong_in(store) == {}, "the index is that of the files"
+
+
 @pytest.mark.parametrize("slug", ["con", "nul", "lpt1"])
 async def test_names_that_some_file_system_takes_for_others_are_left_out(
     node: WebNode, store: Watched, slug: str

@@ -167,6 +167,13 @@ def test_a_changed_audit_entry_is_found(data: Path) -> None:
     assert damage_of(data) == ["audit: entry 7 was changed: its hash does not cover what it says"]
 
 
+def test_an_audit_log_whose_end_was_cut_off_is_found(data: Path) -> None:
+    with opened(data) as db:
+        db.execute("DELETE FROM audit WHERE seq > 50")
+
+    assert damage_of(data) == ["audit: entry 60 was written last, and is not there: the end of the log was cut off"]
+
+
 def test_another_mesh_is_not_taken_for_damage_of_every_row(data: Path) -> None:
     found = [one for one in check(data, "elsewhere").findings if one.is_damage]
 

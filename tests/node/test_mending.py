@@ -17,7 +17,8 @@ from pfn_node.store import catalogue, page_checksums, releases
 from pfn_node.store.activity import activities
 from pfn_node.store.database import Database
 from pfn_node.store.facts import set_identity
-from tests.node.store_world import NOW, World, key, version_statement
+from pfn_node.store.holdings import held_digests
+from tests.node.store_world import NOW, Publisher, World, key, version_statement
 from tests.node.test_artifact_checks import flip, path_of
 
 ZIP = b"zip hello"  # whose digest the world's releases have
@@ -122,6 +123,46 @@ async def test_the_scrub_finds_damage_and_the_mesh_repairs_it(
     assert room.artifacts.has(sha256) and room.is_listed()
     assert [what for what, _ in room.asked] == ["mesh"]
     assert any("is damaged on the disk" in one for one in room.told())
+
+
+async def test_a_file_that_went_while_the_node_was_down_is_not_promised_and_is_got_again(
+    room: Room, autojump_clock: trio.testing.MockClock
+) -> None:
+    sha256 = await room.add()
+    path_of(room.folder, sha256).unlink()
+    room.artifacts = Artifacts(room.folder, 2**20)
+    room.artifacts.start()
+
+    async with mending(room):
+        await until(lambda: not room.database.read_now(lambda db: held_digests(db, Publisher().source_id)), 1)
+        assert not room.is_listed()
+        room.in_mesh[sha256] = ZIP
+        await until(room.is_listed, 60)
+
+    assert room.database.read_now(lambda db: held_digests(db, Publisher().source_id)) == [sha256]
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_what_the_cache_dropped_is_not_listed_as_mirrored(
+    room: Room, autojump_clock: trio.testing.MockClock, runs: bool
+) -> None:
+    sha256 = await room.add(cached=True)
+
+    def is_marked() -> bool:
+        release = room.database.read_now(lambda db: catalogue.release_by_digest(db, sha256))
+        return release is not None and release.mirrored
+
+    if not runs:  # it goes at the start, or went before a crash
+        room.artifacts = Artifacts(room.folder, 0)
+        room.artifacts.start()
+    assert is_marked()
+
+    async with mending(room):
+        if runs:
+            room.keep(b"x" * 2**20, cache=True)
+        await until(lambda: not is_marked(), 5)
+
+    assert room.artifacts.wanted() == (), "nobody asks for it"
 
 
 async def test_what_nobody_in_the_mesh_has_its_publisher_gives(

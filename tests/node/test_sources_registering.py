@@ -1,17 +1,25 @@
 """Registering, changing and removing sources."""
 
+import errno
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlite_utils
 from trio.testing import MockClock
 
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, SourceConflict, UnknownSource
+from pfn_node.store import doomed, peers
+from pfn_node.store.announcements import keep
+from pfn_node.store.holdings import held_digests
 from pfn_node.store.rows import Filters
 from pfn_node.store.sources import verifications
+from pfn_protocol.acceptance import announce
 from pfn_protocol.errors import Refusal
 from tests.node.fake_outbound import FakeNetwork
 from tests.node.sources_room import Publisher, Room, arranged, registered, settled
+from tests.node.store_world import MESH, NOW, key, version_statement
 from tests.node.test_sources_verification import heard_of
 
 ID = "ann@publisher.test"
@@ -219,6 +227,58 @@ async def test_purging_leaves_bytes_that_another_source_has_too(tmp_path: Path, 
         await sources.remove(twin.source_id, purge=True)
 
         assert room.artifacts.has(hashlib.sha256(publisher.zips["alpha"]).digest())
+
+
+async def test_purging_leaves_the_bytes_of_another_source_although_others_still_say_that_they_are_the_purged_ones(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    twin = Publisher(seed=2, url="http://twin.test")
+    room.network.hosts["twin.test"] = twin.answer
+    for one in (publisher, twin):
+        one.publish("alpha", "1.0")
+    digest = hashlib.sha256(publisher.zips["alpha"]).digest()
+    told = replace(version_statement("1.0", source_id=ID, plugin_id="alpha", observed_at=NOW), sha256=digest)
+
+    def hear(db: sqlite_utils.Database) -> None:
+        peers.set_peer_policy(db, key("anna").public, pinned=True)
+        keep(db, announce(key("anna"), MESH, told, 0, NOW * 1000), True, NOW)
+
+    async with room.running() as sources:
+        for one in (publisher, twin):
+            await registered(sources, one)
+            await sources.subscribe(one.source_id, "k1", Filters())
+        await room.database.write(hear)
+
+        await sources.remove(ID, purge=True)
+
+        assert room.artifacts.has(digest)
+        kept = room.database.read_now(lambda db: held_digests(db, twin.source_id))
+        assert kept == [digest]
+
+
+async def test_files_of_a_purge_that_was_cut_off_are_deleted_after_the_next_start(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, publisher = arranged(tmp_path)
+    publisher.publish("alpha", "1.0")
+    digest = hashlib.sha256(publisher.zips["alpha"]).digest()
+
+    def fail(sha256: bytes) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        await sources.subscribe(ID, "k1", Filters())
+        with monkeypatch.context() as patched:
+            patched.setattr(room.artifacts, "delete", fail)
+            await sources.remove(ID, purge=True)
+        assert room.artifacts.has(digest)
+
+    again, _ = arranged(tmp_path)
+    async with again.running():
+        await settled(lambda: not again.artifacts.has(digest))
+        await settled(lambda: again.database.read_now(doomed.doomed) == [])
 
 
 async def test_a_revoked_source_is_not_mirrored(tmp_path: Path, autojump_clock: MockClock) -> None:

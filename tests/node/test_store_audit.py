@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pfn_node.store import audit
-from pfn_node.store.audit import AuditEntry, Head, append, broken, entries, hash_of, head
+from pfn_node.store.audit import AuditEntry, Head, append, broken, cut_off, entries, hash_of, head
 from pfn_node.store.database import Database
 from pfn_node.web.auth import mint
 
@@ -85,6 +85,22 @@ async def test_missing_entries_show_wherever_they_were(database: Database) -> No
     assert broken(chain[:4]) is None, "a cut end cannot be seen without a noted head"
     assert "its end was cut off" in (broken(chain[:4], end) or "")
     assert "its end was cut off" in (broken([], end) or "")
+
+
+@pytest.mark.parametrize("left", [0, 4])
+async def test_a_log_whose_end_was_cut_off_says_so_and_goes_on_after_what_was_cut(
+    database: Database, left: int
+) -> None:
+    whole = await written(database, 6)
+    assert await database.read(cut_off) is None
+
+    await database.write(lambda db: db.execute("DELETE FROM audit WHERE seq > ?", (left,)))
+
+    assert "entry 6 was written last" in (await database.read(cut_off) or "")
+    assert await database.read(head) == Head(6, whole[-1].hash), "what a client is told, who then misses it"
+    chain = await written(database, 1)
+    assert chain[-1].seq == 7 and await database.read(cut_off) is None
+    assert "are missing" in (broken(chain) or "")
 
 
 async def test_a_log_that_was_written_anew_is_not_the_noted_one(database: Database) -> None:

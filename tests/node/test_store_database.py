@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import trio.testing
 from pfn_node.store.activity import record_activity
 from pfn_node.store.database import BATCH_JOBS_MAX, Database, DatabaseClosed, StoreError
 from pfn_node.store.facts import get_fact, set_fact
+from pfn_node.store.log_length import AGAIN_BYTES, LOG_BYTES_MAX
 from pfn_node.store.schema import migrations
 
 
@@ -146,6 +148,38 @@ async def test_all_statements_of_a_read_see_one_state(database: Database) -> Non
         may_go_on.set()
 
     assert seen == [("green", "green")]
+
+
+async def test_the_log_begins_anew_also_while_reads_overlap_without_a_pause(database: Database) -> None:
+    begun = threading.Condition()
+    count, over = 0, False
+
+    def read_until_another_one_reads(db: sqlite_utils.Database) -> None:
+        nonlocal count
+        db.execute("SELECT count(*) FROM facts").fetchone()
+        with begun:
+            count += 1
+            own = count
+            begun.notify_all()
+            begun.wait_for(lambda: count > own or over, timeout=5)
+
+    async def read_on() -> None:
+        while not over:
+            await database.read(read_until_another_one_reads)
+
+    longest = log_bytes = 0.0
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(read_on)
+        for number in range(120):
+            began = trio.current_time()
+            await database.write(lambda db, n=number: set_fact(db, "much", f"{n}" * 2**18))  # type: ignore[misc]
+            longest = max(longest, trio.current_time() - began)
+            log_bytes = max(log_bytes, (database.path.with_name("node.db-wal")).stat().st_size)
+        over = True
+
+    assert log_bytes < LOG_BYTES_MAX + 2 * AGAIN_BYTES
+    assert longest < 2.0, "writes wait for no reader any longer"
 
 
 async def test_waiting_for_activity_ends_when_one_is_committed(database: Database) -> None:
