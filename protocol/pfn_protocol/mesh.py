@@ -165,8 +165,8 @@ class Mesh:
                 self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
             case events.PeerUnreachable():
                 self._on_peer_unreachable(event, now_ms)
-            case events.PeerFound():
-                self._peers.learn(event.peer, event.url, joined=True)
+            case events.PeerFound() | events.JoinTakenBack():
+                self._peers.hear_join(event)
             case events.PolicyChanged():
                 self._on_policy_changed(event, now_ms)
             case events.PrefixBuilt() | events.CellsDecoded():
