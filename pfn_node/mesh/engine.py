@@ -37,7 +37,7 @@ from pfn_node.mesh.signed_texts import SignedTexts
 from pfn_node.mesh.sketch_work import SketchWork
 from pfn_node.mesh.succession import FollowPins, moves_pins
 from pfn_node.mesh.traffic import Traffic
-from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
+from pfn_node.mesh.turns import Doers, Kept, NotKept, Stopped, Turns
 from pfn_node.mesh.verifying import Verifying
 from pfn_node.mesh.views import JoinView, NodeInfo, PeerView, status_view
 from pfn_node.metrics import Metrics
@@ -268,8 +268,8 @@ class Engine:
         with trio.move_on_after(SHUTDOWN_SECONDS_MAX):
             try:
                 await self._turns.tell(ShutdownRequested())
-            except Stopped:
-                pass  # it has ended by itself
+            except (NotKept, Stopped):
+                pass  # the disk takes nothing, or it has ended by itself
         self._end()
 
     def _end(self) -> None:
