@@ -33,7 +33,9 @@ SYNC_POLL_SECONDS = 0.5
 
 sources_app = typer.Typer(help="Publishers: list, add, verify, subscribe.", invoke_without_command=True)
 plugins_app = typer.Typer(help="Plugins: search, show, download.", invoke_without_command=True)
-peers_app = typer.Typer(help="The mesh as the node sees it: list, join, pin, block.", invoke_without_command=True)
+peers_app = typer.Typer(
+    help="The mesh as the node sees it: list, join, leave, pin, block.", invoke_without_command=True
+)
 keys_app = typer.Typer(help="API keys: list, create, rotate, revoke.", invoke_without_command=True)
 
 plugins_app.command("search")(search)
@@ -302,15 +304,26 @@ def _peer_cells(peer: dict[str, Any]) -> dict[str, str]:
     }
 
 
+@peers_app.command("joins")
+def list_joins(node: NodeUrl = DEFAULT_NODE, key: ApiKey = None, as_json: AsJson = False) -> None:
+    """List what the node joins, and what it has not reached yet."""
+    answer = run_with_client(node, key, lambda client: client.get("joins"))
+    columns = [("url", "url"), ("node", "node"), ("problem", "problem")]
+    rows = [
+        {"url": one["url"], "node": one["node_id"] or "-", "problem": one["problem"] or "-"} for one in answer["joins"]
+    ]
+    show(answer, as_json, columns, rows)
+
+
 @peers_app.command("set")
 def set_peer(
-    action: Annotated[str, typer.Argument(help="join, pin, unpin, block or unblock")],
+    action: Annotated[str, typer.Argument(help="join, leave, pin, unpin, block or unblock")],
     peer: Annotated[str, typer.Argument(help="The node's URL, its did:key, or URL#did:key")],
     node: NodeUrl = DEFAULT_NODE,
     key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Join a node, or say whether its word backs bytes here."""
+    """Join or leave a node, or say whether its word backs bytes here."""
     url, _, node_id = (peer if not peer.startswith("did:") else f"#{peer}").partition("#")
     body = {"action": action} | ({"url": url} if url else {}) | ({"node_id": node_id} if node_id else {})
     show_fields(run_with_client(node, key, lambda client: client.post("peers", body)), as_json)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import sqlite_utils
 import structlog
 import trio
 
@@ -38,9 +37,9 @@ from pfn_node.mesh.signed_texts import SignedTexts
 from pfn_node.mesh.sketch_work import SketchWork
 from pfn_node.mesh.succession import FollowPins, moves_pins
 from pfn_node.mesh.traffic import Traffic
-from pfn_node.mesh.turns import Doers, Kept, Stopped, Turns
+from pfn_node.mesh.turns import Doers, Kept, NotKept, Stopped, Turns
 from pfn_node.mesh.verifying import Verifying
-from pfn_node.mesh.views import NodeInfo, PeerView, status_view
+from pfn_node.mesh.views import JoinView, NodeInfo, PeerView, status_view
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
 from pfn_node.store import activity, announcements, releases
@@ -50,7 +49,7 @@ from pfn_node.store.outlasting import note
 from pfn_node.store.rows import Peer
 from pfn_protocol.announcements import Kind, OwnStatement, VersionStatement
 from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement
-from pfn_protocol.events import PeerFound, ShutdownRequested, StatementMade
+from pfn_protocol.events import JoinTakenBack, PeerFound, ShutdownRequested, StatementMade
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.limits import read_back_ms_max
 from pfn_protocol.mesh import Mesh, MeshOptions
@@ -105,7 +104,8 @@ class Engine:
         checking = in_thread or worker_threads(verifying.THREADS_MAX)
         self._client = PeerClient(outbound, key, settings.mesh, self._now_ms, metrics, checking)
         self._verifying = Verifying(settings.mesh, checking)
-        self._concluding = Concluding(database=database, clock=clock, concluded=self._on_concluded)
+        self._backfill = self._new_backfill()  # whatever of what was concluded is wanted here
+        self._concluding = Concluding(database=database, clock=clock, concluded=self._backfill.sweep_soon)
         self._turns = self._new_turns(metrics)
         self._follow_pins = FollowPins(self._opinions, self._tell_opinions, self._turns.report)
         self._filling = FillingReport(self._traffic, self._opinions.is_trusted, self._record)
@@ -113,7 +113,6 @@ class Engine:
         self._mirror_sets = self._new_mirror_sets()
         self._fetches = self._new_fetches()
         self._texts = self._new_texts()
-        self._backfill = self._new_backfill()
         self._joining = self._new_joining()
         self._outgoing = self._new_outgoing()
         self._sketches = SketchWork(in_thread=in_thread or worker_threads(1, abandon=True), report=self._turns.report)
@@ -269,8 +268,8 @@ class Engine:
         with trio.move_on_after(SHUTDOWN_SECONDS_MAX):
             try:
                 await self._turns.tell(ShutdownRequested())
-            except Stopped:
-                pass  # it has ended by itself
+            except (NotKept, Stopped):
+                pass  # the disk takes nothing, or it has ended by itself
         self._end()
 
     def _end(self) -> None:
@@ -333,6 +332,19 @@ class Engine:
         """
         return await self._joining.join(url, key)
 
+    async def joins(self) -> list[JoinView]:
+        """What the operator joined, and why it is not reached where it was not yet."""
+        return await self._joining.targets()
+
+    async def leave(self, url: str | None, node_id: bytes | None) -> list[str]:
+        """Join a URL, or a node wherever it is, no more: the URLs that were joined. Pins and links stay."""
+        urls, nodes = await self._joining.leave(url, node_id)
+        await self._opinions.read()
+        self._looks.look_again()
+        for one in nodes:
+            await self._turns.report(JoinTakenBack(one))
+        return urls
+
     async def set_policy(self, node_id: bytes, *, pinned: bool | None = None, blocked: bool | None = None) -> None:
         """Pin or unpin, block or unblock a node; what its word backs is judged again before this returns."""
         said = {"pinned": pinned, "blocked": blocked, "provisional": None if pinned is None else False}
@@ -358,18 +370,8 @@ class Engine:
         elif isinstance(kept, ChangeAdmission):
             self._backfill.heard(kept.admitted)
 
-    def _on_concluded(self) -> None:
-        self._backfill.sweep_soon()  # whatever of it is wanted here
-
     async def _on_joined(self, node_id: bytes, url: str) -> None:
-        at = int(self._clock())
-
-        def work(db: sqlite_utils.Database) -> None:
-            peer_store.save_peer(db, node_id, url=url, seen=at)
-            peer_store.set_peer_policy(db, node_id, joined=True)
-
-        await self._database.write(work)
-        await self._opinions.read()
+        await self._opinions.join(node_id, url, int(self._clock()))
         self._looks.look_again()
         await self._turns.report(PeerFound(node_id, url))
 

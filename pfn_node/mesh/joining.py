@@ -6,25 +6,26 @@ from then on and shown to the operator. Targets are kept in the database, so a n
 
 Naming a node with `--join` also pins it: the operator says whom this node believes. A pin that was made on first use
 over plain http to another host is marked provisional, since anybody on the way could have answered. Joining through the
-API only links. A pin that the operator took back is never made again by a flag: the store remembers that.
+API only links, and what is no node of this mesh is not joined at all. A pin that the operator took back is never made
+again by a flag: the store remembers that. A target that was taken back is forgotten, until a flag names it again.
 """
 
 import ipaddress
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import structlog
 import trio
 
-from pfn_node.mesh.peer_client import AnotherKey, PeerClient, PeerFailure
-from pfn_node.mesh.views import shown
+from pfn_node.mesh.peer_client import AnotherKey, NoNode, PeerClient, PeerFailure
+from pfn_node.mesh.views import JoinView, shown
 from pfn_node.store import peers as peer_store
 from pfn_node.store import successions
 from pfn_node.store.database import Database, StoreTrouble
 from pfn_protocol.errors import Refusal
-from pfn_protocol.identity import parse_did_key
+from pfn_protocol.identity import did_key, parse_did_key
 from pfn_protocol.names import parse_instance_url
 
 log = structlog.get_logger()
@@ -45,6 +46,20 @@ class JoinTarget:
 
 class NotItself(PeerFailure):
     """The target is this node itself: there is nothing to try again."""
+
+
+class AnotherMesh(PeerFailure):
+    """The target is a node of another mesh."""
+
+
+@dataclass(slots=True)
+class _Try:
+    """A target that is kept at, for as long as it has not answered."""
+
+    pins: bool
+    problem: str
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 def parse_join_target(text: str, *, allow_http: bool) -> JoinTarget:
@@ -102,7 +117,7 @@ class Joining:
         self._alert = alert
         self._rng = rng
         self._nursery: trio.Nursery | None = None
-        self._trying: set[str] = set()
+        self._trying: dict[str, _Try] = {}
         self._alerted: set[tuple[str, bytes]] = set()
 
     async def run(self, flags: Sequence[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -123,23 +138,56 @@ class Joining:
     async def join(self, text_url: str, node_id: bytes | None) -> bytes | None:
         """Link to the node at this URL: its id, or None if it did not answer and is tried again in the background.
 
-        Raises Refusal for a URL that cannot be a node's, for too many targets, and for another key than expected.
+        Raises Refusal for a URL that cannot be a node's, for too many targets, for another key than expected, and for
+        what is no node of this mesh; nothing of it is recorded then.
         """
         url = parse_instance_url(text_url, allow_http=self._allow_http).rstrip("/")
         recorded = dict(await self._database.read(peer_store.join_targets))
         if url not in recorded and len(recorded) >= peer_store.JOIN_TARGETS_MAX:
-            raise Refusal("R95", f"This node keeps at {peer_store.JOIN_TARGETS_MAX} nodes already; that is all it can.")
+            raise Refusal(
+                "R95", f"This node keeps at {peer_store.JOIN_TARGETS_MAX} nodes already; leave one of them first."
+            )
         target = JoinTarget(url, node_id or recorded.get(url))
+        problem = ""
         try:
             found = await self._attempt(target, pins=False)
-        except (AnotherKey, NotItself) as failure:
+        except (AnotherKey, AnotherMesh, NoNode, NotItself) as failure:
             raise Refusal("R95", f"Not joined: {failure.reason}.") from failure
         except PeerFailure as failure:
             log.info("join_unanswered", url=url, reason=failure.reason)
+            found, problem = None, failure.reason
+        former = await self._end_trying(url)  # it may expect the key that was there before
+        if found is None:
             await self._record(target)
-            self._keep_at(target, pins=False)
-            return None
+            self._keep_at(target, pins=former is not None and former.pins, problem=problem)
         return found
+
+    async def leave(self, url: str | None, node_id: bytes | None) -> tuple[list[str], list[bytes]]:
+        """Join a URL, or a node wherever it is, no more. The URLs, and the nodes that are not joined any more.
+
+        Raises Refusal for what is no URL.
+        """
+        url = url and parse_instance_url(url, allow_http=True).rstrip("/")
+        for target, known in await self._database.read(peer_store.join_targets):
+            if url in (None, target) and node_id in (None, known):
+                await self._end_trying(target)  # or it might record what is taken back here
+        return await self._database.write(lambda db: peer_store.leave(db, url=url, node_id=node_id))
+
+    async def _end_trying(self, url: str) -> _Try | None:
+        at_it = self._trying.get(url)
+        if at_it is not None:
+            at_it.scope.cancel()
+            await at_it.ended.wait()
+        return at_it
+
+    async def targets(self) -> list[JoinView]:
+        """Everything that is joined, and why it is not where it has not answered yet."""
+        return [
+            JoinView(
+                url, did_key(node_id) if node_id else None, self._trying[url].problem if url in self._trying else None
+            )
+            for url, node_id in await self._database.read(peer_store.join_targets)
+        ]
 
     async def _record(self, target: JoinTarget) -> None:
         """Without a key, what is known of the URL stays."""
@@ -147,35 +195,41 @@ class Joining:
         if target.url not in known or target.node_id is not None:
             await self._database.write(lambda db: peer_store.add_join_target(db, target.url, target.node_id))
 
-    def _keep_at(self, target: JoinTarget, *, pins: bool) -> None:
+    def _keep_at(self, target: JoinTarget, *, pins: bool, problem: str = "") -> None:
         if self._nursery is not None and target.url not in self._trying:
-            self._trying.add(target.url)
-            self._nursery.start_soon(self._try_for_ever, target, pins)
+            at_it = self._trying[target.url] = _Try(pins, problem or "it was not asked yet")
+            self._nursery.start_soon(self._try_until_left, target, at_it)
 
-    async def _try_for_ever(self, target: JoinTarget, pins: bool) -> None:
-        wait = RETRY_SECONDS_MIN
+    async def _try_until_left(self, target: JoinTarget, at_it: _Try) -> None:
         try:
-            while True:
-                try:
-                    await self._attempt(target, pins=pins)
-                    return
-                except NotItself as failure:
-                    log.warning("join_is_self", url=target.url, reason=failure.reason)
-                    return
-                except PeerFailure as failure:
-                    log.info("join_unanswered", url=target.url, reason=failure.reason)
-                except StoreTrouble as error:
-                    log.error("store_failed", doing="join", url=target.url, reason=str(error))
-                await trio.sleep(wait * self._rng.uniform(1 - JITTER, 1 + JITTER))
-                wait = min(2 * wait, RETRY_SECONDS_MAX)
+            with at_it.scope:
+                await self._try_for_ever(target, at_it)
         finally:
-            self._trying.discard(target.url)
+            del self._trying[target.url]
+            at_it.ended.set()
+
+    async def _try_for_ever(self, target: JoinTarget, at_it: _Try) -> None:
+        wait = RETRY_SECONDS_MIN
+        while True:
+            try:
+                await self._attempt(target, pins=at_it.pins)
+                return
+            except NotItself as failure:
+                log.warning("join_is_self", url=target.url, reason=failure.reason)
+                return
+            except PeerFailure as failure:
+                at_it.problem = failure.reason
+                log.info("join_unanswered", url=target.url, reason=failure.reason)
+            except StoreTrouble as error:
+                log.error("store_failed", doing="join", url=target.url, reason=str(error))
+            await trio.sleep(wait * self._rng.uniform(1 - JITTER, 1 + JITTER))
+            wait = min(2 * wait, RETRY_SECONDS_MAX)
 
     async def _attempt(self, target: JoinTarget, *, pins: bool) -> bytes:
         """Reach the target, have it prove its key, and record it. Raises PeerFailure."""
         info = await self._client.info(target.url)
         if info.mesh != self._mesh:
-            raise PeerFailure(f"{target.url} belongs to the mesh {info.mesh!r}, this node to {self._mesh!r}")
+            raise AnotherMesh(f"{target.url} belongs to the mesh {info.mesh!r}, this node to {self._mesh!r}")
         if info.node_id == self._me:
             raise NotItself(f"{target.url} is this node itself")
         if target.node_id is not None and info.node_id != target.node_id:

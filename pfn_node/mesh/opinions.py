@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import sqlite_utils
 import trio
 
 from pfn_node.mesh.restoring import blocked, pinned
@@ -31,6 +32,16 @@ class Opinions:
         async with self._reading:
             known = await self._database.read(peer_store.peers_of_opinion)
             self.known = {peer.node_id: peer for peer in known}
+
+    async def join(self, node_id: bytes, url: str, at: int) -> None:
+        """The operator joined the node, and it was reached at this URL; `at` in seconds."""
+
+        def work(db: sqlite_utils.Database) -> None:
+            peer_store.save_peer(db, node_id, url=url, seen=at)
+            peer_store.set_peer_policy(db, node_id, joined=True)
+
+        await self._database.write(work)
+        await self.read()
 
     def policy(self) -> PolicyChanged:
         """The opinions as the machine is told of them."""

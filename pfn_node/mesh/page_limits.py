@@ -38,6 +38,9 @@ ASKED_AT_ONCE_MAX = 64
 # A million announcements have 500 MB, and a newcomer, whom nobody pins, may have one neighbour alone to be filled by.
 # Their ids have 16 MB, and what a node reads back of its own 20 MB at most.
 BYTES_A_DAY_MAX = 768 * 2**20
+# What a page is charged at least, unless it is of cells: to find out that hardly anything is left for somebody takes
+# the machine tens of milliseconds too. Who is filled asks for full ones.
+PAGE_BYTES_MIN = 64 * 2**10
 # Nodes whose budget is remembered: far more than a node has links in a day. Who is forgotten begins anew.
 BUDGETS_MAX = 4096
 
@@ -103,6 +106,8 @@ class PageLimits:
     def charge(self, request: ReceivedRequest, size: int) -> None:
         """An answer of this many bytes went out. The last page of a budget may overdraw it."""
         if self._is_counted(request):
+            if not isinstance(request.message, CellsRequest):
+                size = max(size, PAGE_BYTES_MIN)
             self._budgets[request.sender] = (self._left(request.sender) - size, self._now_ms())
             self._budgets.move_to_end(request.sender)
             if len(self._budgets) > BUDGETS_MAX:

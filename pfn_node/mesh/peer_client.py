@@ -34,6 +34,8 @@ WORTH_A_THREAD_BYTES = 64 * 2**10
 REQUEST_SECONDS_MAX = 10.0
 
 STATUS_OK = 200
+# From here on it is a server in trouble, or a proxy before a node that is just being started.
+STATUS_MAY_PASS = 500
 
 
 class WayOut(Protocol):
@@ -69,6 +71,10 @@ class PeerFailure(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NoNode(PeerFailure):
+    """What answers at that URL is something else than a node."""
 
 
 class AnotherKey(PeerFailure):
@@ -154,7 +160,7 @@ class PeerClient:
             return None
 
     async def info(self, url: str, seconds_max: float = REQUEST_SECONDS_MAX) -> NodeInfo:
-        """What the node at `url` says of itself: a claim, see `prove`. Raises PeerFailure."""
+        """What the node at `url` says of itself: a claim, see `prove`. Raises PeerFailure; NoNode: it is none."""
         try:
             reply = await self._outbound.fetch(
                 "GET",
@@ -166,11 +172,12 @@ class PeerClient:
         except OutboundError as error:
             raise PeerFailure(error.sentence) from error
         if reply.status != STATUS_OK:
-            raise PeerFailure(f"{url} is no PFN node: its info answers with status {reply.status}")
+            raised = NoNode if reply.status < STATUS_MAY_PASS else PeerFailure
+            raise raised(f"{url} is no PFN node: its info answers with status {reply.status}")
         try:
             return NodeInfo.from_json(json.loads(reply.body))
         except (ValueError, RecursionError) as error:
-            raise PeerFailure(f"{url} is no PFN node: {error}") from error
+            raise NoNode(f"{url} is no PFN node: {error}") from error
 
     async def prove(self, peer: bytes, url: str) -> None:
         """Have whoever answers at `url` sign something fresh with the key `peer`. Raises PeerFailure."""

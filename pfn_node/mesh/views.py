@@ -53,6 +53,15 @@ class PeerView:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinView:
+    """A URL that the operator joined."""
+
+    url: str
+    node_id: str | None  # did:key; None: nobody has answered there yet
+    problem: str | None  # why it is not joined yet; None: it is
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInfo:
     """What a node says of itself at GET /node/v1/info; a claim, until a signed answer proves the key."""
 

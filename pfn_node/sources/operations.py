@@ -7,6 +7,7 @@ handed to the part that does it.
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import sqlite_utils

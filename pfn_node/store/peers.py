@@ -180,6 +180,34 @@ def add_join_target(db: sqlite_utils.Database, url: str, node_id: bytes | None =
     return True
 
 
+def leave(db: sqlite_utils.Database, *, url: str | None, node_id: bytes | None) -> tuple[list[str], list[bytes]]:
+    """Take back that a URL, or a node wherever it is, was joined. Return the URLs and nodes that are joined no more.
+
+    A pin stays, and so does a node that is joined at another URL as well.
+    """
+    rows = select(
+        db,
+        """
+        SELECT url, node_id FROM join_targets
+        WHERE (:url IS NULL OR url = :url) AND (:node IS NULL OR node_id = :node) ORDER BY rowid
+        """,
+        {"url": url, "node": node_id},
+    )
+    for row in rows:
+        change(db, "DELETE FROM join_targets WHERE url = ?", (row["url"],))
+    nodes = {row["node_id"] for row in rows if row["node_id"] is not None}
+    if url is None and node_id is not None:
+        nodes.add(node_id)  # joined by a pin that moved, or by a target that is gone
+    left = []
+    for node in sorted(nodes):
+        known = get_peer(db, node)
+        elsewhere = value(db, "SELECT 1 FROM join_targets WHERE node_id = ?", (node,))
+        if known is not None and known.joined and not elsewhere:
+            set_peer_policy(db, node, joined=False)
+            left.append(node)
+    return [row["url"] for row in rows], left
+
+
 def peer_from(row: Row) -> Peer:
     """Make a `Peer` of a row of the table."""
     return Peer(

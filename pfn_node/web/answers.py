@@ -355,6 +355,20 @@ class Peers(Answer):
     peers: list[PeerRow]
 
 
+class Join(Answer):
+    """A URL that was joined. `problem`: why it has not answered yet; null: it has, or it will be asked at once."""
+
+    url: str
+    node_id: str | None
+    problem: str | None
+
+
+class Joins(Answer):
+    """What this node joins, until an administrator says leave."""
+
+    joins: list[Join]
+
+
 class PeerSet(Done):
     """The opinion is kept; `node_id` is null while a joined node has not answered yet."""
 

@@ -7,7 +7,7 @@ import trio
 
 from pfn_node.store import audit, catalogue, showcase
 from pfn_node.store.rows import ApiKey
-from pfn_node.web.answers import AuditHead, Disk, Health, NodeView, PeerRow, Peers, PeerSet
+from pfn_node.web.answers import AuditHead, Disk, Health, Join, Joins, NodeView, PeerRow, Peers, PeerSet
 from pfn_node.web.auditing import note
 from pfn_node.web.errors import ApiError
 from pfn_node.web.node_health import damage_of, node_problems
@@ -54,10 +54,22 @@ def node_view(services: Services) -> NodeView:
     )
 
 
+@routes.get("/federation/joins", answer=Joins, scope="peers")
+async def list_joins(services: Services, key: ApiKey) -> Joins:
+    """What this node joins, and why it has not reached it where it has not."""
+    return Joins(
+        joins=[Join(url=one.url, node_id=one.node_id, problem=one.problem) for one in await services.mesh.joins()]
+    )
+
+
 @routes.post("/federation/peers", body=SetPeer, answer=PeerSet, scope="peers", errors=(404, 409, 502))
 async def set_peer(services: Services, key: ApiKey, body: SetPeer) -> PeerSet:
-    """Join a node, or say whether its word backs bytes here (pin), or that it is not listened to (block)."""
+    """Join a node or take that back (leave), or say whether its word backs bytes here (pin), or that it is not listened
+    to (block).
+    """
     node_id = None if body.node_id is None else _node_id(body.node_id)
+    if body.action == "leave":
+        return await _leave(services, body.url, node_id)
     if body.action == "join":
         return await _join(services, body.url, node_id)
     if node_id is None:
@@ -86,10 +98,23 @@ async def _join(services: Services, url: str | None, node_id: bytes | None) -> P
     except Refusal as refusal:  # another key answers there, or it is this node itself
         raise ApiError(409, f"Cannot join {url}: {refusal.sentence}.") from refusal
     if reached is None:
-        message = f"{url} does not answer yet; it is tried again for ever."
+        problem = next((one.problem for one in await services.mesh.joins() if one.url == url.rstrip("/")), None)
+        message = (
+            f"{url} does not answer yet{f' ({problem})' if problem else ''}; it is tried again until you leave it."
+        )
         return PeerSet(success=True, message=message, node_id=None)
     note(target=did_key(reached))
     return PeerSet(success=True, message=f"Joined {url}. {_NOT_PINNED}", node_id=did_key(reached))
+
+
+async def _leave(services: Services, url: str | None, node_id: bytes | None) -> PeerSet:
+    left = await services.mesh.leave(url, node_id)
+    node = None if node_id is None else did_key(node_id)
+    if not left:
+        raise ApiError(404, "That was not joined; GET /federation/joins lists what is.")
+    note(target=node or left[0])
+    message = f"Left {', '.join(left)}: not tried any more, unless the node is started with --join for it. A pin stays."
+    return PeerSet(success=True, message=message, node_id=node)
 
 
 def _node_id(text: str) -> bytes:

@@ -216,7 +216,7 @@ class SetSlug(SourceBody):
     slug: Slug
 
 
-PeerAction = Literal["join", "pin", "unpin", "block", "unblock"]
+PeerAction = Literal["join", "leave", "pin", "unpin", "block", "unblock"]
 
 
 class SetPeer(Body):

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from pfn_protocol.cells_round import CellsRound
@@ -165,7 +165,7 @@ class Comparison:
 
     def not_yet_offered(self, ids: Iterable[bytes]) -> list[bytes]:
         """Those of the ids, in bounds, that were not offered before; now they are."""
-        fresh = [one for one in ids if one not in self.offered][:offered_ids_max]
+        fresh = list(islice((one for one in ids if one not in self.offered), offered_ids_max))  # there may be a million
         if len(self.offered) >= offered_remembered_max:
             self.offered.clear()
         self.offered.update(dict.fromkeys(fresh))

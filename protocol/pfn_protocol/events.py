@@ -52,6 +52,13 @@ class PeerFound:
 
 
 @record
+class JoinTakenBack:
+    """The operator does not join this node any more: it is one among others."""
+
+    peer: bytes
+
+
+@record
 class PolicyChanged:
     """The operator's own word: whose observations back bytes here, and who is not listened to."""
 
@@ -98,6 +105,7 @@ Event = (
     | AnswerReceived
     | PeerUnreachable
     | PeerFound
+    | JoinTakenBack
     | PolicyChanged
     | PrefixBuilt
     | CellsDecoded

@@ -10,6 +10,7 @@ from random import Random
 from pfn_protocol.address_groups import address_group
 from pfn_protocol.addresses import Source, with_address
 from pfn_protocol.effects import ForgetPeer, RememberPeer
+from pfn_protocol.events import JoinTakenBack, PeerFound
 from pfn_protocol.limits import (
     left_out_max,
     link_faults_max,
@@ -144,6 +145,16 @@ class KnownPeers:
         if not peer.linked and (joined or not peer.url or source < peer.addresses.get(peer.url, Source.HEARD)):
             peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
         self.has_changed = True
+
+    def hear_join(self, event: PeerFound | JoinTakenBack) -> None:
+        """The operator joins a node, or does so no more: a link that there is stays, like that with anybody."""
+        if isinstance(event, PeerFound):
+            self.learn(event.peer, event.url, joined=True)
+            return
+        peer = self._joined.pop(event.peer, None)
+        if peer is not None:
+            peer.joined = False
+            self.has_changed = True
 
     def _learn_view(self, speaker: Peer, view: Iterable[PeerAddress]) -> None:
         """What a neighbour names, or one that was asked to be one."""

@@ -94,9 +94,8 @@ class Mesh:
         self._links = Links(self._peers, gossip, self._reconciliation, self._own)
         self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
-        for address in restored.peers:
-            introduced = address.node_id in restored.introduced
-            self._peers.learn(address.node_id, address.url, reached=True, introduced=introduced)
+        for node_id, url in ((address.node_id, address.url) for address in restored.peers):
+            self._peers.learn(node_id, url, reached=True, introduced=node_id in restored.introduced)
         for view in self.links() if restored.announcements else ():
             said = self._registry.node_statement(view.peer)
             if said is not None and not said.left:
@@ -164,8 +163,8 @@ class Mesh:
                 self._gossip.tell(self._own.say(event.statement, now_ms), None, now_ms)
             case events.PeerUnreachable():
                 self._on_peer_unreachable(event, now_ms)
-            case events.PeerFound():
-                self._peers.learn(event.peer, event.url, joined=True)
+            case events.PeerFound() | events.JoinTakenBack():
+                self._peers.hear_join(event)
             case events.PolicyChanged():
                 self._on_policy_changed(event, now_ms)
             case events.PrefixBuilt() | events.CellsDecoded():

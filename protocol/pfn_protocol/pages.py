@@ -85,9 +85,12 @@ def _found(registry: Registry, announcement_id: bytes) -> Entry | None:
 def _ids_page(registry: Registry, request: IdsRequest, left_out: Collection[bytes]) -> IdsAnswer:
     """An author's ids at the smaller of both caps, or everybody's."""
     if not request.author:
-        following = islice(shortened_between(registry, request.after, b"", left_out), ids_page_max + 1)
+        # The fewer of all ids belong to the link, the more are looked at for a page: so it has fewer then.
+        share_of_link = registry.count_without(left_out) / max(1, len(registry))
+        page_max = max(1, ids_page_max // 4, int(ids_page_max * share_of_link))
+        following = islice(shortened_between(registry, request.after, b"", left_out), page_max + 1)
         page = tuple(one[:sketch_id_bytes] for one in following)
-        return IdsAnswer(page[:ids_page_max], len(page) > ids_page_max)
+        return IdsAnswer(page[:page_max], len(page) > page_max)
     if request.author in left_out:
         return IdsAnswer((), False)
     ids = [one[:sketch_id_bytes] for one in registry.ids(request.author, min(request.cap, slots_pinned_max))]
@@ -98,10 +101,7 @@ def _ids_page(registry: Registry, request: IdsRequest, left_out: Collection[byte
 def shortened_between(registry: Registry, after: bytes, until: bytes, left_out: Collection[bytes]) -> Iterator[bytes]:
     """The ids of the set after one and up to another one, both shortened; empty: from the start, to the end."""
     start, end = (one and one + _GREATEST_REST for one in (after, until))
-    for announcement_id in registry.ids_between(start, end):
-        entry = registry.find(announcement_id) if left_out else None
-        if entry is None or entry.author not in left_out:
-            yield announcement_id
+    return registry.ids_without(left_out, start, end)
 
 
 def _snapshot_page(
@@ -110,11 +110,9 @@ def _snapshot_page(
     """Ids of the bodies to send, in their order, and the id to go on from (empty: that was all)."""
     chosen: list[bytes] = []
     room = page_bytes_max
-    for announcement_id in _snapshot_ids(registry, request):
+    for announcement_id in _snapshot_ids(registry, request, left_out):
         entry = registry.find(announcement_id)
         assert entry is not None, "an id of the set has an entry"
-        if entry.author in left_out:
-            continue
         room -= entry.size
         if room < 0 or len(chosen) == snapshot_page_max:
             return tuple(chosen), chosen[-1]
@@ -122,8 +120,10 @@ def _snapshot_page(
     return tuple(chosen), b""
 
 
-def _snapshot_ids(registry: Registry, request: SnapshotRequest) -> Iterable[bytes]:
+def _snapshot_ids(registry: Registry, request: SnapshotRequest, left_out: Collection[bytes]) -> Iterable[bytes]:
     if not request.author:
-        return registry.ids_between(request.after, request.until)
+        return registry.ids_without(left_out, request.after, request.until)
+    if request.author in left_out:
+        return ()
     ids = registry.ids(request.author, slots_pinned_max)
     return (one for one in ids if request.after < one and (not request.until or one <= request.until))

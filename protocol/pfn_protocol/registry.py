@@ -11,10 +11,12 @@ The registry holds ids and places, never bodies, and decides nothing about links
 subtracted from the digest, author by author.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from pfn_protocol.admission import admits_others, admitted_authors, trusted_via
 from pfn_protocol.announcements import Kind, NodeStatement
@@ -49,6 +51,8 @@ class Verdict(Enum):
 _DECIDE_ADMISSION = (Kind.NODE, Kind.CONVICTION)
 # Expiries of what has left the set meanwhile may wait, up to as many again as there are others, and these.
 _stale_expiries_max = 64
+# With so many times as many announcements of others, those of a few authors are not found by walking over all.
+_sparse_ratio = 16
 
 
 @record
@@ -90,6 +94,7 @@ class Registry:
         self._total = SetDigest()
         self._expiries: list[tuple[int, bytes]] = []
         self._caps: dict[bytes, int] = {}
+        self._sorted_authors: list[bytes] | None = None  # those with a cap; made when it is needed
         self.readmit()
 
     # What is in it.
@@ -168,7 +173,10 @@ class Registry:
     def summaries(self, after: bytes, limit: int, left_out: Iterable[bytes]) -> tuple[list[AuthorSummary], bool]:
         """A page of admitted authors in the order of their ids; and whether there are more."""
         absent = dict.fromkeys(left_out)
-        following = sorted(author for author in self._caps if author > after and author not in absent)
+        if self._sorted_authors is None:
+            self._sorted_authors = sorted(self._caps)
+        rest = islice(self._sorted_authors, bisect_right(self._sorted_authors, after), None)
+        following = list(islice((author for author in rest if author not in absent), limit + 1))
         capped = [(author, self._caps[author]) for author in following[:limit]]
         page = [AuthorSummary(author, cap, *self.summary(author, cap)) for author, cap in capped]
         return page, len(following) > limit
@@ -186,6 +194,29 @@ class Registry:
         """The ids of the set after one and up to another one, ascending; empty: from the start, to the end."""
         self._sorted_ids.update(self._by_id, self.changes)
         return self._sorted_ids.between(after, until)
+
+    def count_without(self, left_out: Collection[bytes]) -> int:
+        """How many announcements of all authors but these are in the set."""
+        absent = frozenset(left_out)
+        return len(self._by_id) - sum(self._shares[one].sum.count for one in absent if one in self._shares)
+
+    def ids_without(self, left_out: Collection[bytes], after: bytes, until: bytes) -> Iterator[bytes]:
+        """`ids_between` of all authors but these: what is left is looked for where it is, if it is little."""
+        if not left_out:
+            yield from self.ids_between(after, until)
+            return
+        absent = frozenset(left_out)
+        if self.count_without(absent) * _sparse_ratio >= len(self):
+            for one in self.ids_between(after, until):
+                if self._by_id[one].author not in absent:
+                    yield one
+            return
+        there = [share for author, share in self._shares.items() if author not in absent]
+        ids = [entry.id for share in there for entry in share.any_order(share.cap)]
+        waiting = [one for one in ids if after < one and (not until or one <= until)]
+        heapify(waiting)
+        while waiting:
+            yield heappop(waiting)
 
     def node_statement(self, author: bytes) -> NodeStatement | None:
         """The author's node announcement, in the set or parked."""
@@ -242,7 +273,7 @@ class Registry:
         )
 
     def fill(self, entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
-        """Offer very many, at a start: the outcome is the same, but sums are made for each author, not for each of them.
+        """Offer very many, at a start: the outcome is the same, but sums are made for each author, not for each entry.
 
         Returns the ids of what stood and of what contradicted it.
         """
@@ -286,6 +317,7 @@ class Registry:
     def _sponsor(self, newcomers: list[bytes]) -> AdmissionChange:
         """Only these are let in, and whom a newcomer pins or sponsors admits nobody: the graph stays as it is."""
         self._caps.update(dict.fromkeys(newcomers, slots_sponsored_max))
+        self._sorted_authors = None
         self.admission_version += bool(newcomers)
         admitted, superseded = self._let_in(newcomers)
         return AdmissionChange(admitted, (), superseded, bool(newcomers))
@@ -294,6 +326,7 @@ class Registry:
         """Judge again who is admitted, after pins or sponsored nodes changed somewhere."""
         caps = admitted_authors(self.me, self._pins, self._sponsored, self.node_statement)
         former, self._caps = self._caps, caps
+        self._sorted_authors = None
         self.admission_version += caps != former
         parked: list[bytes] = []
         dropped: list[bytes] = []

@@ -1,5 +1,6 @@
 """The life of an engine: what survives a crash, what a full queue answers, how it ends, what the operator sees."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from trio.testing import MockClock
 
 from pfn_node.mesh import engine as engine_module
 from pfn_node.mesh import incoming, turns
-from pfn_node.mesh.turns import Doers, Stopped, Turns
+from pfn_node.mesh.turns import Doers, NotKept, Stopped, Turns
 from pfn_node.store import activity
 from pfn_node.store import peers as peer_store
 from pfn_protocol.announcements import MirrorStatement
@@ -309,6 +310,25 @@ async def test_blocking_ends_the_link_and_takes_back_what_its_word_backed(
         assert [peer.state for peer in b.engine.peers()] == ["blocked"]
         release = b.release()
         assert release is None or not release.backed
+
+
+async def test_a_node_whose_disk_takes_nothing_stops_all_the_same(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with network(tmp_path) as net:
+        a = await net.add("a")
+        await trio.sleep(60)
+
+        async def full(work: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(a.database, "write", full)
+        with pytest.raises(NotKept):
+            await a.engine.announce(MirrorStatement(SOURCE_ID, 1, bytes(32)))
+
+        await a.stop()
+
+        assert not a.running
 
 
 async def test_an_engine_that_does_not_run_yet_has_nothing_to_show(tmp_path: Path, autojump_clock: MockClock) -> None:

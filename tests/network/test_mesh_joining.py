@@ -7,6 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from pfn_node.mesh.joining import is_provisional, parse_join_target
+from pfn_node.mesh.views import JoinView
+from pfn_node.outbound import Reply
 from pfn_node.store import audit
 from pfn_node.store import peers as peer_store
 from pfn_node.store.rows import Peer
@@ -144,7 +146,109 @@ async def test_a_target_of_another_mesh_is_not_joined(tmp_path: Path, autojump_c
         await trio.sleep(600)
 
         assert linked(b) == 0
-        assert await b.engine.join("http://a.test", None) is None
+        with pytest.raises(Refusal, match="belongs to the mesh 'other'"):
+            await b.engine.join("http://a.test", None)
+
+
+class Elsewhere:
+    """Some other server in the place of a node."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status, self.body = status, body
+
+    async def __call__(self, method: str, url: str, **more: object) -> Reply:
+        return Reply(self.status, {}, self.body, url)
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b""), (200, b"<html>"), (200, b"{}")])
+async def test_what_is_no_node_is_not_joined_and_leaves_nothing_behind(
+    tmp_path: Path, autojump_clock: MockClock, status: int, body: bytes
+) -> None:
+    async with network(tmp_path) as net:
+        b = await net.add("b")
+        b.engine._client._outbound.fetch = Elsewhere(status, body)  # type: ignore[method-assign]
+
+        with pytest.raises(Refusal, match="is no PFN node"):
+            await b.engine.join("http://a.test", None)
+
+        assert await b.engine.joins() == []
+
+
+async def test_a_join_says_why_it_waits_and_is_taken_back_for_good(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with network(tmp_path) as net:
+        a = await net.add("a", start=False)
+        b = await net.add("b")
+        assert await b.engine.join("http://a.test/", None) is None
+        assert await b.engine.joins() == [JoinView("http://a.test", None, "Nobody answers there.")]
+        await trio.sleep(10)
+
+        assert await b.engine.leave("http://a.test/", None) == ["http://a.test"]
+
+        assert await b.engine.joins() == []
+        await a.start(net.nursery)
+        await trio.sleep(3600)
+        await b.stop()
+        await b.start(net.nursery)
+        await trio.sleep(3600)
+        assert linked(b) == 0 and row(b, a) is None and not a.asked
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+async def test_a_node_that_was_left_is_one_among_others_and_a_pin_stays(
+    tmp_path: Path, autojump_clock: MockClock, by_id: bool
+) -> None:
+    async with network(tmp_path) as net:
+        a = await net.add("a")
+        b = await net.add("b")
+        assert await b.engine.join("http://a.test", None) == a.id
+        await b.engine.set_policy(a.id, pinned=True)
+        await eventually(lambda: linked(b) == 1)
+        assert b.engine._mesh is not None
+        assert a.id in b.engine._mesh._peers._joined
+
+        left = await b.engine.leave(None, a.id) if by_id else await b.engine.leave("http://a.test", None)
+
+        assert left == ["http://a.test"] and await b.engine.joins() == []
+        found = row(b, a)
+        assert found is not None and (found.joined, found.pinned) == (False, True)
+        assert linked(b) == 1
+        await trio.sleep(1)
+        assert a.id not in b.engine._mesh._peers._joined
+        assert await b.engine.leave("http://a.test", None) == []
+
+
+async def test_a_node_that_is_joined_at_two_urls_is_left_at_one_of_them(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with network(tmp_path) as net:
+        a = await net.add("a")
+        net.nodes["again"] = a
+        b = await net.add("b")
+        for url in ("http://a.test", "http://again.test"):
+            assert await b.engine.join(url, None) == a.id
+
+        assert await b.engine.leave("http://a.test", None) == ["http://a.test"]
+
+        found = row(b, a)
+        assert found is not None and found.joined
+        assert [one.url for one in await b.engine.joins()] == ["http://again.test"]
+
+
+async def test_a_new_key_that_the_operator_names_is_expected_from_then_on(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with network(tmp_path) as net:
+        a = await net.add("a", start=False)
+        b = await net.add("b")
+        former = PrivateKey(bytes([88]) * 32).public
+        assert await b.engine.join("http://a.test", former) is None
+
+        assert await b.engine.join("http://a.test", a.id) is None
+        await a.start(net.nursery)
+
+        await eventually(lambda: linked(b) == 1, 600)
+        await trio.sleep(3600)
+        assert alerts(b) == []
 
 
 async def test_a_node_does_not_join_itself(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -201,7 +305,7 @@ async def test_there_are_only_so_many_targets(
         b = await net.add("b")
         await b.engine.join("http://a.test", None)
 
-        with pytest.raises(Refusal, match="all it can"):
+        with pytest.raises(Refusal, match="leave one of them first"):
             await b.engine.join("http://c.test", None)
 
 

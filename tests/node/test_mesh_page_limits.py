@@ -229,6 +229,19 @@ async def test_who_had_its_bytes_for_the_day_waits_until_some_come_back(message:
     assert (await desk.refusal(ALICE, message)).status == 429
 
 
+async def test_pages_with_next_to_nothing_on_them_are_charged_too_and_cells_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page_limits, "BYTES_A_DAY_MAX", 10 * page_limits.PAGE_BYTES_MIN)
+    desk = Desk()
+    for _ in range(10):
+        await desk.serve(ALICE, SnapshotRequest(b"", b""), 100)
+        await desk.serve(BOB, CELLS, 100)
+
+    assert (await desk.refusal(ALICE, IDS)).status == 429
+    await desk.serve(BOB, CELLS)
+
+
 async def test_a_budget_never_grows_beyond_a_day_and_a_clock_that_is_set_back_takes_nothing() -> None:
     desk = Desk()
     await desk.serve(ALICE, IDS, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pfn_node.mesh.turns import Stopped
-from pfn_node.mesh.views import PeerView
+from pfn_node.mesh.views import JoinView, PeerView
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import did_key
 from pfn_protocol.limits import request_bytes_max
@@ -104,6 +104,26 @@ async def test_joining_a_node_that_does_not_answer_is_no_error(node: WebNode) ->
 
     assert got.status == 200
     assert got.json["node_id"] is None and "tried again" in got.json["message"]
+
+
+async def test_what_is_joined_is_listed_with_what_is_wrong_and_can_be_left(node: WebNode) -> None:
+    node.mesh.targets = [JoinView("https://other.test", None, "Nobody answers there."), JoinView(PEER_URL, PEER, None)]
+    node.mesh.reached = None
+
+    joining = await node.post("/federation/peers", {"url": "https://other.test", "action": "join"})
+    listed = await node.read("/federation/joins")
+    by_url = await node.post("/federation/peers", {"url": "https://other.test", "action": "leave"})
+    by_id = await node.post("/federation/peers", {"node_id": PEER, "action": "leave"})
+    node.mesh.targets = []
+    again = await node.post("/federation/peers", {"node_id": PEER, "action": "leave"})
+
+    assert "Nobody answers there." in joining.json["message"]
+    assert [(one["url"], one["node_id"], one["problem"]) for one in listed.json["joins"]] == [
+        ("https://other.test", None, "Nobody answers there."),
+        (PEER_URL, PEER, None),
+    ]
+    assert (by_url.status, by_id.status, again.status) == (200, 200, 404)
+    assert node.mesh.left[:2] == [("https://other.test", None), (None, STRANGER.public)]
 
 
 async def test_joining_where_another_key_answers_is_a_conflict(node: WebNode) -> None:

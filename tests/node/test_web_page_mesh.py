@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pfn_node.mesh.views import PeerView
+from pfn_node.mesh.views import JoinView, PeerView
 from pfn_node.store import mesh_claims
 from pfn_node.web.pages import mesh, mesh_map
 from pfn_node.web.pages.mesh_map import Box, Picture, Placed, draw
@@ -333,6 +333,18 @@ async def test_what_is_wrong_with_joining_stands_beside_the_field(node: WebNode,
     assert "annot join https://node7.test: another key answers there" in refused.text
     assert refused.values["url"] == "https://node7.test"
     assert "Please look at the marked fields." in odd.text and odd.values["node_id"] == "nobody"
+
+
+async def test_what_is_joined_is_shown_to_administrators_and_left_with_a_button(node: WebNode, admin: Browser) -> None:
+    node.mesh.targets = [JoinView("https://node7.test", None, f"Nobody answers there. {HOSTILE}")]
+
+    anybodys = await Browser(node).read("/mesh")
+    page = await admin.read("/mesh")
+    got = await admin.send("/mesh/peers", action="leave", url="https://node7.test")
+
+    assert "https://node7.test" not in anybodys.text
+    assert f"https://node7.test Not reached yet: Nobody answers there. {HOSTILE}" in page.text
+    assert got.status == 303 and node.mesh.left == [("https://node7.test", None)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from werkzeug.datastructures import Headers
 
 from pfn_node.addresses import check_url
 from pfn_node.artifacts.artifacts import Artifacts
-from pfn_node.mesh.views import PeerView
+from pfn_node.mesh.views import JoinView, PeerView
 from pfn_node.safe_quart import SafeQuart
 from pfn_node.settings import Settings
 from pfn_node.sources.notices import Notices
@@ -202,6 +202,8 @@ class FakeMesh:
     joined: list[tuple[str, bytes | None]] = field(default_factory=list)
     reached: bytes | None = STRANGER.public
     refusal: Refusal | None = None
+    targets: list[JoinView] = field(default_factory=list)
+    left: list[tuple[str | None, bytes | None]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)  # of the status, beside those that it always has
 
     async def handle(self, path: str, raw: bytes) -> tuple[int, bytes]:
@@ -213,6 +215,13 @@ class FakeMesh:
             raise self.refusal
         self.joined.append((url, key))
         return self.reached
+
+    async def joins(self) -> Sequence[JoinView]:
+        return self.targets
+
+    async def leave(self, url: str | None, node_id: bytes | None) -> Sequence[str]:
+        self.left.append((url, node_id))
+        return [one.url for one in self.targets]
 
     async def set_policy(self, node_id: bytes, *, pinned: bool | None = None, blocked: bool | None = None) -> None:
         self.policies.append((node_id, pinned, blocked))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pfn_node.simulation.network import Network
 from pfn_node.simulation.world import START_MS
 from pfn_protocol.comparison import Comparison
+from pfn_protocol.limits import offered_ids_max
 from pfn_protocol.link_set import LinkSet
 from pfn_protocol.messages import AuthorsRequest, CellsRequest
 from pfn_protocol.registry import Registry
@@ -85,3 +86,11 @@ def test_neighbours_with_one_set_ask_nothing_although_they_admit_each_other_to_d
     assert (mine.count, mine.digest) == (theirs.count, theirs.digest) and mine.count == 4
     asked = [one.message for node in (alice, bob) for one in node.sent]
     assert not [one for one in asked if isinstance(one, AuthorsRequest | CellsRequest)]
+
+
+def test_of_a_million_ids_that_a_neighbour_seems_to_lack_no_more_are_looked_at_than_are_offered() -> None:
+    _, comparison = compared()
+    ids = iter([number.to_bytes(32) for number in range(3 * offered_ids_max)])
+
+    assert len(comparison.not_yet_offered(ids)) == offered_ids_max
+    assert len(list(ids)) == 2 * offered_ids_max

@@ -37,6 +37,7 @@ from pfn_protocol.events import (
     CellsDecoded,
     ComparisonWanted,
     Event,
+    JoinTakenBack,
     PeerFound,
     PeerUnreachable,
     PolicyChanged,
@@ -329,6 +330,8 @@ class Attack:
             case 3:
                 return self.policy()
             case 4:
+                if rng.random() < 0.3:
+                    return JoinTakenBack(rng.choice(OTHERS).public)
                 return PeerFound(rng.choice([*OTHERS, ME]).public, f"http://f{rng.randrange(4)}.test")
             case 5:
                 statement = self.statement()

@@ -18,6 +18,7 @@ from pfn_protocol.limits import (
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import slot_rank
+from pfn_protocol.sorted_ids import SortedIds
 from tests.protocol.sets import (
     ALICE,
     BOB,
@@ -423,6 +424,30 @@ def test_authors_are_listed_page_by_page_even_those_that_said_nothing() -> None:
     assert (more, no_more) == (True, False)
     assert sum(one.count for one in page + rest) == 1
     assert [one.author for one in registry.summaries(b"", 9, keys)[0]] == [ALICE.public]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_ids_without_some_authors_come_in_order_and_few_are_found_without_a_look_at_all_others(
+    monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    monkeypatch.setattr("pfn_protocol.registry._sparse_ratio", 8 if apart else 1_000_000)
+    keys = [key_of(f"author-{number}").public for number in range(20)]
+    registry = Registry(ALICE.public, keys)
+    said = {key: [one.id for one in fake_versions(key, 10)] for key in keys}
+    for key in keys:
+        for one in fake_versions(key, 10):
+            registry.offer(one)
+    whole = sorted(id_ for key in keys[:2] for id_ in said[key])
+    looked = []
+    monkeypatch.setattr(SortedIds, "between", lambda *_: looked.append(1) or iter(everything(registry)))
+
+    found = list(registry.ids_without(keys[2:], b"", b""))
+    part = list(registry.ids_without(keys[2:], whole[3], whole[9]))
+
+    assert found == whole
+    assert part == whole[4:10] or not apart
+    assert bool(looked) is not apart
+    assert list(registry.ids_without(keys, b"", b"")) == []
 
 
 def test_count_and_root_of_the_own_announcements_leave_the_node_announcement_out() -> None:

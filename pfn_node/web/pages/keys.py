@@ -19,7 +19,7 @@ SCOPE_WORDS = {
     "sources": "add, verify, change and remove sources and webhooks; say who owns a slug",
     "subscribe": "mirror the plugins of a source",
     "read": "see the activity, subscriptions, webhooks, health and storage",
-    "peers": "join, pin and block nodes",
+    "peers": "join, leave, pin and block nodes",
     "keys": "see, rotate and revoke keys; see settings and the audit log",
     "advisories": "yank, warn of, take down and approve releases",
 }

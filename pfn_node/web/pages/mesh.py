@@ -109,6 +109,7 @@ async def show_mesh(services: Services, visitor: Visitor, query: MeshQuery) -> d
         "own_sources": len(own),
         "watched_max": WATCHED_MAX,
         "holders": _holders(services, peers, held),
+        "joins": await services.mesh.joins() if visitor.may("peers") else (),
         "query": query,
         "choices": CHOICES,
         "pages": -(-len(chosen) // ROWS_MAX),
@@ -209,6 +210,6 @@ async def join(services: Services, visitor: Visitor, body: SetPeer) -> Any:
 
 @pages.form("/mesh/peers", page=show_mesh, body=SetPeer, scope="peers")
 async def judge(services: Services, visitor: Visitor, body: SetPeer) -> Any:
-    """Pin or unpin, block or unblock a node."""
+    """Pin or unpin, block or unblock a node, or join it no more."""
     assert visitor.key is not None
     return await set_peer(services, key=visitor.key, body=body)
