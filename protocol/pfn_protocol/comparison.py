@@ -18,7 +18,7 @@ from pfn_protocol.limits import (
     sketch_id_bytes,
     unresolved_ms,
 )
-from pfn_protocol.link_set import LinkSet
+from pfn_protocol.link_set import LinkSet, smaller_cap
 from pfn_protocol.messages import AuthorsRequest, AuthorSummary, Request, SetStatus
 from pfn_protocol.outgoing import Outgoing, earliest
 from pfn_protocol.registry import Registry
@@ -82,7 +82,7 @@ class Round:
         """A page of the neighbour's authors came: those are compared whose share differs at the smaller cap."""
         self.pages += 1
         for theirs in authors:
-            cap = min(theirs.cap, registry.cap(theirs.author))
+            cap = smaller_cap(registry.cap(theirs.author), theirs.cap)
             if not cap or link_set.leaves_out(theirs.author):
                 continue
             self.ids_told += theirs.count if theirs.cap == cap else min(theirs.count, cap)
