@@ -240,7 +240,6 @@ class Comparison:
         if rests:
             self.quiet_until_ms = now_ms + quiet_ms
 
-
     def cut_off(self, now_ms: int) -> Patience:
         """The link ends, or is made anew. Returns what its successor has of patience.
 
