@@ -32,7 +32,7 @@ class AuthorShare:
         self._slots: dict[Kind, dict[str, Entry | Slot]] = {}
         self._ranked_count = 0  # of the slots but the node's
         self._ranked: list[tuple[bytes, SlotKey]] | None = None  # those, smallest rank first; made when it is needed
-        self._summaries: dict[int, tuple[int, bytes]] = {}  # by cap; forgotten at every change
+        self._sums: dict[int, SetDigest] = {}  # by smaller caps; forgotten at every change
 
     def slot(self, kind: Kind, subject: str) -> Slot | None:
         """The slot as it is now, if anything stands in it."""
@@ -83,7 +83,7 @@ class AuthorShare:
     def add_placed(self, total: SetDigest) -> None:
         """The sum of what was placed."""
         self.sum.merge(total)
-        self._summaries.clear()
+        self._sums.clear()
 
     def trim(self) -> list[Entry]:
         """Put out the slots over the cap; returns what stood in them."""
@@ -121,18 +121,18 @@ class AuthorShare:
 
     def summary(self, cap: int) -> tuple[int, bytes]:
         """How many announcements at this cap, and their digest."""
-        effective = min(cap, self._ranked_count)
-        if effective not in self._summaries:
-            whole = effective == self._ranked_count
-            total = self.sum if whole else SetDigest(entry.id for entry in self.entries(effective))
-            if len(self._summaries) >= _capped_max:
-                self._summaries.clear()
-            self._summaries[effective] = (total.count, total.digest())
-        return self._summaries[effective]
+        total = self.sum_at(cap)
+        return total.count, total.digest()
 
     def sum_at(self, cap: int) -> SetDigest:
         """The sum of what is in the set at this cap; not to be changed by the caller."""
-        return self.sum if cap >= self._ranked_count else SetDigest(entry.id for entry in self.entries(cap))
+        if cap >= self._ranked_count:
+            return self.sum
+        if cap not in self._sums:
+            if len(self._sums) >= _capped_max:
+                self._sums.clear()
+            self._sums[cap] = SetDigest(entry.id for entry in self.entries(cap))
+        return self._sums[cap]
 
     def _convict(self, conviction: Entry) -> list[Entry]:
         gone = self.entries()
@@ -184,4 +184,4 @@ class AuthorShare:
             self.sum.add(entry.id)
         else:
             self.sum.remove(entry.id)
-        self._summaries.clear()
+        self._sums.clear()

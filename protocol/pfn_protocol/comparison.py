@@ -18,7 +18,7 @@ from pfn_protocol.limits import (
     sketch_id_bytes,
     unresolved_ms,
 )
-from pfn_protocol.link_set import LinkSet
+from pfn_protocol.link_set import LinkSet, smaller_cap
 from pfn_protocol.messages import AuthorsRequest, AuthorSummary, Request, SetStatus
 from pfn_protocol.outgoing import Outgoing, earliest
 from pfn_protocol.registry import Registry
@@ -82,7 +82,7 @@ class Round:
         """A page of the neighbour's authors came: those are compared whose share differs at the smaller cap."""
         self.pages += 1
         for theirs in authors:
-            cap = min(theirs.cap, registry.cap(theirs.author))
+            cap = smaller_cap(registry.cap(theirs.author), theirs.cap)
             if not cap or link_set.leaves_out(theirs.author):
                 continue
             self.ids_told += theirs.count if theirs.cap == cap else min(theirs.count, cap)
@@ -153,6 +153,8 @@ class Comparison:
     # The difference that is known to stay: what the neighbour has and this node does not take, and the reverse.
     unresolved: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
     unresolved_until_ms: int = 0
+    # What the neighbour's set is with that difference; worked out once for each state of this node's.
+    _expected: tuple[tuple[SetStatus, int], tuple[int, bytes]] | None = None
 
     def ask(self, outgoing: Outgoing, peer: bytes, message: Request, now_ms: int) -> None:
         """Make the next request of the round."""
@@ -182,6 +184,13 @@ class Comparison:
             return True
         if mine.scope != theirs.scope or now_ms >= self.unresolved_until_ms:
             return False
+        key = (mine, registry.changes.position)
+        if self._expected is None or self._expected[0] != key:
+            self._expected = (key, self._with_unresolved(registry))
+        return self._expected[1] == (theirs.count, theirs.digest)
+
+    def _with_unresolved(self, registry: Registry) -> tuple[int, bytes]:
+        """Count and digest of this node's set with the difference that is known to stay."""
         total = self.link_set.total()
         for one in self.unresolved[0]:
             if one not in registry:
@@ -189,7 +198,7 @@ class Comparison:
         for one in self.unresolved[1]:
             if one in registry and total.count:
                 total.remove(one)
-        return (total.count, total.digest()) == (theirs.count, theirs.digest)
+        return total.count, total.digest()
 
     def is_same(self) -> bool:
         """Whether the other side was last heard to have exactly this set, whomever each side would admit besides.
@@ -213,12 +222,13 @@ class Comparison:
         """Both sets are the same: nothing of the past counts any more, but that saying so ends no rest at once."""
         self.due_ms, self.eager, self.rung, self.fruitless = None, False, Rung.FIRST_SALT, 0
         self.quiet_until_ms = min(self.quiet_until_ms, now_ms + reconciliation_quiet_ms_min)
-        self.unresolved, self.offered = ((), ()), {}
+        self.unresolved, self.offered, self._expected = ((), ()), {}, None
 
     def keep_unresolved(self, theirs: Iterable[bytes], mine: Iterable[bytes], now_ms: int) -> None:
         """This difference stays, as far as is known; it is looked into again after a while."""
         self.unresolved = (tuple(theirs), tuple(mine))
         self.unresolved_until_ms = now_ms + unresolved_ms
+        self._expected = None
 
     def count_fruit(self, gained: int, now_ms: int, *, rests: bool = True) -> None:
         """A round is over. Those that bring nothing come ever more rarely."""

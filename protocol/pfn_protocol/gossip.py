@@ -78,7 +78,7 @@ class Gossip:
         A link beside a tree that stands begins lazy. A node that has no parent wants to be pushed to.
         """
         former = self._links.get(peer)
-        self.close(peer)
+        self._end(peer)
         orphan = not self._tree.has_parent
         eager = former.eager if former else orphan  # pruned where it closes a circle
         status_due_ms = now_ms if asked else now_ms + node_change_wait_ms
@@ -95,6 +95,10 @@ class Gossip:
 
     def close(self, peer: bytes) -> None:
         """The link is over; a hanging request of the neighbour is answered."""
+        self._end(peer)
+        self._pulls.closed(peer)
+
+    def _end(self, peer: bytes) -> None:
         link = self._links.pop(peer, None)
         if link is None:
             return

@@ -10,10 +10,18 @@ every status.
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from pfn_protocol.limits import scope_bytes
+from pfn_protocol.limits import scope_bytes, slots_sponsored_max
 from pfn_protocol.messages import SetStatus
 from pfn_protocol.registry import Registry
 from pfn_protocol.set_digest import SetDigest
+
+
+def smaller_cap(mine: int, theirs: int) -> int:
+    """The cap at which both sides of a link compare an author (R88).
+
+    One that no node has (R84) counts as that of a newcomer: so nobody can have ever other shares worked out.
+    """
+    return mine if theirs >= mine else min(theirs, slots_sponsored_max)
 
 
 class LinkSet:
@@ -47,7 +55,8 @@ class LinkSet:
         self._hearing.update((author, cap) for author, cap in page if author in admitted)
         if is_last:
             heard, self._hearing = self._hearing, {}
-            caps = {author: heard.get(author, 0) for author, cap in admitted.items() if heard.get(author, 0) < cap}
+            told = {author: smaller_cap(cap, heard.get(author, 0)) for author, cap in admitted.items()}
+            caps = {author: cap for author, cap in told.items() if cap < admitted[author]}
             self._version += caps != self._their_caps
             self._their_caps = caps
 

@@ -76,6 +76,11 @@ class Pulls:
         """The body is here. Returns what was known of it while it was waited for."""
         return self._missing.pop(announcement_id, None)
 
+    def closed(self, holder: bytes) -> None:
+        """Its link is over: it is not asked, and who comes and goes under ever new names is not remembered either."""
+        for missing in self._missing.values():
+            missing.holders.pop(holder, None)
+
     def forget(self) -> None:
         """Wait for nothing any more: neighbours tell it anew."""
         self._missing.clear()

@@ -273,7 +273,7 @@ class Registry:
         )
 
     def fill(self, entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
-        """Offer very many, at a start: the outcome is the same, but sums are made for each author, not for each entry.
+        """Offer very many, at a start: the outcome is the same, but sums are made once for each author.
 
         Returns the ids of what stood and of what contradicted it.
         """

@@ -6,14 +6,17 @@ from random import Random
 import pytest
 
 from pfn_node.simulation.world import START_MS
+from pfn_protocol.author_share import AuthorShare
 from pfn_protocol.link_set import LinkSet
 from pfn_protocol.prefixes import Prefix, _narrowing
 from pfn_protocol.registry import Registry
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.sketch import Cells, build_cells
+from pfn_protocol.slots import Entry
 from tests.protocol.sets import ALICE, BOB, CAROL, DAVE, fake_versions
 
 SALT = bytes(range(32))
+WHOLE = {"is_first": True, "is_last": True}
 OTHERS = (BOB, CAROL, DAVE)
 
 
@@ -124,3 +127,36 @@ def test_who_tells_the_same_again_has_nothing_worked_out_anew() -> None:
     link_set.leave_out([])
     assert link_set.narrowed()[DAVE.public] == 0  # they did not name it either
     assert link_set.narrowed() is not narrowed
+
+
+def test_a_cap_that_no_node_has_counts_as_that_of_a_newcomer() -> None:
+    registry = Registry(ALICE.public, [key.public for key in OTHERS])
+    link_set = LinkSet(registry, ())
+
+    link_set.hear([(key.public, cap) for key, cap in zip(OTHERS, (4_999, 7, 9_999), strict=True)], **WHOLE)
+
+    narrowed = {key.public: cap for key, cap in zip(OTHERS, (256, 7), strict=False)}
+    assert link_set.narrowed() == narrowed | {ALICE.public: 0}
+
+
+def test_after_a_change_only_the_share_that_changed_is_added_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour may say that it admits every author at a smaller cap, and ask how the sets stand all the time."""
+    registry = Registry(ALICE.public, [key.public for key in OTHERS])
+    link_set = LinkSet(registry, ())
+    link_set.hear([(key.public, 50) for key in OTHERS], **WHOLE)
+    for key in OTHERS:
+        registry.fill(fake_versions(key.public, 60))
+    link_set.status()
+    asked: list[bytes] = []
+    entries = AuthorShare.entries
+
+    def counted(share: AuthorShare, cap: int | None = None) -> list[Entry]:
+        asked.append(share.author)
+        return entries(share, cap)
+
+    monkeypatch.setattr(AuthorShare, "entries", counted)
+    registry.offer(fake_versions(BOB.public, 61)[60])
+    status = link_set.status()
+
+    assert status.count == 3 * 50
+    assert asked == [BOB.public]

@@ -35,6 +35,7 @@ from pfn_protocol.messages import (
     SnapshotRequest,
 )
 from pfn_protocol.prefixes import Prefixes
+from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.sketch import Cells
 from tests.protocol.neighbours import Neighbourhood, honest
 from tests.protocol.parties import Lie, Party, pair
@@ -382,6 +383,26 @@ def test_what_this_side_does_not_take_is_remembered_and_subtracted() -> None:
     alice.compare(bob, START_MS + 50 * 60_000)
 
     assert len([one for one in sorted(alice.registry.unsorted_ids()) if one in bob.registry]) == 64
+
+
+def test_a_difference_that_stays_is_not_added_up_with_every_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = pair()
+    lacking(alice, bob, 3)
+    alice.takes = lambda entry: False
+    for minute in range(3):
+        alice.compare(bob, START_MS + minute * 120_000)
+    added: list[bytes] = []
+    add = SetDigest.add
+
+    def counted(total: SetDigest, item: bytes) -> None:
+        added.append(item)
+        add(total, item)
+
+    monkeypatch.setattr(SetDigest, "add", counted)
+    for second in range(100):
+        alice.compare(bob, START_MS + 240_000 + second * 1_000)
+
+    assert len(added) <= 3
 
 
 def test_what_stays_different_is_looked_into_again_after_an_hour() -> None:

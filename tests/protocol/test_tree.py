@@ -204,6 +204,21 @@ def test_what_a_new_branch_told_before_is_asked_of_it_at_once() -> None:
     assert pulls.take_due(NOW + 1_600, {PEER: True, OTHER: True}) == {OTHER: [TWO]}
 
 
+def test_a_neighbour_whose_link_is_over_is_no_longer_remembered_for_what_it_told() -> None:
+    """Who links under one name after the other and tells the same ids would fill the memory."""
+    gossip = Gossip(Registry(PEER), Outgoing(), lambda peer: EMPTY, Random(1), has_url=True)
+    pulls = gossip._pulls
+    for number in range(20):
+        eve = bytes([number]) * 32
+        gossip.open(eve, "http://eve.test", (), NOW, asked=False)
+        pulls.heard(ONE, eve, NOW)
+        pulls.heard(TWO, OTHER, NOW)
+        gossip.close(eve)
+
+    holders = [missing.holders for one in (ONE, TWO) if (missing := pulls.arrived(one)) is not None]
+    assert holders == [{}, {OTHER: None}]
+
+
 def test_what_is_overdue_is_not_put_off_by_haste() -> None:
     pulls = Pulls(Random(1))
     pulls.heard(ONE, PEER, NOW)
