@@ -8,7 +8,7 @@ It is the only owner of the machine; nothing else ever calls it.
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import sqlite_utils
@@ -351,7 +351,7 @@ class Engine:
     # ---- What the parts of the mesh report.
 
     def _follow_up(self, kept: Kept) -> None:
-        if self._nursery is not None and moves_pins(kept, self._opinions.is_pinned):
+        if self._nursery is not None and moves_pins(kept, self._opinions.is_pinned, self._is_conviction_among):
             self._nursery.start_soon(
                 follow_pins, lambda: self._opinions.known, self._apply_opinions, self._turns.report
             )
@@ -364,6 +364,9 @@ class Engine:
                 self._backfill.heard((kept.announcement.id,))
         elif isinstance(kept, ChangeAdmission):
             self._backfill.heard(kept.admitted)
+
+    def _is_conviction_among(self, ids: Collection[bytes]) -> bool:
+        return self._database.read_now(lambda db: announcements.is_conviction_among(db, ids))
 
     def _on_concluded(self) -> None:
         self._backfill.sweep_soon()  # whatever of it is wanted here

@@ -10,7 +10,7 @@ it goes at once, and bytes that rested on its word alone are no longer served.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
 import sqlite_utils
@@ -156,6 +156,12 @@ def convictions(db: sqlite_utils.Database) -> dict[bytes, tuple[bytes, bytes]]:
     """Return the nodes in the set that were proved to have told two stories, each with the ids of the two."""
     rows = select(db, "SELECT node_id, first, second FROM convictions WHERE admitted ORDER BY node_id")
     return {row["node_id"]: (row["first"], row["second"]) for row in rows}
+
+
+def is_conviction_among(db: sqlite_utils.Database, ids: Collection[bytes]) -> bool:
+    """Whether one of these announcements is a conviction in the set; of those there are few."""
+    rows = select(db, "SELECT announcement_id FROM convictions WHERE admitted")
+    return not {row["announcement_id"] for row in rows}.isdisjoint(ids)
 
 
 def holders(db: sqlite_utils.Database, source_id: str, sha256: bytes, *, now: int | None = None) -> list[Peer]:
