@@ -12,14 +12,19 @@ from pfn_node.mesh.opinions import Opinions
 from pfn_node.mesh.turns import Kept, Stopped
 from pfn_node.store.outlasting import outlast
 from pfn_protocol.announcements import Conviction, SuccessionStatement
-from pfn_protocol.effects import KeepAnnouncement, KeepConviction
+from pfn_protocol.effects import ChangeAdmission, KeepAnnouncement, KeepConviction
 from pfn_protocol.events import PeerFound
 
 
 def moves_pins(kept: Kept, is_pinned: Callable[[bytes], bool]) -> bool:
-    """Whether the pins in the database may differ now: `is_pinned` tells of those before."""
+    """Whether the pins in the database may differ now: `is_pinned` tells of those before.
+
+    Somebody admitted may have told of a conviction that waited, which takes pins away by then.
+    """
     if isinstance(kept, KeepConviction):
         return True
+    if isinstance(kept, ChangeAdmission):
+        return bool(kept.admitted)
     if not isinstance(kept, KeepAnnouncement):
         return False
     statement = kept.announcement.statement

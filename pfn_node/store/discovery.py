@@ -11,6 +11,7 @@ the disk with sources that come and go.
 """
 
 import json
+import time
 from typing import Final
 
 import sqlite_utils
@@ -42,10 +43,10 @@ def reconsider(db: sqlite_utils.Database, source_id: str, before: Row | None) ->
             _show(db, source_id, claim, is_new=known is None)
             if known is None or known["key_raw"] != claim["public_key"]:
                 hear_key(db, source_id, claim["received_at"])
-                look_again(db, source_id, claim["received_at"])
         elif known is not None:
             _forget(db, source_id)
     if standing(db, source_id) != before:
+        look_again(db, source_id, int(time.time()))
         releases.refresh_source(db, source_id)
 
 

@@ -9,10 +9,11 @@ import trio
 from trio.testing import MockClock
 
 from pfn_node.mesh.backfill import Backfill
-from pfn_node.store import activity, announcements
+from pfn_node.store import activity, announcements, successions
 from pfn_node.store.queries import select, value
 from pfn_protocol.acceptance import accept, announce
 from pfn_protocol.announcements import AcceptedAnnouncement, Kind, MirrorStatement, VersionStatement
+from pfn_protocol.effects import ChangeAdmission
 from pfn_protocol.equivocation import convict, conviction_id
 from pfn_protocol.identity import PrivateKey, did_key
 from pfn_protocol.mesh import Mesh
@@ -20,9 +21,11 @@ from pfn_protocol.message_fields import seal_request
 from pfn_protocol.messages import GossipRequest, LinkRequest
 from tests.network.mesh_network import Network, Node, eventually, network, now
 from tests.network.test_mesh_engine import Asker
+from tests.node.store_world import node_statement
 
 ZIP = b"the bytes of a plugin " * 100
 MESH = "main"
+NODE = node_statement()
 
 
 def held(node: Node) -> list[AcceptedAnnouncement]:
@@ -92,6 +95,30 @@ async def test_who_told_two_stories_is_convicted_at_all_nodes_and_shown(
         assert b.release() is None
         await eventually(lambda: a.engine.status()["muted"])
         assert any("it needs a new key" in one for one in alerts(a))
+
+
+async def test_a_conviction_that_waited_takes_the_pin_of_its_heir_when_it_is_admitted(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with network(tmp_path) as net:
+        b = await net.add("b")
+        old, heir = PrivateKey(bytes([103]) * 32), PrivateKey(bytes([104]) * 32)
+        await b.engine.set_policy(heir.public, pinned=True)
+        at_ms = int(now() * 1_000)
+        stories = [announce(old, MESH, replace(NODE, software=software), 0, at_ms) for software in ("one", "two")]
+        conviction = convict(*stories)
+
+        def parked(db: sqlite_utils.Database) -> None:
+            successions.take_over(db, old.public, heir.public, int(now()))
+            announcements.keep(db, conviction, False, int(now()))
+
+        await b.database.write(parked)
+        admission = ChangeAdmission((conviction.id,), ())
+        await b.database.write(lambda db: announcements.change_admission(db, admission.admitted, admission.parked))
+        b.engine._follow_up(admission)
+
+        await eventually(lambda: not b.engine._opinions.is_pinned(heir.public))
+        assert any("told two stories" in one for one in alerts(b))
 
 
 async def test_a_conviction_outlives_a_restart_and_reaches_who_comes_later(

@@ -77,7 +77,7 @@ async def test_a_publisher_that_rotates_its_key_is_probed_in_the_sync_that_bring
             answer = listed(request)
             if request.path != "/author-data":
                 return answer
-            body = answer[0].decode()
+            body = answer[0] if isinstance(answer[0], str) else answer[0].decode()
             notices = f'"rotations_v2": ["{base64.b64encode(told).decode()}"], '
             return "{" + notices + body.removeprefix("{"), 200, JSON
 

@@ -114,6 +114,19 @@ def test_what_was_relayed_of_a_source_before_it_was_heard_of_counts_once_it_is()
     assert newest(made) == "1.0.0"
 
 
+def test_what_was_relayed_before_a_pin_told_what_the_key_signs_for_anybody_counts_once_it_has() -> None:
+    made = World()
+    made.pin("sam")
+    made.say("sam", source_statement(BILBO))
+    made.saw("sam", "1.0.0", "1.0.0")
+    made.say("stranger", YankStatement(BILBO.source_id, "hello", "1.0.0", yanked()))
+    assert made.release("1.0.0").yanked_by is None
+
+    made.say("sam", source_statement(BILBO, oracle="none"))
+
+    assert made.release("1.0.0").yanked_by == "publisher"
+
+
 async def test_what_was_relayed_of_a_publisher_before_it_was_registered_counts_once_it_is_verified(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
