@@ -10,6 +10,7 @@ What is damaged is never deleted, in case that there is no better copy anywhere.
 note that the artifact is wanted again.
 """
 
+import errno
 import hashlib
 import os
 import threading
@@ -21,6 +22,7 @@ from typing import IO, Final
 
 from isal import isal_zlib
 
+from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.durable_files import move_durably
 
 # As downloads are sent. Against bit rot 32 bits a block are enough: no burst of up to 32 bits escapes a CRC, and of
@@ -30,6 +32,8 @@ BLOCK_BYTES: Final = 256 * 2**10
 # Artifacts of which the checksums are remembered: some bytes for each 256 KiB, so a few megabytes in all.
 REMEMBERED_MAX: Final = 100_000
 _DAMAGED: Final = "damaged"
+# Failures that are the file's own. Others, such as too many open files, say nothing about it.
+_DAMAGE: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EISDIR})
 
 
 class BlockSums:
@@ -81,7 +85,7 @@ class Checks:
     def read_through(self, sha256: bytes, path: Path) -> BlockSums | None:
         """Compare a file with its digest (blocking); None if it is damaged, or cannot be read.
 
-        Raises FileNotFoundError.
+        Raises FileNotFoundError, and ArtifactError if nothing can be read now.
         """
         try:
             with path.open("rb") as file:
@@ -90,8 +94,10 @@ class Checks:
                 found = BlockSums(file)
         except FileNotFoundError:
             raise
-        except OSError:  # EIO: a sector that cannot be read is damage too
-            return None
+        except OSError as error:
+            if error.errno in _DAMAGE:  # a sector that cannot be read is damage too
+                return None
+            raise ArtifactError(f"The artifact {sha256.hex()} cannot be read now: {error.strerror}.") from error
         if found.sha256 != sha256:
             return None
         with self._lock:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.checks import BLOCK_BYTES
-from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
+from pfn_node.artifacts.errors import ArtifactError, ArtifactMismatch, ArtifactMissing
 from pfn_node.artifacts.response import ArtifactBody, ArtifactDamaged
 
 FLIPS_IN_CI = 60
@@ -148,6 +149,40 @@ async def test_a_file_that_cannot_be_read_counts_as_damaged(tmp_path: Path) -> N
         artifacts.check(sha256)
 
     assert artifacts.wanted() == (sha256,)
+
+
+async def test_a_node_that_has_too_many_files_open_takes_none_of_them_for_damaged(tmp_path: Path) -> None:
+    artifacts = started(tmp_path)
+    sha256 = artifacts.put_bytes(b"sound")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(ArtifactError, match="Too many open files"):
+            artifacts.check(sha256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert artifacts.wanted() == ()
+    assert b"".join([piece async for piece in sent(artifacts, sha256)]) == b"sound"
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 3])
+async def test_a_file_that_was_cut_or_grew_by_whole_blocks_since_it_was_checked_is_not_sent(
+    tmp_path: Path, blocks: int
+) -> None:
+    artifacts = started(tmp_path)
+    sha256 = artifacts.put_bytes(random.Random(5).randbytes(2 * BLOCK_BYTES))
+    artifacts.check(sha256)
+    os.truncate(path_of(tmp_path, sha256), blocks * BLOCK_BYTES)
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(ArtifactMismatch):
+        artifacts.open(sha256)
+
+    assert artifacts.wanted() == (sha256,)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 async def test_whoever_waits_for_damage_is_told(tmp_path: Path) -> None:
