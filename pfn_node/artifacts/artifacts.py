@@ -183,8 +183,13 @@ class Artifacts:
                 raise ArtifactMissing(f"The file of artifact {sha256.hex()} has gone.") from error
             if cached:
                 self._cached.move_to_end(sha256)
-                os.utime(fd)  # so that the order survives a restart
-        sums = self.checks.known(sha256)
+                with suppress(OSError):  # it may belong to somebody else
+                    os.utime(fd)  # so that the order survives a restart
+        sums, size = self.checks.known(sha256), os.fstat(fd).st_size
+        if sums is not None and size != sums.size:  # all blocks that are left may be sound
+            os.close(fd)
+            self.check(sha256, again=True)
+            raise ArtifactMismatch(f"The artifact {sha256.hex()} had another length a moment ago.")
 
         def is_sound(number: int, block: bytes) -> bool:
             if sums is not None and sums.agree(number, block):
@@ -193,7 +198,7 @@ class Artifacts:
                 self.check(sha256, again=True)
             return False
 
-        return OpenArtifact(fd, os.fstat(fd).st_size, is_sound)
+        return OpenArtifact(fd, size, is_sound)
 
     def read_text(self, sha256: bytes, bytes_max: int) -> bytes:
         """A small artifact as a whole, checked against its digest. Raises ArtifactMissing, ArtifactMismatch."""

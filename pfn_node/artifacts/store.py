@@ -107,6 +107,9 @@ class ArtifactStore:
             known = _parse(self._entry(sha256, size).read_bytes())
         except (KeyError, FileNotFoundError):
             raise ArtifactMissing(f"The artifact {sha256.hex()} is not here.") from None
+        if len(known.blocks) != -(-size // BLOCK_BYTES):  # the disk lost some, and nothing could be compared with them
+            self.forget(sha256)
+            raise ArtifactMissing(f"What was known here of the artifact {sha256.hex()} is damaged.")
         return StoredArtifact(self, sha256, size, known)
 
     def put(self, path: Path, sha256: bytes, size: int) -> None:
@@ -200,10 +203,14 @@ class ArtifactStore:
 
     def _write(self, target: Path, data: bytes) -> None:
         with NamedTemporaryFile(dir=self._folder / _INCOMING, delete=False) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        move_durably(Path(file.name), target)
+            written = Path(file.name)
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                move_durably(written, target)
+            finally:
+                written.unlink(missing_ok=True)
 
     def _entry(self, sha256: bytes, size: int) -> Path:
         name = sha256.hex()
@@ -261,7 +268,7 @@ def _key(sha256: bytes) -> str:
 def _parse(data: bytes) -> _Known:
     etag, _, digests = data.partition(b"\n")
     blocks = range(0, len(digests), _DIGEST_BYTES)
-    return _Known(etag.decode(), tuple(digests[at : at + _DIGEST_BYTES] for at in blocks))
+    return _Known(etag.decode(errors="replace"), tuple(digests[at : at + _DIGEST_BYTES] for at in blocks))
 
 
 def _blocks_of(path: Path, sha256: bytes) -> tuple[bytes, ...]:

@@ -175,6 +175,23 @@ async def test_a_file_that_cannot_be_read_counts_as_damaged(tmp_path: Path) -> N
     assert artifacts.wanted() == (sha256,)
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 3])
+async def test_a_file_that_was_cut_or_grew_by_whole_blocks_since_it_was_checked_is_not_sent(
+    tmp_path: Path, blocks: int
+) -> None:
+    artifacts = started(tmp_path)
+    sha256 = artifacts.put_bytes(random.Random(5).randbytes(2 * BLOCK_BYTES))
+    artifacts.check(sha256)
+    os.truncate(path_of(tmp_path, sha256), blocks * BLOCK_BYTES)
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(ArtifactMismatch):
+        artifacts.open(sha256)
+
+    assert artifacts.wanted() == (sha256,)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
 async def test_whoever_waits_for_damage_is_told(tmp_path: Path) -> None:
     artifacts = started(tmp_path)
     sha256 = artifacts.put_bytes(b"sound")

@@ -1,5 +1,6 @@
 """The store of zips by digest: what is listed is whole, what is kept stays, the cache stays small."""
 
+import errno
 import hashlib
 import os
 import threading
@@ -203,6 +204,20 @@ def test_a_file_that_somebody_took_away_is_missing_from_then_on(artifacts: Artif
         artifacts.open(sha256)
 
     assert not artifacts.has(sha256)
+
+
+def test_a_cached_file_that_belongs_to_somebody_else_is_served(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a backup that was brought back by root: it can be read, but not marked as used."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    sha256 = _cache(artifacts, b"cached")
+    monkeypatch.setattr(os, "utime", refuse)
+
+    assert _read(artifacts, sha256) == b"cached"
 
 
 def test_small_artifacts_can_be_read_as_a_whole_and_are_checked(artifacts: Artifacts) -> None:

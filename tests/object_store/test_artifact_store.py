@@ -1,5 +1,6 @@
 """Artifacts in an object store, without a node around them."""
 
+import errno
 import hashlib
 import os
 import urllib.request
@@ -128,6 +129,24 @@ def test_no_byte_of_a_damaged_block_is_read_and_the_artifact_is_not_listed_any_m
     assert read_through(artifacts, sha256) == LARGE
 
 
+@pytest.mark.parametrize("lines", [b"", b"an etag\n", b"an etag\n" + bytes(32), b"\xff" * 40])
+def test_nothing_is_read_of_an_artifact_of_which_too_little_is_known(
+    open_artifacts: Open, bucket: Bucket, tmp_path: Path, lines: bytes
+) -> None:
+    artifacts = open_artifacts()
+    sha256 = artifacts.put_bytes(LARGE)
+    (entry,) = (tmp_path / "node" / "stored").rglob(f"*.{len(LARGE)}")
+    entry.write_bytes(lines)  # the disk lost the rest
+    obstore.put(bucket.store, key_of(LARGE), bytes(len(LARGE)))
+
+    with pytest.raises(ArtifactMissing):
+        artifacts.open(sha256)
+
+    assert not artifacts.has(sha256)
+    assert artifacts.put_bytes(LARGE) == sha256
+    assert read_through(artifacts, sha256) == LARGE
+
+
 @pytest.mark.parametrize("data", [LARGE[:-1], LARGE + b"x", b""])
 def test_an_object_of_another_length_is_not_the_artifact(open_artifacts: Open, bucket: Bucket, data: bytes) -> None:
     artifacts = open_artifacts()
@@ -155,6 +174,26 @@ def test_an_object_that_was_deleted_there_is_missing_and_comes_back_when_it_is_p
     assert not artifacts.has(sha256)
     artifacts.put_bytes(SMALL)
     assert read_through(artifacts, sha256) == SMALL
+
+
+def test_a_full_disk_leaves_nothing_half_written_of_what_is_known(
+    open_artifacts: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = open_artifacts()
+    sha256 = artifacts.put_bytes(SMALL)
+    flush = os.fsync
+
+    def refuse(fd: int) -> None:
+        if "stored/incoming" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        artifacts.put_bytes(LARGE)
+
+    assert not list((tmp_path / "node" / "stored" / "incoming").iterdir())
+    assert artifacts.digests() == (sha256,)
 
 
 def test_a_store_that_is_another_one_makes_nothing_look_lost(open_artifacts: Open, bucket: Bucket) -> None:
