@@ -10,6 +10,7 @@ What is damaged is never deleted, in case that there is no better copy anywhere.
 note that the artifact is wanted again.
 """
 
+import errno
 import hashlib
 import os
 import threading
@@ -30,6 +31,7 @@ BLOCK_BYTES: Final = 256 * 2**10
 # Artifacts of which the checksums are remembered: some bytes for each 256 KiB, so a few megabytes in all.
 REMEMBERED_MAX: Final = 100_000
 _DAMAGED: Final = "damaged"
+_NOT_OF_THE_FILE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class BlockSums:
@@ -81,7 +83,7 @@ class Checks:
     def read_through(self, sha256: bytes, path: Path) -> BlockSums | None:
         """Compare a file with its digest (blocking); None if it is damaged, or cannot be read.
 
-        Raises FileNotFoundError.
+        Raises FileNotFoundError, and OSError where there is no descriptor or memory for it, which says nothing of it.
         """
         try:
             with path.open("rb") as file:
@@ -90,8 +92,10 @@ class Checks:
                 found = BlockSums(file)
         except FileNotFoundError:
             raise
-        except OSError:  # EIO: a sector that cannot be read is damage too
-            return None
+        except OSError as error:
+            if error.errno in _NOT_OF_THE_FILE:
+                raise
+            return None  # EIO: a sector that cannot be read is damage too
         if found.sha256 != sha256:
             return None
         with self._lock:

@@ -201,6 +201,9 @@ class Mending:
             self._artifacts.check(sha256, again=True)
         except ArtifactError:
             return 0
+        except OSError as error:  # the next round comes to it again
+            log.error("store_failed", doing="scrub", reason=str(error))
+            return 0
         sums = self._artifacts.checks.known(sha256)
         return sums.size if sums is not None else 0
 

@@ -12,6 +12,7 @@ from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.checks import BLOCK_BYTES
 from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
 from pfn_node.artifacts.response import ArtifactBody, ArtifactDamaged
+from tests.node.few_files import no_descriptor_left
 
 FLIPS_IN_CI = 60
 
@@ -148,6 +149,18 @@ async def test_a_file_that_cannot_be_read_counts_as_damaged(tmp_path: Path) -> N
         artifacts.check(sha256)
 
     assert artifacts.wanted() == (sha256,)
+
+
+def test_a_file_for_which_there_is_no_descriptor_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    artifacts = started(tmp_path)
+    sha256 = artifacts.put_bytes(b"a zip")
+
+    for again in (False, True):
+        with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
+            artifacts.check(sha256, again=again)
+
+    assert artifacts.wanted() == () and artifacts.has(sha256)
+    artifacts.check(sha256)
 
 
 async def test_whoever_waits_for_damage_is_told(tmp_path: Path) -> None:

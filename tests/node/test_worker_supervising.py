@@ -322,6 +322,9 @@ async def test_what_workers_find_damaged_the_node_puts_aside(rooms: Rooms, tmp_p
     rooms.artifacts.path(digest).write_bytes(b"a zap")
 
     with bind("127.0.0.1", 0) as listener, Workers(Settings(data=tmp_path), listener, NODE_ID, None) as workers:
+        with no_descriptor_left():
+            await workers._take(Message(DAMAGED, digest), rooms)
+        assert rooms.artifacts.wanted() == ()
         await workers._take(Message(DAMAGED, digest), rooms)
 
     assert rooms.artifacts.wanted() == (digest,)
