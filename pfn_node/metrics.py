@@ -9,7 +9,7 @@ Names end in the unit (seconds, bytes) or, for what only grows, in `_total`, whi
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -167,6 +167,12 @@ class Counted(BaseModel):
     requests: list[tuple[str, str, int, int]] = []  # route, method, status; how many
     durations: list[tuple[str, float, list[int]]] = []  # route; seconds in all; how many in each of REQUEST_SECONDS
     delays: list[float] = []  # how late its event loop was, in seconds
+
+    def parts(self, most: int) -> Iterator["Counted"]:
+        """The same in parts, with so many of each at most."""
+        for begin in range(0, max(len(self.requests), len(self.durations), len(self.delays), 1), most):
+            part = slice(begin, begin + most)
+            yield Counted(requests=self.requests[part], durations=self.durations[part], delays=self.delays[part])
 
 
 class CountingMetrics(Metrics):

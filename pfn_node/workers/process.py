@@ -31,6 +31,7 @@ from pfn_node.workers.starting import Downloaded, Start, limits_of_worker
 
 REPORT_SECONDS = 1.0  # what a worker that dies may not have told
 DAMAGED_WAITING_MAX = 100
+FIGURES_A_MESSAGE = 200  # of each kind, of which requests and durations have some hundred bytes
 DOWNLOADS_A_MESSAGE = 50  # each version of which has names of some hundred bytes
 
 log = structlog.get_logger()
@@ -113,7 +114,8 @@ async def _report(channel: Channel, services: Services, metrics: CountingMetrics
     """Tell what was counted."""
     counted = metrics.take()
     with suppress(OSError):  # the node is gone: so is this process, soon
-        await channel.send(messages.COUNTED, counted.model_dump_json().encode())
+        for part in counted.parts(FIGURES_A_MESSAGE):
+            await channel.send(messages.COUNTED, part.model_dump_json().encode())
         downloads = iter(services.downloads.take().items())
         while some := list(islice(downloads, DOWNLOADS_A_MESSAGE)):
             await channel.send(messages.DOWNLOADS, Downloaded(versions=some).model_dump_json().encode())

@@ -226,7 +226,8 @@ class Workers:
                 rooms.downloads.add(version, times)
         else:
             assert message.kind == messages.DAMAGED
-            with suppress(ArtifactError, OSError):  # that is what it finds out, and notes
+            # What it finds out it notes; where it cannot read now, the next one who asks for the zip has it read.
+            with suppress(ArtifactError, OSError):
                 await trio.to_thread.run_sync(partial(rooms.artifacts.check, message.data, again=True))
 
 

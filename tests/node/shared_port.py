@@ -39,7 +39,9 @@ class SharedPort:
 
 
 @asynccontextmanager
-async def shared_port(folder: Path, limits: ServerLimits | None = None, **settings: Any) -> AsyncIterator[SharedPort]:
+async def shared_port(
+    folder: Path, limits: ServerLimits | None = None, /, **settings: Any
+) -> AsyncIterator[SharedPort]:
     """`settings` are the node's."""
     ours, theirs = (Channel(end) for end in channel_pair())
     give, take = trio.open_memory_channel[Any](10)

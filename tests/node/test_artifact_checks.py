@@ -3,9 +3,7 @@
 import hashlib
 import os
 import random
-import resource
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.checks import BLOCK_BYTES
 from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
 from pfn_node.artifacts.response import ArtifactBody, ArtifactDamaged
+from tests.node.few_files import no_descriptor_left
 
 FLIPS_IN_CI = 60
 
@@ -101,29 +100,6 @@ async def test_a_file_of_which_the_system_holds_a_part_in_memory_is_not_taken_fo
     assert got == data and artifacts.wanted() == ()
 
 
-@contextmanager
-def no_free_descriptor() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open(os.devnull, os.O_RDONLY)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_taken_for_damaged(tmp_path: Path) -> None:
-    artifacts = started(tmp_path)
-    sha256 = artifacts.put_bytes(b"x" * 1_000)
-
-    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
-        artifacts.check(sha256, again=True)
-
-    assert artifacts.has(sha256) and artifacts.wanted() == ()
-    artifacts.check(sha256, again=True)
-
-
 @pytest.mark.parametrize("change", ["cut", "longer", "empty", "gone"])
 async def test_a_file_that_was_cut_or_lost_is_out_of_service_and_wanted(tmp_path: Path, change: str) -> None:
     artifacts = started(tmp_path)
@@ -190,6 +166,18 @@ async def test_a_file_that_was_cut_or_grew_by_whole_blocks_since_it_was_checked_
 
     assert artifacts.wanted() == (sha256,)
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_file_for_which_there_is_no_descriptor_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    artifacts = started(tmp_path)
+    sha256 = artifacts.put_bytes(b"a zip")
+
+    for again in (False, True):
+        with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
+            artifacts.check(sha256, again=again)
+
+    assert artifacts.wanted() == () and artifacts.has(sha256)
+    artifacts.check(sha256)
 
 
 async def test_whoever_waits_for_damage_is_told(tmp_path: Path) -> None:

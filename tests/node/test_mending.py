@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from pfn_node.artifacts.artifacts import Artifacts
-from pfn_node.maintenance.mending import Mending
+from pfn_node.maintenance.mending import SCRUB_PAUSE_SECONDS, Mending
 from pfn_node.mesh.blocking import inline
 from pfn_node.store import catalogue, page_checksums, releases
 from pfn_node.store.activity import activities
 from pfn_node.store.database import Database
 from pfn_node.store.facts import set_identity
 from pfn_node.store.holdings import held_digests
+from tests.node.few_files import no_descriptor_left
 from tests.node.store_world import NOW, Publisher, World, key, version_statement
 from tests.node.test_artifact_checks import flip, path_of
 
@@ -108,6 +110,18 @@ async def until(condition: Callable[[], bool], seconds_max: float) -> float:
         while not condition():
             await trio.sleep(0.1)
     return trio.current_time() - began
+
+
+async def test_the_scrub_outlasts_a_lack_of_descriptors(room: Room, autojump_clock: trio.testing.MockClock) -> None:
+    sha256 = await room.add()
+    async with mending(room, scrub_bytes_per_second=2**20):
+        with no_descriptor_left(), capture_logs() as logs:
+            await until(lambda: len(logs) > 1, 2 * SCRUB_PAUSE_SECONDS)
+        assert room.is_listed() and room.artifacts.wanted() == ()
+        flip(path_of(room.folder, sha256), 9)
+        await until(lambda: room.artifacts.wanted() != (), 2 * SCRUB_PAUSE_SECONDS)
+
+    assert {entry["event"] for entry in logs} == {"artifact_not_read"}
 
 
 async def test_the_scrub_finds_damage_and_the_mesh_repairs_it(

@@ -5,7 +5,9 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import product
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
@@ -31,6 +33,7 @@ from pfn_node.workers.channel import (
     Message,
     channel_pair,
 )
+from pfn_node.workers.process import _report
 from pfn_node.workers.starting import Rate
 from pfn_node.workers.supervising import Rooms, Workers
 from tests.node.few_files import no_descriptor_left
@@ -145,6 +148,29 @@ def test_what_a_worker_counted_is_as_if_the_node_had() -> None:
 
     shown.add_counted(Counted.model_validate_json(counted.take().model_dump_json()))
     shown.add_counted(counted.take())
+
+    assert figures(shown.registry) == pytest.approx(figures(direct.registry))
+
+
+async def test_all_that_a_worker_may_count_in_a_second_is_told(rooms: Rooms) -> None:
+    counted, shown, direct = CountingMetrics(), Metrics(), Metrics()
+    for metrics in (counted, direct):
+        for route in range(150):
+            for method, status in product(("GET", "HEAD", "other"), (200, 206, 304, 400, 404, 416, 421, 429)):
+                metrics.count(f"/federation/a-route-with-a-long-name/<{route}>", method, status, 0.001)
+        for _ in range(5_000):  # the node did not listen for an hour
+            metrics.note_delay(0.0123456789)
+    ours, theirs = (Channel(end) for end in channel_pair())
+
+    async def hear() -> None:
+        while (message := await ours.receive()) is not None:
+            shown.add_counted(Counted.model_validate_json(message.data))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        await _report(theirs, cast(Any, rooms), counted)
+        theirs.close()
+    ours.close()
 
     assert figures(shown.registry) == pytest.approx(figures(direct.registry))
 
@@ -296,6 +322,9 @@ async def test_what_workers_find_damaged_the_node_puts_aside(rooms: Rooms, tmp_p
     rooms.artifacts.path(digest).write_bytes(b"a zap")
 
     with bind("127.0.0.1", 0) as listener, Workers(Settings(data=tmp_path), listener, NODE_ID, None) as workers:
+        with no_descriptor_left():
+            await workers._take(Message(DAMAGED, digest), rooms)
+        assert rooms.artifacts.wanted() == ()
         await workers._take(Message(DAMAGED, digest), rooms)
 
     assert rooms.artifacts.wanted() == (digest,)

@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from pfn_node.elsewhere import Elsewhere
-from pfn_node.package_facts import PackageFacts
 from pfn_node.settings import Settings
 from pfn_node.store import packages, registry
+from pfn_node.store.rows import PackageFacts
 from pfn_node.web.app import SUBJECTS
 from pfn_node.workers.choosing import PATH_BYTES_MAX, REFUSED_MAX, REFUSED_SECONDS, Choosing
 from pfn_node.workers.rooms import Absent
