@@ -20,7 +20,14 @@ from pfn_node.publisher import SAMPLES, notices
 from pfn_node.publisher.app import Profile, Publisher
 from pfn_node.publisher.catalogue import Catalogue
 from pfn_node.publisher.notices import Whose, finish_rotation, read_notices
-from pfn_node.publisher.signing import PublisherError, PublisherKeys, open_key, open_keys, open_or_make_keys
+from pfn_node.publisher.signing import (
+    PublisherError,
+    PublisherKeys,
+    open_key,
+    open_keys,
+    open_or_make_keys,
+    replace_file,
+)
 from pfn_protocol.identity import did_key, parse_did_key
 from pfn_protocol.publisher import open_keybind
 from pfn_protocol.publisher_notices import Advisory, Revocation, Rotation, Yank, open_notice
@@ -142,12 +149,11 @@ def test_a_publisher_that_looks_while_a_key_is_replaced_does_not_lose_the_new_on
     tmp_path: Path, whose: Whose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looking = Thread(target=finish_rotation, args=(tmp_path,))
-    really = notices.replace_file
 
     def looked_at(file: Path, text: str) -> None:
         looking.start()
         looking.join(0.3)  # it ends by then if nothing keeps it waiting
-        really(file, text)
+        replace_file(file, text)
 
     monkeypatch.setattr(notices, "replace_file", looked_at)
     signed = notices.rotate(whose, "identity", "", NOW)
