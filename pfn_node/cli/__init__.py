@@ -88,7 +88,7 @@ class _Pfn(TyperGroup):
         super().__init__(**given)
         self.commands = _OnDemand()  # type: ignore[assignment]  # nobody adds to it
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """A disk that is full, a folder that is not there: every command ends with a sentence, whatever it did."""
         try:
             return super().invoke(ctx)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pfn_node.cli.failing import WRONG_USAGE, fail, reason
+from pfn_node.cli.failing import WRONG_USAGE, fail, reason, warn
 from pfn_node.cli.tables import moment
 from pfn_node.data_folder import (
     DATABASE_FILE,
@@ -25,7 +25,7 @@ from pfn_node.data_folder import (
 )
 from pfn_node.data_folder import succeed as put_in_place
 from pfn_node.settings import SettingsError, load_settings
-from pfn_node.store import successions
+from pfn_node.store import facts, successions
 from pfn_node.store.database import StoreError, reader
 from pfn_node.store.queries import Row
 from pfn_protocol.errors import Refusal
@@ -77,6 +77,21 @@ def import_key(
     except (DataFolderError, OSError) as error:
         fail(reason(error))
     _print(key, as_json)
+    _warn_of_another(data, key.public)
+
+
+def _warn_of_another(data: Path, public: bytes) -> None:
+    """Say if the database beside a key, such as a restored one, is that of a node with another key."""
+    if not (data / DATABASE_FILE).exists():
+        return
+    try:
+        with reader(data / DATABASE_FILE) as db:
+            own = facts.own_id(db)
+    except StoreError as error:
+        warn(str(error))
+        return
+    if own not in (b"", public):
+        warn(f"the database in {data} is that of {did_key(own)}; if this is not its next key, take the key away again")
 
 
 @app.command()

@@ -30,7 +30,7 @@ from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
 from pfn_node.artifacts.response import artifact_response
 from pfn_node.publisher.catalogue import Catalogue, Offer, describe
 from pfn_node.publisher.challenges import is_strict_challenge, javascript_text
-from pfn_node.publisher.notices import NoticeBook, finish_rotation, read_notices
+from pfn_node.publisher.notices import NoticeBook, check_current, finish_rotation, read_notices
 from pfn_node.publisher.publication import (
     ASSET_FOLDER,
     ORIGINAL_CACHE_CONTROL,
@@ -96,6 +96,7 @@ class Publisher:
         """With the keys, and what was said about keys and releases, as they lie in the data folder now. Blocks."""
         finish_rotation(self.data)
         self.keys, self.notices = open_keys(self.data), read_notices(self.data)
+        check_current(self.keys, self.notices, self.data)
         self.notices_print = _print_of(self.data / NOTICES_FILE)
         self.signer = Signer(self.keys, self.data, author=self.author, origin=self.origin, epoch=self.notices.epoch)
 
@@ -301,10 +302,11 @@ def sign_zip(zip_path: Path, *, author: str, origin: str, data: Path, now_ms: in
 
     `origin` is the publisher's URL as nodes know it. Raises PublisherError. Blocks.
     """
-    keys = open_or_make_keys(data)
+    keys, book = open_or_make_keys(data), read_notices(data)
+    check_current(keys, book, data)
     try:
         spelling = parse_instance_url(origin, allow_http=True)
-        signer = Signer(keys, data, author=author, origin=spelling, epoch=read_notices(data).epoch)
+        signer = Signer(keys, data, author=author, origin=spelling, epoch=book.epoch)
         digests = hashlib.sha256(), hashlib.sha384()
         with zip_path.open("rb") as file:
             while chunk := file.read(_COPY_BYTES):

@@ -341,7 +341,7 @@ def reader(path: Path) -> Iterator[sqlite_utils.Database]:
     """
     try:
         db = _connect_reader(path.absolute())
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise StoreError(
             f"the database {path} cannot be opened: {error}; is this the data folder of a node?"
         ) from error

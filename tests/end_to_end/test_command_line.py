@@ -99,6 +99,9 @@ async def test_sources_plugins_peers_and_keys_are_worked_from_the_command_line(m
     listed = await pfn("plugins", "--json", environment=where)
     target = tmp_path / "night-lamp.zip"
     downloaded = await pfn("plugins", "download", source, "night-lamp", "-o", str(target), "--json", environment=where)
+    nowhere = await pfn(
+        "plugins", "download", source, "night-lamp", "-o", str(tmp_path / "no" / "x"), environment=where
+    )
     verified = await pfn("verify", str(target), "--json", environment=where)
     target.write_bytes(b"PK\x03\x04 something else")
     forged = await pfn("verify", str(target), environment=where)
@@ -117,6 +120,8 @@ async def test_sources_plugins_peers_and_keys_are_worked_from_the_command_line(m
     assert json.loads(subscribed.stdout)["syncResult"]["mirroredCount"] == 1, subscribed.stderr
     assert [row["plugin_id"] for row in json.loads(listed.stdout)["plugins"]] == ["night-lamp"]
     assert json.loads(downloaded.stdout)["file"] == str(target), downloaded.stderr
+    assert nowhere.returncode == 1 and b"No such file or directory" in nowhere.stderr
+    assert b"Traceback" not in nowhere.stderr
     assert json.loads(verified.stdout)["valid"] is True
     assert forged.returncode == 1
     assert b"night-lamp" in shown.stdout

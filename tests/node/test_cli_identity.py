@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from pfn_node.cli import app
 from pfn_node.data_folder import load_or_make_key, make_next_key, next_key, open_data_folder
 from pfn_node.settings import load_settings
-from pfn_node.store import successions
+from pfn_node.store import facts, successions
 from pfn_node.store.database import Database
 from pfn_protocol.acceptance import announce
 from pfn_protocol.identity import PrivateKey, did_key
@@ -113,6 +113,32 @@ def test_looking_at_a_node_that_lost_its_key_makes_no_new_one(data: Path) -> Non
 
     assert done.exit_code == 1 and "pfn identity import" in done.stderr
     assert not (data / "node.key").exists()
+
+
+def test_a_key_that_is_not_that_of_the_database_beside_it_is_taken_with_a_warning(data: Path, tmp_path: Path) -> None:
+    told(data, PrivateKey(bytes(32)), 0)
+    pem, other = tmp_path / "right.pem", tmp_path / "wrong.pem"
+    (data / "node.key").rename(pem)
+    right, wrong = PrivateKey.from_pem(pem.read_text()), PrivateKey(bytes(32))
+    other.write_text(wrong.to_pem())
+    database = Database.open(data / "node.db", inline=True)
+    trio.run(database.write, lambda db: facts.set_identity(db, right.public, 1))
+    database.close()
+
+    mistaken = CliRunner().invoke(app, ["identity", "import", str(other), "--data", str(data)])
+    (data / "node.key").unlink()
+    done = CliRunner().invoke(app, ["identity", "import", str(pem), "--data", str(data)])
+
+    assert f"is that of {did_key(right.public)}" in mistaken.stderr
+    assert done.exit_code == 0 and done.stderr == ""
+
+
+def test_a_database_that_is_none_is_said_in_a_sentence(data: Path) -> None:
+    (data / "node.db").write_bytes(b"garbage" * 1_000)
+
+    for command in ("commit", "succeed"):
+        done = pfn(command, data)
+        assert done.exit_code == 1 and "file is not a database" in done.stderr
 
 
 def test_a_setting_that_cannot_be_used_is_said_in_a_sentence(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 import stat
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -19,7 +20,14 @@ from pfn_node.publisher import SAMPLES, notices
 from pfn_node.publisher.app import Profile, Publisher
 from pfn_node.publisher.catalogue import Catalogue
 from pfn_node.publisher.notices import Whose, finish_rotation, read_notices
-from pfn_node.publisher.signing import PublisherError, PublisherKeys, open_key, open_keys, open_or_make_keys
+from pfn_node.publisher.signing import (
+    PublisherError,
+    PublisherKeys,
+    open_key,
+    open_keys,
+    open_or_make_keys,
+    replace_file,
+)
 from pfn_protocol.identity import did_key, parse_did_key
 from pfn_protocol.publisher import open_keybind
 from pfn_protocol.publisher_notices import Advisory, Revocation, Rotation, Yank, open_notice
@@ -137,6 +145,49 @@ def test_a_commitment_that_was_cut_off_is_made_with_the_key_that_is_there(
     assert committed.recovery_hash == hashlib.sha256(left.public).digest()
 
 
+def test_a_publisher_that_looks_while_a_key_is_replaced_does_not_lose_the_new_one(
+    tmp_path: Path, whose: Whose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = Thread(target=finish_rotation, args=(tmp_path,))
+
+    def looked_at(file: Path, text: str) -> None:
+        looking.start()
+        looking.join(0.3)  # it ends by then if nothing keeps it waiting
+        replace_file(file, text)
+
+    monkeypatch.setattr(notices, "replace_file", looked_at)
+    signed = notices.rotate(whose, "identity", "", NOW)
+    looking.join()
+
+    assert open_keys(tmp_path).identity.public == parse_did_key(signed["new_key"])
+
+
+def test_a_rotation_that_a_full_disk_cut_off_is_made_by_the_next_try(
+    tmp_path: Path, whose: Whose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(notices, "replace_file", full)
+        with pytest.raises(OSError, match="No space"):
+            notices.rotate(whose, "identity", "", NOW)
+
+    rotation = opened(pfn(tmp_path, "rotate"))
+
+    assert open_keys(tmp_path).identity.public == rotation.new_key
+
+
+@pytest.mark.parametrize("words", [("yank", "hello", "1.0"), ("rotate",), ("revoke", "release")], ids=" ".join)
+def test_a_key_that_was_replaced_and_comes_back_from_a_backup_signs_nothing(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    pfn(tmp_path, "rotate")
+    (tmp_path / "publisher.key").write_text((tmp_path / "publisher.key.1").read_text())
+
+    assert "was replaced by a rotation" in pfn(tmp_path, *words, code=1)
+
+
 def test_an_old_key_is_revoked_and_the_keys_in_use_are_not_by_mistake(tmp_path: Path) -> None:
     old = open_keys(tmp_path).identity.public
     pfn(tmp_path, "rotate")
@@ -195,7 +246,7 @@ def test_a_rotation_that_was_interrupted_is_finished_if_it_was_signed(
 ) -> None:
     before = open_keys(tmp_path).identity.public
     with monkeypatch.context() as patched:
-        patched.setattr(notices, "finish_rotation", lambda data: None)  # the process ends here
+        patched.setattr(notices, "_put_in_place", lambda data: None)  # the process ends here
         signed = notices.rotate(whose, "identity", "", NOW)
     assert open_keys(tmp_path).identity.public == before
 
