@@ -69,20 +69,25 @@ class Answers:
     base: str
     now: int  # seconds since 1970
     _measured: dict[bytes, PackageFacts] = field(default_factory=dict)  # of the plugin at hand
+    _exported: set[bytes] = field(default_factory=set)  # digests of zips that were put
 
     def general(self) -> Iterator[Text]:
         """What is of no one plugin."""
         yield Text("composer/packages.json", composer_answers.encode(composer_answers.root_of_files(self.base)))
         names = {"packageNames": packages.package_names(self.db)}
         yield Text("composer/list.json", composer_answers.encode(names))
-        yield Text(ATOM, atom(self._feed(ATOM)))
-        yield Text(JSON_FEED, json_feed(self._feed(JSON_FEED)))
         yield Text("wordpress/pfn-connector.zip", connector().zip)
         icon = importlib.resources.files("pfn_node.web").joinpath("static", "icon.svg")
         yield Text("static/icon.svg", icon.read_bytes())
 
+    def feeds(self) -> Iterator[Text]:
+        """The newest releases whose zips were put: so this comes after the plugins."""
+        yield Text(ATOM, atom(self._feed(ATOM)))
+        yield Text(JSON_FEED, json_feed(self._feed(JSON_FEED)))
+
     def _feed(self, path: str) -> Feed:
-        added = news.releases_added(self.db, None, None, ENTRIES_MAX)
+        newest = news.releases_added(self.db, None, None, ENTRIES_MAX)
+        added = [one for one in newest if one.release.sha256 in self._exported]
         return Feed(self.node_id, self.base, f"/{path}", None, None, added, lambda release: f"/{zip_path(release)}")
 
     def of_plugin(self, name: str, source_id: str, plugin_id: str, put: Put) -> Iterator[Text]:
@@ -96,10 +101,11 @@ class Answers:
         for release in _distinct(catalogue.releases_of(self.db, source_id, plugin_id)):
             if is_listable(release) and put(Zip(zip_path(release), _digest(release))):
                 there[release.version] = release
+                self._exported.add(_digest(release))
             if release.version in there or self._may_be_shown(release):
                 yield self._evidence(release, source)
         yield Text(f"catalogue/{name}.json", plugin_view(self.db, plugin, self.now).model_dump_json().encode())
-        yield from self._composer(name)
+        yield from self._composer(name, there)
         if plugin.release.type == "plugin" and wordpress.meaning_of(self.db, plugin_id).source_id == source_id:
             yield from self._wordpress(plugin_id, there, put)
 
@@ -138,11 +144,11 @@ class Answers:
             read = package_facts.measure(self.artifacts, digest)
             self._measured |= {} if read is None else {digest: read}
 
-    def _composer(self, name: str) -> Iterator[Text]:
+    def _composer(self, name: str, there: dict[str, Release]) -> Iterator[Text]:
         found = packages.package_named(self.db, name)
         if found is None:
             return
-        facts = {_digest(one): self._facts(one) for one in found.releases}
+        facts = {_digest(one): self._facts(one) for one in found.releases if one.version in there}
         known = replace(found, facts={digest: one for digest, one in facts.items() if one is not None})
         answer = composer_answers.package(name, known, self.base)
         if answer["packages"][name]:
@@ -160,6 +166,8 @@ class Answers:
             answer, _ = plugin_information(self.db, slug, {}, self.base)
         except ApiError:
             return  # nothing of it may be installed, and nobody took it down
+        if "versions" in answer:
+            answer["versions"] = {version: url for version, url in answer["versions"].items() if version in there}
         # What was taken down says so, for good.
         if answer.get("closed") or answer.get("version") in there:
             yield Text(f"plugins/info/1.0/{slug}.json", wordpress_answers.encode(answer).encode("ascii"))

@@ -126,6 +126,9 @@ class Export:
             self._write(Text(f"export/plugins-{shard:02x}.ndjson", b"".join(lines)))
             done += len(members)
             yield done, len(plugins)
+        with snapshot(db):
+            for file in self._answers.feeds():
+                self._write(file)
 
     def _write_plugin(self, name: str, source_id: str, plugin_id: str) -> bytes:
         """Write what is about one plugin; its line of the catalogue."""

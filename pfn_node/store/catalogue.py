@@ -202,6 +202,15 @@ def releases_of(db: sqlite_utils.Database, source_id: str, plugin_id: str) -> li
     return sorted((release_from(row) for row in rows), key=lambda release: sort_key(release.version), reverse=True)
 
 
+def newest_releases(db: sqlite_utils.Database, source_id: str, plugin_id: str, limit: int) -> list[Release]:
+    """Return the first of them; of very many versions only these are read whole."""
+    key = (source_id, plugin_id)
+    rows = iterate(db, "SELECT version FROM releases WHERE source_id = ? AND plugin_id = ?", key)
+    versions = sorted((row["version"] for row in rows), key=sort_key, reverse=True)[:limit]
+    found = (get_release(db, *key, version) for version in versions)
+    return [release for release in found if release is not None]
+
+
 def get_release(
     db: sqlite_utils.Database, source_id: str, plugin_id: str, version: str | None = None
 ) -> Release | None:

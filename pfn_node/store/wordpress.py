@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from pfn_node.store.catalogue import SEARCH_MATCHES_MAX, PluginQuery, release_from, selection
-from pfn_node.store.changes import LISTABLE
+from pfn_node.store.catalogue import SEARCH_MATCHES_MAX, PluginQuery, get_release, release_from, selection
+from pfn_node.store.changes import LISTABLE, is_listable
 from pfn_node.store.downloads import downloads_of
 from pfn_node.store.packages import OF_PLUGIN, VERSIONS_MAX
 from pfn_node.store.queries import Row, iterate, select, select_one, value
 from pfn_node.store.rows import Release
-from pfn_protocol.versions import sort_key
+from pfn_protocol.versions import newest, sort_key
 
 # Sources that an answer about an ambiguous slug names.
 CHOICES_MAX: Final = 10
@@ -109,17 +109,29 @@ def plugins_with_slug(db: sqlite_utils.Database, slug: str, limit: int = 100) ->
 
 def offered_releases(db: sqlite_utils.Database, source_id: str, slug: str) -> list[Release]:
     """Return the versions of a plugin that may be installed, newest first; at most `VERSIONS_MAX`."""
-    sql = " ".join(
-        ("SELECT r.* FROM releases AS r WHERE r.source_id = ? AND r.plugin_id = ? AND r.type = 'plugin' AND", LISTABLE)
-    )
+    sql = " ".join(("SELECT r.*", _OFFERED))
     releases = [release_from(row) for row in iterate(db, sql, (source_id, slug))]
     return sorted(releases, key=lambda one: sort_key(one.version), reverse=True)[:VERSIONS_MAX]
 
 
+_OFFERED: Final = " ".join(
+    ("FROM releases AS r WHERE r.source_id = ? AND r.plugin_id = ? AND r.type = 'plugin' AND", LISTABLE)
+)
+
+
 def newest_offer(db: sqlite_utils.Database, source_id: str, slug: str) -> Offer | None:
-    """Return the newest version that may be installed; None: there is none."""
-    releases = offered_releases(db, source_id, slug)
-    return offer_of(db, releases[0]) if releases else None
+    """Return the newest version that may be installed; None: there is none.
+
+    What the plugin is listed with is the newest, unless that may not be installed. A plugin may have thousands: of
+    those no more is read than their names.
+    """
+    listed = get_release(db, source_id, slug)
+    if listed is not None and listed.type == "plugin" and is_listable(listed):
+        return offer_of(db, listed)
+    sql = " ".join(("SELECT r.version", _OFFERED))
+    version = newest(row["version"] for row in iterate(db, sql, (source_id, slug)))
+    found = None if version is None else get_release(db, source_id, slug, version)
+    return None if found is None else offer_of(db, found)
 
 
 def offer_of(db: sqlite_utils.Database, release: Release) -> Offer:

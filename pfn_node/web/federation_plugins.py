@@ -93,13 +93,15 @@ async def show_plugin(services: Services, source_id: str, plugin_id: str) -> Plu
 
     now = int(services.now())
 
-    def view(db: sqlite_utils.Database) -> PluginView | None:
+    def view(db: sqlite_utils.Database, versions_max: int | None = None) -> PluginView | None:
         plugin = catalogue.get_plugin(db, source_id, plugin_id, now=now)
-        return None if plugin is None else plugin_view(db, plugin, now)
+        if plugin is None:
+            raise unknown_plugin(source_id, plugin_id)
+        return None if versions_max is not None and plugin.versions > versions_max else plugin_view(db, plugin, now)
 
-    found = services.database.read_now(view)  # by keys and indexes, and bounded
-    if found is None:
-        raise unknown_plugin(source_id, plugin_id)
+    # By keys and indexes, so at once; but to sort thousands of versions takes long.
+    found = services.database.read_now(lambda db: view(db, VERSIONS_SHOWN_MAX)) or await services.database.read(view)
+    assert found is not None, "only many versions are put off"
     return found
 
 
@@ -118,7 +120,7 @@ def plugin_view(db: sqlite_utils.Database, plugin: Plugin, now: int) -> PluginVi
     release = plugin.release
     source = registry.get_source(db, release.source_id)
     holders = announcements.holders(db, release.source_id, release.sha256, now=now) if release.sha256 else []
-    releases = catalogue.releases_of(db, release.source_id, release.plugin_id)[:VERSIONS_SHOWN_MAX]
+    releases = catalogue.newest_releases(db, release.source_id, release.plugin_id, VERSIONS_SHOWN_MAX)
     counted = downloads_of(db, release.source_id, release.plugin_id)
     return PluginView(
         **plugin_fields(plugin),

@@ -14,6 +14,7 @@ import sqlite_utils
 
 from pfn_node.own_paths import download_path, plugin_path
 from pfn_node.store import catalogue, sources
+from pfn_node.store.changes import is_listable
 from pfn_node.store.news import News
 from pfn_node.store.rows import Release
 from pfn_node.store.safety import advisories_in_force
@@ -56,6 +57,8 @@ def _plugin(db: sqlite_utils.Database, webhook: Webhook, one: News, base: str) -
     release = catalogue.get_release(db, one.source_id, one.plugin_id, version)
     if release is None or (webhook.tag is not None and not _has_tag(release, webhook.tag)):
         return None
+    if one.type == "release.added" and not is_listable(release):
+        return None  # by now; the feeds leave it out as well
     page = base + plugin_path(release.source_id, release.plugin_id)
     named = {"source_id": one.source_id, "plugin_id": one.plugin_id, "name": release.name, "page": page}
     if one.type != "advisory.added":

@@ -19,9 +19,9 @@ from pfn_node.store.rows import PackageFacts
 from pfn_node.store.schema_composer import add_composer
 from pfn_node.web.consumers import composer
 from pfn_node.web.consumers.composer_answers import affected_versions
-from pfn_node.web.consumers.conditional import REMEMBERED_MAX, Answered
+from pfn_node.web.consumers.conditional import REMEMBERED_MAX, Answered, http_date
 from pfn_protocol.identity import public_key_pem
-from tests.node.web_node import BILBO, NOW, PUBLISHER, URL, WebNode, web_node
+from tests.node.web_node import BILBO, NOW, PUBLISHER, URL, Got, WebNode, web_node
 
 NAME = composer_name(BILBO, "hello-signal")
 P2 = f"/composer/p2/{NAME}.json"
@@ -152,6 +152,8 @@ async def test_a_source_whose_key_is_not_known_is_not_sent_to(node: WebNode) -> 
 @pytest.mark.parametrize("condition", ["If-None-Match", "If-Modified-Since"])
 async def test_who_has_an_answer_is_told_so_until_it_changes(node: WebNode, condition: str) -> None:
     await node.add_release(a_zip())
+    await node.get(P2)
+    node.services.now = lambda: NOW + 1.0
     first = await node.get(P2)
     seen = {
         "If-None-Match": {"If-None-Match": first.headers["ETag"]},
@@ -164,25 +166,57 @@ async def test_who_has_an_answer_is_told_so_until_it_changes(node: WebNode, cond
 
     assert (first.status, again.status, changed.status) == (200, 304, 200)
     assert (again.body, again.headers["ETag"]) == (b"", first.headers["ETag"])
-    assert changed.headers["Last-Modified"] != first.headers["Last-Modified"]
+    node.services.now = lambda: NOW + 9.0
+    later = await node.get(P2)
+    assert later.headers["Last-Modified"] != first.headers["Last-Modified"]
     assert len(changed.json["packages"][NAME]) == 2
 
 
-async def test_a_yank_in_the_same_second_is_no_304(node: WebNode) -> None:
-    for version in ("1.0.0", "1.1.0"):
-        await node.add_release(a_zip(version), version=version)
+async def test_an_answer_is_given_no_time_before_its_second_is_over(node: WebNode) -> None:
+    """Another process of this node may answer with something else in that same second."""
+    await node.add_release(a_zip())
+
     first = await node.get(P2)
+    node.services.now = lambda: NOW + 1.0
+    later = await node.get(P2)
 
-    await node.post("/federation/yank", NOTICE)
-    got = await node.get(P2, headers={"If-Modified-Since": first.headers["Last-Modified"]})
+    assert "Last-Modified" not in first.headers and first.headers["ETag"]
+    assert later.headers["Last-Modified"] == http_date(NOW)
 
-    assert (got.status, [one["version"] for one in got.json["packages"][NAME]]) == (200, ["1.0.0"])
+
+async def test_a_yank_is_seen_whichever_process_of_the_node_answers(tmp_path: Path) -> None:
+    async with web_node(tmp_path) as node:
+        await node.add_bilbo()
+        for version in ("1.0.0", "1.1.0"):
+            await node.add_release(a_zip(version), version=version)
+        await node.post("/federation/yank", NOTICE)
+        other = Answered()  # what another process remembers: it answered with the yank
+        services, own = node.services, node.services.answered
+
+        async def ask(at: int, answered: Answered, since: str | None = None) -> Got:
+            services.now, services.answered = lambda: float(at), answered
+            return await node.get(P2, headers={} if since is None else {"If-Modified-Since": since})
+
+        await ask(NOW, other)
+        await node.post("/federation/yank", NOTICE | {"withdrawn": True})
+        await ask(NOW + 10, own)
+        whole = await ask(NOW + 20, own)
+        await node.post("/federation/yank", NOTICE)
+        got = await ask(NOW + 30, other, whole.headers["Last-Modified"])
+
+        assert [one["version"] for one in whole.json["packages"][NAME]] == ["1.1.0", "1.0.0"]
+        assert (got.status, [one["version"] for one in got.json["packages"][NAME]]) == (200, ["1.0.0"])
 
 
 async def test_a_condition_that_is_none_is_ignored(node: WebNode) -> None:
     await node.add_release(a_zip())
 
-    for headers in ({"If-Modified-Since": "yesterday"}, {"If-None-Match": '"other"'}):
+    too_large = f"Mon, 01 Jan 2020 00:00:00 +{'9' * 30}"
+    for headers in (
+        {"If-Modified-Since": "yesterday"},
+        {"If-Modified-Since": too_large},
+        {"If-None-Match": '"other"'},
+    ):
         assert (await node.get(P2, headers=headers)).status == 200
 
 

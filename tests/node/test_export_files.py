@@ -207,6 +207,22 @@ async def test_a_plugin_whose_zip_is_not_here_is_in_the_catalogue_and_not_offere
     assert not {INFO, P2} & store.paths
 
 
+async def test_nothing_names_a_zip_that_was_dropped_before_it_was_exported(node: WebNode, store: Watched) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        await node.add_release(a_zip(version), version=version)
+    await node.get(f"/{P2}")  # so what is in the zips is known
+    node.services.artifacts.delete(hashlib.sha256(a_zip("1.0.0")).digest())
+
+    export_to(node, store)
+
+    gone = hashlib.sha256(a_zip("1.0.0")).hexdigest()
+    assert [one["version"] for one in json_of(store, P2)["packages"][NAME]] == ["1.1.0"]
+    assert list(json_of(store, INFO)["versions"]) == ["1.1.0"]
+    for feed in ("feeds/releases.json", "feeds/releases.atom"):
+        text = (store.read(feed) or b"").decode()
+        assert gone not in text and hashlib.sha256(a_zip("1.1.0")).hexdigest() in text
+
+
 async def test_a_slug_that_nobody_owns_is_nobodys_file(node: WebNode, store: Watched) -> None:
     await node.add_release(a_zip())
     await add_frodos(node)

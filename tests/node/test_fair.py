@@ -234,7 +234,8 @@ async def test_labels_tell_of_single_releases_or_of_all(node: WebNode) -> None:
 async def test_an_old_release_that_is_named_is_warned_of_however_many_came_after_it(
     node: WebNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fair.claim_of, "__kwdefaults__", fair.claim_of.__kwdefaults__ | {"releases_max": 1})
+    assert fair.claim_of.__kwdefaults__ is not None
+    monkeypatch.setitem(fair.claim_of.__kwdefaults__, "releases_max", 1)
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         await publish(node, version=version)
     await node.post("/federation/yank", NOTICE | {"reason": "it eats posts"})

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.node.web_node import BILBO, WebNode, web_node
+from tests.node.web_node import BILBO, NOW, WebNode, web_node
 
 A = "{http://www.w3.org/2005/Atom}"
 ZIP = b"a plugin"
@@ -163,6 +163,8 @@ async def test_a_feed_is_bounded(node: WebNode) -> None:
 @pytest.mark.parametrize("form", FORMS)
 async def test_who_has_a_feed_gets_304_until_it_changes(node: WebNode, form: str) -> None:
     await node.add_release(ZIP)
+    await node.get(form)
+    node.services.now = lambda: NOW + 1.0
     first = await node.get(form)
     conditions = ({"If-None-Match": first.headers["ETag"]}, {"If-Modified-Since": first.headers["Last-Modified"]})
 

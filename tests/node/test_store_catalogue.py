@@ -193,7 +193,7 @@ def test_a_search_within_a_source_looks_at_that_source_alone(monkeypatch: pytest
 
 @pytest.mark.parametrize("narrowed", [{"q": "common"}, {}, {"sort": "name"}])
 def test_a_filter_that_little_passes_does_not_read_everything(
-    narrowed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    narrowed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue, "LOOKED_AT_MAX", 100)
     steps = []

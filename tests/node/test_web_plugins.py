@@ -14,6 +14,7 @@ import pytest
 from pfn_node.composer_names import composer_name
 from pfn_node.store import catalogue, registry
 from pfn_node.store.queries import change
+from pfn_node.web import federation_plugins
 from pfn_node.web.federation_plugins import find_plugins
 from pfn_node.web.release_answers import PluginRow
 from pfn_node.web.schemas import PluginsQuery
@@ -144,6 +145,23 @@ async def test_a_cursor_that_is_none_or_of_another_query_is_refused(node: WebNod
 
     assert (garbage.status, foreign.status) == (400, 404)
     assert garbage.sentence and foreign.sentence
+
+
+async def test_thousands_of_versions_are_sorted_in_a_thread_and_only_those_shown_are_read_whole(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.add_bilbo()
+    for version in ("1.1.0", "1.2.0", "1.10.0"):
+        await node.add_release(version.encode(), version=version)
+    monkeypatch.setattr(federation_plugins, "VERSIONS_SHOWN_MAX", 2)
+    monkeypatch.setattr(catalogue, "releases_of", Mock(side_effect=AssertionError))
+    read = Mock(side_effect=node.services.database.read)
+    monkeypatch.setattr(node.services.database, "read", read)
+
+    got = (await node.get(f"/federation/plugins/{BILBO}/hello-signal")).json
+
+    assert [one["version"] for one in got["releases"]] == ["1.10.0", "1.2.0"]
+    assert (got["versions"], read.call_count) == (3, 1)
 
 
 async def test_a_cursor_with_text_that_cannot_be_stored_is_refused(node: WebNode) -> None:

@@ -474,9 +474,20 @@ async def test_what_waits_is_delivered_after_a_restart(tmp_path: Path, autojump_
     assert (taken.body, taken.headers["webhook-timestamp"]) != (b"", failed.headers["webhook-timestamp"])
 
 
-async def test_what_was_taken_down_before_it_was_told_is_still_told_as_it_is(
+async def test_what_may_not_be_installed_any_more_when_its_turn_comes_is_not_told_as_added(
     node: Node, autojump_clock: MockClock
 ) -> None:
+    await node.add()
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        await node.release(version)
+    await node.of_store(lambda db: decisions.take_down(db, (BILBO, "hello", "1.0.0"), "malware", "k", NOW))
+    await node.of_store(lambda db: db.execute("UPDATE releases SET cooldown_until = 9e9 WHERE version = '1.1.0'"))
+    await trio.sleep(LOOK_SECONDS * 4)
+
+    assert node.receiver.told == [("release.added", "1.2.0")]
+
+
+async def test_what_is_gone_when_its_turn_comes_is_not_told(node: Node, autojump_clock: MockClock) -> None:
     await node.add(events=("release.added",))
     await node.release()
     await node.of_store(lambda db: decisions.take_down(db, (BILBO, "hello", "1.0.0"), "malware", "k", NOW))

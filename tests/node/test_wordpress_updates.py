@@ -78,6 +78,20 @@ async def test_what_one_site_was_told_is_told_others_until_something_changes(
     assert await said("1.1.0") == ("plugins", "1.2.0")
 
 
+async def test_of_very_many_versions_none_is_read_whole_but_the_newest_that_may_be_installed(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wordpress, "offered_releases", Mock(side_effect=AssertionError))
+    for version in ("1.1.0", "1.2.0", "1.10.0"):
+        await node.add_release(version.encode(), version=version)
+    newest = (await check(node, {FILE: installed("1.0.0")}))["plugins"][FILE]["new_version"]
+
+    await node.add_release(b"unsigned", version="1.11.0", evidence=())
+    signed = (await check(node, {FILE: installed("1.0.0")}))["plugins"][FILE]["new_version"]
+
+    assert (newest, signed) == ("1.10.0", "1.10.0")
+
+
 async def test_a_site_with_very_many_plugins_is_answered_for_all_of_them(node: WebNode) -> None:
     await node.add_release(b"1.1", version="1.1.0")
     many = {f"p{number}/p{number}.php": installed("1.0.0") for number in range(LOOKED_UP_AT_ONCE)}

@@ -2,6 +2,10 @@
 
 What an answer is made of has no one time of change (a yank has none of its own), so the node remembers what it
 answered last and since when. After a restart it has forgotten: then clients read it once more.
+
+Several processes may answer for one node, and each remembers for itself. So a time is told only when its second is
+over, and counts only for the very answer that this process would give with it: else a client that has what another
+process answered before a yank could be told that it is still so.
 """
 
 import hashlib
@@ -47,9 +51,9 @@ def is_current(headers: Headers, etag: str, since: int) -> bool:
         return tags.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in tags.split(","))
     try:
         given = parsedate_to_datetime(headers.get("If-Modified-Since", ""))
-    except ValueError:
+    except (ValueError, OverflowError):  # the second for numbers beyond all dates
         return False
-    return given.replace(tzinfo=given.tzinfo or UTC).timestamp() >= since
+    return given.replace(tzinfo=given.tzinfo or UTC).timestamp() == since
 
 
 def http_date(seconds: int) -> str:
