@@ -1,12 +1,12 @@
 """Damaged artifacts: noticed before a wrong byte leaves, out of service at once, and never deleted."""
 
+import errno
 import hashlib
 import os
 import random
-import resource
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -101,23 +101,17 @@ async def test_a_file_of_which_the_system_holds_a_part_in_memory_is_not_taken_fo
     assert got == data and artifacts.wanted() == ()
 
 
-@contextmanager
-def no_free_descriptor() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.open(os.devnull, os.O_RDONLY)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_taken_for_damaged(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     artifacts = started(tmp_path)
     sha256 = artifacts.put_bytes(b"x" * 1_000)
 
-    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+    def fail(path: Path, mode: str) -> IO[bytes]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="Too many open files"):
+        patched.setattr(Path, "open", fail)
         artifacts.check(sha256, again=True)
 
     assert artifacts.has(sha256) and artifacts.wanted() == ()
