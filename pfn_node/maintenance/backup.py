@@ -32,10 +32,12 @@ from pfn_node.maintenance.backup_format import (
     KEY_FILES,
     MANIFEST,
     PIECE_BYTES,
+    STORED,
     BackupError,
     Manifest,
     artifact_files,
 )
+from pfn_node.maintenance.stored_listing import pack_listing
 from pfn_node.store import page_checksums
 from pfn_protocol.identity import did_key
 
@@ -93,6 +95,9 @@ def make_backup(
             if with_key and (data / name).exists():
                 described[name] = _digest_and_size(data / name)
                 files.add_bytes(name, (data / name).read_bytes())
+        if pack_listing(data, scratch / STORED):
+            described[STORED] = _digest_and_size(scratch / STORED)
+            files.add_file(STORED, scratch / STORED, link=False)
         if with_artifacts:
             for digest, file, bytes_ in _sound_artifacts(data, damaged, progress):
                 files.add_file(f"{ARTIFACTS}/{digest.hex()[:2]}/{digest.hex()[2:]}", file, link=link)

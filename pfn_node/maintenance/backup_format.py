@@ -3,6 +3,7 @@
     backup.json               when, of which node, and SHA-256 and size of every file that is not named by its digest
     node.db                   one consistent state of the database
     node.key ...              only if that was asked for
+    stored.tar                what is known of artifacts in an object store, which stay there (stored_listing.py)
     artifacts/ab/cdef...      every artifact that was kept; its name is its SHA-256
 
 It is a folder, or the same in one uncompressed tar file (zips do not get smaller). Without a manifest it is none.
@@ -21,7 +22,10 @@ DATABASE: Final = "node.db"
 ARTIFACTS: Final = "artifacts"
 # What makes a node the one that it is; who has these can speak in its name.
 KEY_FILES: Final = (KEY_FILE, NEXT_KEY_FILE, SUCCESSION_FILE)
+STORED: Final = "stored.tar"
 FORMAT: Final = 1
+# With what the first format has not: who knows only that one shall not restore half of a node.
+FORMAT_WITH_STORED: Final = 2
 MANIFEST_BYTES_MAX: Final = 2**20
 PIECE_BYTES: Final = 2**20
 
@@ -46,7 +50,7 @@ class Manifest:
         """As it stands in the backup."""
         files = {name: {"sha256": sha256, "size": size} for name, (sha256, size) in self.files.items()}
         facts = {
-            "format": FORMAT,
+            "format": FORMAT_WITH_STORED if STORED in self.files else FORMAT,
             "made_at": self.made_at,
             "node_id": self.node_id,
             "has_key": self.has_key,
@@ -62,10 +66,12 @@ def parse_manifest(raw: bytes) -> Manifest:
     """Read a manifest. Raises BackupError."""
     try:
         facts: Any = json.loads(raw)
-        if facts["format"] != FORMAT:
-            raise BackupError(f"this backup has format {facts['format']}; this version of pfn reads {FORMAT}")
+        if facts["format"] not in (FORMAT, FORMAT_WITH_STORED):
+            raise BackupError(
+                f"this backup has format {facts['format']}; this version of pfn reads {FORMAT} to {FORMAT_WITH_STORED}"
+            )
         files = {str(name): (str(one["sha256"]), int(one["size"])) for name, one in facts["files"].items()}
-        if DATABASE not in files or not set(files) <= {DATABASE, *KEY_FILES}:
+        if DATABASE not in files or not set(files) <= {DATABASE, STORED, *KEY_FILES}:
             raise ValueError("unexpected files")
         return Manifest(
             made_at=int(facts["made_at"]),

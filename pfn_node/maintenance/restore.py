@@ -25,11 +25,13 @@ from pfn_node.maintenance.backup_format import (
     MANIFEST,
     MANIFEST_BYTES_MAX,
     PIECE_BYTES,
+    STORED,
     BackupError,
     Manifest,
     digest_named,
     parse_manifest,
 )
+from pfn_node.maintenance.stored_listing import unpack_listing
 from pfn_node.store import page_checksums
 from pfn_node.store.schema import unknown_migrations
 
@@ -53,6 +55,9 @@ def restore_backup(source: Path, data: Path, *, progress: Progress = lambda done
         with _opened(source) as entries:
             manifest = _write_checked(entries, partial, progress)
         _check_database(partial / DATABASE)
+        if (partial / STORED).exists():
+            unpack_listing(partial / STORED, partial)
+            (partial / STORED).unlink()
         for folder in sorted({file.parent for file in partial.rglob("*")}, reverse=True):
             flush_folder(folder)
         try:
@@ -75,7 +80,7 @@ def _write_checked(entries: Iterator[_Entry], folder: Path, progress: Progress) 
         wanted = digest_named(name)
         if name == MANIFEST:
             manifest = parse_manifest(stream.read(MANIFEST_BYTES_MAX))
-        elif name == DATABASE or name in KEY_FILES:
+        elif name in (DATABASE, STORED, *KEY_FILES):
             found[name] = _write(stream, folder / name)
         elif wanted is not None:
             sha256, size = _write(stream, folder / name)

@@ -94,9 +94,10 @@ def test_a_rewritten_database_that_stays_in_its_log_for_want_of_room_never_takes
 
 
 def test_a_command_that_finds_no_free_descriptor_half_way_takes_nothing_for_lost(commanding: CommandFaults) -> None:
-    for at in (18, 22):
-        assert commanding.point("rewrite", FAULTS["EMFILE lasting"], at)
-    for at in range(10, 18):
+    assert commanding.point("rewrite", FAULTS["EMFILE lasting"], 22)
+    for at in range(20, 25):
+        commanding.point("rewrite", FAULTS["EMFILE once"], at)
+    for at in range(14, 17):
         commanding.point("backup", FAULTS["EMFILE once"], at)
 
 

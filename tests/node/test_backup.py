@@ -14,6 +14,7 @@ import sqlite_utils
 from typer.testing import CliRunner
 
 from pfn_node.artifacts.artifacts import Artifacts
+from pfn_node.artifacts.store import listed
 from pfn_node.cli import app
 from pfn_node.data_folder import load_or_make_key
 from pfn_node.maintenance.backup import make_backup
@@ -110,6 +111,45 @@ def test_a_damaged_artifact_is_left_out_and_named(data: Path, tmp_path: Path) ->
     told = json.loads(done.stdout)
     assert told["damaged"] == [hashlib.sha256(ZIPS[1]).hexdigest()] and told["artifacts"] == len(ZIPS) - 1
     assert not artifact_path(tmp_path / "backup", ZIPS[1]).exists()
+
+
+@pytest.mark.parametrize("name", ["backup", "backup.tar"])
+def test_what_lies_in_an_object_store_is_known_again_after_a_restore(data: Path, tmp_path: Path, name: str) -> None:
+    digest = hashlib.sha256(b"a zip far away").hexdigest()
+    listed_there = {
+        "place": b"s3://bucket/zips",
+        f"{digest[:2]}/{digest[2:]}.14": b'"etag"\n' + bytes(32),
+        f"doomed/{'ab' * 32}": b'"etag"\n' + bytes(32),
+    }
+    for path, content in (listed_there | {"incoming/tmp": b"half"}).items():
+        file = data / "artifacts" / "stored" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    make_backup(data, tmp_path / name)
+    restore_backup(tmp_path / name, tmp_path / "again")
+
+    stored = tmp_path / "again" / "artifacts" / "stored"
+    found = {file.relative_to(stored).as_posix(): file.read_bytes() for file in stored.rglob("*") if file.is_file()}
+    assert found == listed_there
+    assert dict(listed(stored)) == {bytes.fromhex(digest): 14}
+
+
+def test_a_listing_that_names_files_elsewhere_is_refused(data: Path, tmp_path: Path) -> None:
+    (data / "artifacts" / "stored").mkdir(parents=True)
+    (data / "artifacts" / "stored" / "place").write_bytes(b"s3://bucket/zips")
+    make_backup(data, tmp_path / "backup")
+    manifest = json.loads((tmp_path / "backup" / MANIFEST).read_text())
+    with tarfile.open(tmp_path / "backup" / "stored.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../../node.key"), BytesIO())
+    raw = (tmp_path / "backup" / "stored.tar").read_bytes()
+    manifest["files"]["stored.tar"] = {"sha256": hashlib.sha256(raw).hexdigest(), "size": len(raw)}
+    (tmp_path / "backup" / MANIFEST).write_text(json.dumps(manifest))
+
+    with pytest.raises(BackupError, match="does not belong"):
+        restore_backup(tmp_path / "backup", tmp_path / "again")
+
+    assert manifest["format"] == 2 and not (tmp_path / "again").exists()
 
 
 def _flip(file: Path, position: int) -> None:
