@@ -39,6 +39,8 @@ TEXT_WORKERS = 2
 SWEEP_SECONDS = 3600.0
 # The first sweep waits for links and for what the neighbours have to tell.
 FIRST_SWEEP_SECONDS = 60.0
+# Between two sweeps, however often one is called for: each looks through all that is subscribed to.
+SWEEP_SECONDS_MIN = 10.0
 # Plugins read at once by a sweep.
 PAGE = 200
 # If a page lacks so many, the mirrors of the source are asked at once what they have of it.
@@ -167,13 +169,14 @@ class Backfill:
 
     async def _sweep_for_ever(self) -> None:
         wait = FIRST_SWEEP_SECONDS
-        await self._sweep_texts()
+        await outlast(self._sweep_texts, "texts")
         while True:
             with trio.move_on_after(wait):
                 await self._sweep_due.wait()
             self._sweep_due = trio.Event()
             await outlast(self._sweep_texts, "texts")
             await outlast(self._sweep, "sweep")
+            await trio.sleep(SWEEP_SECONDS_MIN)
             wait = SWEEP_SECONDS
 
     async def _sweep_texts(self) -> None:

@@ -1,8 +1,10 @@
 """What is fetched with nobody waiting: only for subscribed sources, only what is backed, and signed texts."""
 
 import hashlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -183,3 +185,30 @@ async def test_filters_say_what_a_subscriber_wants(
         assert release is not None
 
         assert is_wanted(replace(release), filters) is wanted
+
+
+async def test_a_sweep_that_finds_the_store_in_trouble_is_made_again_and_sweeps_are_never_made_without_a_pause(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with network(tmp_path) as net:
+        a = await net.add("a")
+        part = a.engine._new_backfill()
+        swept: list[float] = []
+        read = a.database.read
+
+        async def trouble_first(work: Any) -> Any:
+            swept.append(trio.current_time())
+            if len(swept) == 1:
+                raise sqlite3.OperationalError("disk I/O error")
+            return await read(work)
+
+        monkeypatch.setattr(a.database, "read", trouble_first)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(part.run)
+            for _ in range(100):
+                part.sweep_soon()
+                await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+
+        reads_of_a_sweep, others = 2, 6
+        assert len(swept) <= reads_of_a_sweep * (100 / backfill.SWEEP_SECONDS_MIN + 1) + others
