@@ -47,9 +47,9 @@ def restore(
     registry.set_policy(registry.pins, own.sponsored if own else ())
     for entry in _nodes_from_the_pins_outwards(registry, living):
         _fill(registry, outgoing, [entry])
-    admitted = registry.caps
-    _fill(registry, outgoing, [entry for entry in living if entry.author in admitted])
-    _fill(registry, outgoing, [entry for entry in living if entry.author not in admitted])
+    caps = registry.caps
+    _fill(registry, outgoing, [entry for entry in living if entry.author in caps])
+    _fill(registry, outgoing, [entry for entry in living if entry.author not in caps])
     registry.withdraw_early(now_ms)  # the clock may have been ahead before (R135); reported with what else is gone
     _report(registry, outgoing, living, aside, expired)
     return own

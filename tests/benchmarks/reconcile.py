@@ -71,7 +71,7 @@ class FilledRegistry(Registry):
     Every author has as many of them as the others, so that a difference that is spread evenly concerns all of them.
     """
 
-    def fill(self, ids: list[bytes], total: SetDigest) -> None:
+    def hold(self, ids: list[bytes], total: SetDigest) -> None:
         self._by_id = dict.fromkeys(ids)  # type: ignore[assignment]
         self._by_short_id = {shortened(one): one for one in ids}
         self._total = total.copy()
@@ -220,7 +220,7 @@ def _side(number: int, ids: list[bytes] | FilledRegistry, total: SetDigest | Non
     if isinstance(ids, FilledRegistry):
         return Side(PrivateKey(bytes([number]) * 32), ids)
     registry = FilledRegistry(PrivateKey(bytes([9]) * 32).public)
-    registry.fill(ids, total or SetDigest())
+    registry.hold(ids, total or SetDigest())
     return Side(PrivateKey(bytes([number]) * 32), registry)
 
 

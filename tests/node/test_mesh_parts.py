@@ -491,7 +491,12 @@ async def test_a_node_that_nobody_talks_to_learns_that_its_clock_was_set_back(
     """All that it had planned lies hours ahead then, and nobody wakes it."""
     turns = turns_over(database, ME.public, clock)
     told: list[object] = []
-    monkeypatch.setattr(Mesh, "handle", lambda mesh, event, now_ms: told.append(event) or [])
+
+    def handle(self: Mesh, event: object, now_ms: int) -> list[object]:
+        told.append(event)
+        return []
+
+    monkeypatch.setattr(Mesh, "handle", handle)
     monkeypatch.setattr(Mesh, "wake_at", NOW * 1000 + 3_600_000)
     doers = Doers(lambda effect: None, lambda effect: None, lambda effect: None, lambda effect: None, lambda: None)
 

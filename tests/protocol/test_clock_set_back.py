@@ -87,7 +87,7 @@ def test_a_newcomer_that_was_heard_of_in_the_future_does_not_keep_its_place_for_
     set_clock(alice, ahead_seconds=0)
     network.elapse(seconds=sponsored_memory_ms / 1_000 + 600)
 
-    assert alice.mesh._sponsoring.nodes == ()
+    assert not alice.mesh._sponsoring.nodes
 
 
 def test_prefixes_that_were_made_in_the_future_count_for_an_hour_from_now() -> None:
