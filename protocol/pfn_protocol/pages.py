@@ -6,6 +6,7 @@ Authors that either side of the link leaves out do not occur.
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from heapq import merge
 from itertools import islice
 from typing import assert_never
 
@@ -33,6 +34,8 @@ from pfn_protocol.slots import Entry
 
 Question = FetchRequest | AuthorsRequest | IdsRequest | SnapshotRequest
 QuestionAnswer = FetchAnswer | AuthorsAnswer | IdsAnswer | SnapshotAnswer
+# With so many times as many announcements of others, those of a few authors are not found by walking over all.
+_SPARSE_RATIO = 16
 _GREATEST_REST = b"\xff" * (digest_bytes - sketch_id_bytes)
 
 
@@ -86,7 +89,7 @@ def _ids_page(registry: Registry, request: IdsRequest, left_out: Collection[byte
     """An author's ids at the smaller of both caps, or everybody's."""
     if not request.author:
         # The fewer of all ids belong to the link, the more are looked at for a page: so it has fewer then.
-        share_of_link = registry.count_without(left_out) / max(1, len(registry))
+        share_of_link = _count_without(registry, left_out) / max(1, len(registry))
         page_max = max(1, ids_page_max // 4, int(ids_page_max * share_of_link))
         following = islice(shortened_between(registry, request.after, b"", left_out), page_max + 1)
         page = tuple(one[:sketch_id_bytes] for one in following)
@@ -101,7 +104,29 @@ def _ids_page(registry: Registry, request: IdsRequest, left_out: Collection[byte
 def shortened_between(registry: Registry, after: bytes, until: bytes, left_out: Collection[bytes]) -> Iterator[bytes]:
     """The ids of the set after one and up to another one, both shortened; empty: from the start, to the end."""
     start, end = (one and one + _GREATEST_REST for one in (after, until))
-    return registry.ids_without(left_out, start, end)
+    return ids_without(registry, left_out, start, end)
+
+
+def ids_without(registry: Registry, left_out: Collection[bytes], after: bytes, until: bytes) -> Iterator[bytes]:
+    """`ids_between` of all authors but these: what is left is looked for where it is, if it is little."""
+    if not left_out:
+        return registry.ids_between(after, until)
+    absent = frozenset(left_out)
+    if _count_without(registry, absent) * _SPARSE_RATIO < len(registry):
+        there = [registry.ids(author, cap) for author, cap in registry.caps.items() if author not in absent]
+        return (one for one in merge(*there) if after < one and (not until or one <= until))
+    return (one for one in registry.ids_between(after, until) if not _is_of(registry, one, absent))
+
+
+def _count_without(registry: Registry, left_out: Collection[bytes]) -> int:
+    """How many announcements of all authors but these are in the set."""
+    return registry.total(dict.fromkeys(left_out, 0)).count
+
+
+def _is_of(registry: Registry, announcement_id: bytes, authors: Collection[bytes]) -> bool:
+    entry = registry.find(announcement_id)
+    assert entry is not None, "an id of the set has an entry"
+    return entry.author in authors
 
 
 def _snapshot_page(
@@ -122,7 +147,7 @@ def _snapshot_page(
 
 def _snapshot_ids(registry: Registry, request: SnapshotRequest, left_out: Collection[bytes]) -> Iterable[bytes]:
     if not request.author:
-        return registry.ids_without(left_out, request.after, request.until)
+        return ids_without(registry, left_out, request.after, request.until)
     if request.author in left_out:
         return ()
     ids = registry.ids(request.author, slots_pinned_max)

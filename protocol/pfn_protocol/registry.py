@@ -12,10 +12,10 @@ subtracted from the digest, author by author.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import islice
 
 from pfn_protocol.admission import admits_others, admitted_authors, trusted_via
@@ -51,8 +51,6 @@ class Verdict(Enum):
 _DECIDE_ADMISSION = (Kind.NODE, Kind.CONVICTION)
 # Expiries of what has left the set meanwhile may wait, up to as many again as there are others, and these.
 _stale_expiries_max = 64
-# With so many times as many announcements of others, those of a few authors are not found by walking over all.
-_sparse_ratio = 16
 
 
 @record
@@ -194,29 +192,6 @@ class Registry:
         """The ids of the set after one and up to another one, ascending; empty: from the start, to the end."""
         self._sorted_ids.update(self._by_id, self.changes)
         return self._sorted_ids.between(after, until)
-
-    def count_without(self, left_out: Collection[bytes]) -> int:
-        """How many announcements of all authors but these are in the set."""
-        absent = frozenset(left_out)
-        return len(self._by_id) - sum(self._shares[one].sum.count for one in absent if one in self._shares)
-
-    def ids_without(self, left_out: Collection[bytes], after: bytes, until: bytes) -> Iterator[bytes]:
-        """`ids_between` of all authors but these: what is left is looked for where it is, if it is little."""
-        if not left_out:
-            yield from self.ids_between(after, until)
-            return
-        absent = frozenset(left_out)
-        if self.count_without(absent) * _sparse_ratio >= len(self):
-            for one in self.ids_between(after, until):
-                if self._by_id[one].author not in absent:
-                    yield one
-            return
-        there = [share for author, share in self._shares.items() if author not in absent]
-        ids = [entry.id for share in there for entry in share.any_order(share.cap)]
-        waiting = [one for one in ids if after < one and (not until or one <= until)]
-        heapify(waiting)
-        while waiting:
-            yield heappop(waiting)
 
     def node_statement(self, author: bytes) -> NodeStatement | None:
         """The author's node announcement, in the set or parked."""

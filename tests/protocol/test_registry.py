@@ -16,6 +16,7 @@ from pfn_protocol.limits import (
     slots_pinned_max,
     slots_sponsored_max,
 )
+from pfn_protocol.pages import ids_without
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.set_digest import SetDigest
 from pfn_protocol.slots import slot_rank
@@ -431,7 +432,7 @@ def test_authors_are_listed_page_by_page_even_those_that_said_nothing() -> None:
 def test_the_ids_without_some_authors_come_in_order_and_few_are_found_without_a_look_at_all_others(
     monkeypatch: pytest.MonkeyPatch, apart: bool
 ) -> None:
-    monkeypatch.setattr("pfn_protocol.registry._sparse_ratio", 8 if apart else 1_000_000)
+    monkeypatch.setattr("pfn_protocol.pages._SPARSE_RATIO", 8 if apart else 1_000_000)
     keys = [key_of(f"author-{number}").public for number in range(20)]
     registry = Registry(ALICE.public, keys)
     said = {key: [one.id for one in fake_versions(key, 10)] for key in keys}
@@ -449,13 +450,13 @@ def test_the_ids_without_some_authors_come_in_order_and_few_are_found_without_a_
 
     monkeypatch.setattr(SortedIds, "between", watched)
 
-    found = list(registry.ids_without(keys[2:], b"", b""))
-    part = list(registry.ids_without(keys[2:], whole[3], whole[9]))
+    found = list(ids_without(registry, keys[2:], b"", b""))
+    part = list(ids_without(registry, keys[2:], whole[3], whole[9]))
 
     assert found == whole
     assert part == whole[4:10]
     assert bool(looked) is not apart
-    assert list(registry.ids_without(keys, b"", b"")) == []
+    assert list(ids_without(registry, keys, b"", b"")) == []
 
 
 def test_count_and_root_of_the_own_announcements_leave_the_node_announcement_out() -> None:
