@@ -2,7 +2,8 @@
 WordPress site asks twice a day, though it is a POST.
 
 That is judged by their heads alone, so that whatever is special about a request is for the node. What a worker finds
-out only while it answers, it remembers for a while: a zip that is not here yet may be soon.
+out only while it answers, it remembers for a while: a zip that is not here yet may be soon. It remembers that of path
+and query: all zips have one path, and who asks for one that is not here would send everybody to the node.
 """
 
 import re
@@ -15,8 +16,8 @@ from pfn_node.web.gate import NODE_PREFIX
 
 REQUEST_BYTES_MAX: Final = 64 * 2**10  # what the server reads at once, and can be passed on
 REFUSED_SECONDS: Final = 60.0
-REFUSED_MAX: Final = 1_000  # paths, most of them some dozen bytes
-PATH_BYTES_MAX: Final = 200  # a longer one is tried each time
+REFUSED_MAX: Final = 1_000  # targets, most of them some dozen bytes
+TARGET_BYTES_MAX: Final = 400  # a longer one is tried each time
 # What shows who asks, or asks for more than an answer.
 _OF_THE_NODE: Final = re.compile(
     rb"(?i)(?:^|\n)(?:authorization|proxy-authorization|cookie|transfer-encoding|expect|upgrade):"
@@ -34,20 +35,20 @@ class Choosing:
 
     def takes(self, data: bytes) -> bool:
         """Whether this is one whole request that may be tried here."""
-        path = _path_of(data)
-        return path is not None and self._refused.get(path, 0.0) <= self._clock()
+        target = _target_of(data)
+        return target is not None and self._refused.get(target, 0.0) <= self._clock()
 
     def refuse(self, data: bytes) -> None:
         """Remember that a request needs what only the node has."""
-        path = _path_of(data)
-        if path is not None and len(path) <= PATH_BYTES_MAX:
+        target = _target_of(data)
+        if target is not None and len(target) <= TARGET_BYTES_MAX:
             while len(self._refused) >= REFUSED_MAX:
                 del self._refused[next(iter(self._refused))]
-            self._refused[path] = self._clock() + REFUSED_SECONDS
+            self._refused[target] = self._clock() + REFUSED_SECONDS
 
 
-def _path_of(data: bytes) -> bytes | None:
-    """The path of a request that reads, and nothing else; None of any other."""
+def _target_of(data: bytes) -> bytes | None:
+    """What a request asks for that reads, and nothing else; None of any other."""
     found = REQUEST_HEAD.match(data) if len(data) <= REQUEST_BYTES_MAX else None
     if found is None or _OF_THE_NODE.search(found[3]) or found[2].startswith(NODE_PREFIX.encode()):
         return None
@@ -57,4 +58,4 @@ def _path_of(data: bytes) -> bytes | None:
         is_whole = path in _READING_POSTS and lengths == [b"%d" % (len(data) - found.end())]
     else:
         is_whole = not lengths and found.end() == len(data)
-    return path if is_whole else None
+    return found[2] if is_whole else None

@@ -34,8 +34,9 @@ from pfn_node.workers.starting import Downloaded, Rate, Start, environment_of_wo
 COMMAND: Final = (sys.executable, "-m", "pfn_node.workers.process")
 # Connections that were passed on and not looked at yet.
 PASSED_WAITING_MAX: Final = 100
-# Starting takes a second or two of one processor, and all workers may start at once. One that takes longer is killed.
-START_SECONDS: Final = 20.0
+# Starting takes a second or two of one processor, ten where it is busy, and all workers may start at once. One that
+# takes longer is killed.
+START_SECONDS: Final = 60.0
 START_SECONDS_A_WORKER: Final = 2.0
 # From then on a worker tells what it counted every second.
 SILENT_SECONDS_MAX: Final = 60.0

@@ -15,7 +15,7 @@ from pfn_node.settings import Settings
 from pfn_node.store import packages, registry
 from pfn_node.store.rows import PackageFacts
 from pfn_node.web.app import SUBJECTS
-from pfn_node.workers.choosing import PATH_BYTES_MAX, REFUSED_MAX, REFUSED_SECONDS, Choosing
+from pfn_node.workers.choosing import REFUSED_MAX, REFUSED_SECONDS, TARGET_BYTES_MAX, Choosing
 from pfn_node.workers.rooms import Absent
 from pfn_node.workers.starting import environment_of_worker, limits_of_worker, told
 from pfn_protocol.announcements import Evidence, EvidenceForm
@@ -173,6 +173,16 @@ async def test_a_zip_that_is_not_here_is_brought_by_the_node(shared: SharedPort)
     assert answer.startswith(b"HTTP/1.1 ")
 
 
+async def test_who_asks_for_what_is_not_here_sends_nobody_else_to_the_node(shared: SharedPort) -> None:
+    await shared.node.add_release(b"another zip", plugin_id="elsewhere", kept=False)
+    absent = get(DOWNLOAD.replace("hello-signal", "elsewhere"))
+
+    await shared.ask(absent)
+    assert (await shared.ask(get(DOWNLOAD))).endswith(b"a zip")
+
+    assert shared.passed == [absent]
+
+
 async def test_damage_is_for_the_node_to_find(shared: SharedPort) -> None:
     digest = shared.node.services.artifacts.digests()[0]
     shared.node.services.artifacts.path(digest).write_bytes(b"a zap")
@@ -255,14 +265,14 @@ def test_what_was_for_the_node_is_remembered_for_a_while_and_only_so_much_of_it(
     now = [0.0]
     choosing = Choosing(lambda: now[0])
     choosing.refuse(head("/mesh"))
-    assert not choosing.takes(head("/mesh?x=1")) and choosing.takes(head("/plugins"))
+    assert not choosing.takes(head("/mesh")) and choosing.takes(head("/plugins")) and choosing.takes(head("/mesh?x"))
 
     now[0] = REFUSED_SECONDS
     assert choosing.takes(head("/mesh"))
 
     for number in range(2 * REFUSED_MAX):
         choosing.refuse(head(f"/{number}"))
-        choosing.refuse(head("/" + "x" * PATH_BYTES_MAX))
+        choosing.refuse(head("/" + "x" * TARGET_BYTES_MAX))
     assert len(choosing._refused) == REFUSED_MAX
 
 
