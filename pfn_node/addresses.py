@@ -118,6 +118,15 @@ def _may_dial_ipv6(address: IPv6Address, allow_private_networks: bool) -> bool:
     return address in _ALLOWED_IPV6 and not any(address in network for network in _REFUSED_IPV6)
 
 
+def some_of_each_family(addresses: list[str]) -> list[str]:
+    """The same addresses, the first of the other family moved to the second place: one family is often broken."""
+    first_is_ipv6 = ":" in addresses[0]
+    other = next((address for address in addresses if (":" in address) != first_is_ipv6), None)
+    if other is None:
+        return addresses
+    return [addresses[0], other, *(address for address in addresses[1:] if address != other)]
+
+
 def check_url(text: str, *, allow_private_networks: bool = False) -> str:
     """The URL, put together again from its parts: scheme and host in lower case, a default port left out.
 

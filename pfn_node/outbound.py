@@ -15,7 +15,9 @@ It is the only module that imports httpx or httpcore, so that what follows holds
 - Callers see this node's own errors (`outbound_errors.py`), never those of httpx.
 """
 
+import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -26,7 +28,7 @@ import httpcore
 import httpx
 import trio
 
-from pfn_node.addresses import HTTPS_PORT, check_url, may_dial
+from pfn_node.addresses import HTTPS_PORT, check_url, may_dial, some_of_each_family
 from pfn_node.outbound_errors import (
     AddressRefused,
     AnswerBroken,
@@ -36,7 +38,15 @@ from pfn_node.outbound_errors import (
     OutboundError,
     Unreachable,
 )
-from pfn_node.outbound_limits import CONNECTIONS_MAX, RATE_WINDOW_SECONDS, REQUESTS_MAX, Meter, RequestSlots, too_large
+from pfn_node.outbound_limits import (
+    CONNECTIONS_MAX,
+    RATE_WINDOW_SECONDS,
+    REQUESTS_MAX,
+    Meter,
+    RequestSlots,
+    check_declared_length,
+    checked_headers,
+)
 
 __all__ = [
     "AddressRefused",
@@ -62,9 +72,9 @@ ADDRESSES_READ_MAX: Final = 64  # a name with more answers than this is no place
 # Below the five seconds after which common servers close an idle connection, so that we do not write into one that is
 # just being closed.
 KEEP_ALIVE_SECONDS: Final = 4.0
-HEADER_BYTES_MAX: Final = 32 * 2**10
-HEADER_FIELDS_MAX: Final = 100
 CHUNKS_BETWEEN_CHECKPOINTS: Final = 8  # a flood of tiny chunks must not keep the other tasks from running
+INTERIM_MAX: Final = 50  # in what is read at once; honest machines send one or two
+_INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1[0-9]{2}")
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 CONTENT_STATUSES: Final = frozenset({200, 206})
 # What of the caller's headers goes along on a redirect. A list of what is harmless, not of what is secret.
@@ -101,9 +111,11 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
             raise AddressRefused(f"The port {port} is not dialled; this node dials port {HTTPS_PORT} only.")
         addresses = await self._resolve(host, port)
         failure: Exception | None = None
-        for address in _some_of_each_family(addresses)[:ADDRESSES_DIALLED_MAX]:
+        for address in some_of_each_family(addresses)[:ADDRESSES_DIALLED_MAX]:
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return _PatientStream(
+                    await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise Unreachable(f"{host} does not accept connections on port {port}.") from failure
@@ -139,13 +151,31 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         await trio.sleep(seconds)
 
 
-def _some_of_each_family(addresses: list[str]) -> list[str]:
-    """The same addresses, the first of the other family moved to the second place: one family is often broken."""
-    first_is_ipv6 = ":" in addresses[0]
-    other = next((address for address in addresses if (":" in address) != first_is_ipv6), None)
-    if other is None:
-        return addresses
-    return [addresses[0], other, *(address for address in addresses[1:] if address != other)]
+class _PatientStream(httpcore.AsyncNetworkStream):
+    """A connection that is given up when a flood of interim answers (1xx) comes: httpcore reads on in one go."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._inner.read(max_bytes, timeout)
+        if data.count(b"HTTP/") > INTERIM_MAX and len(_INTERIM.findall(data)) > INTERIM_MAX:
+            raise AnswerBroken(f"More than {INTERIM_MAX} interim answers came at once.")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _PatientStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
 
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
@@ -286,11 +316,11 @@ class Outbound:
             request.stream = _Content(exchange.content or b"")
             response = await self._client.send(request, stream=True)
             try:
-                headers = _checked_headers(response)
+                headers = checked_headers(response.headers.raw, response.headers.items())
                 if exchange.redirects_max and response.status_code in REDIRECT_STATUSES:
                     return _Redirect(headers.get("location"))
                 if exchange.method != "HEAD" and exchange.wants(response.status_code):
-                    _check_declared_length(headers, exchange.bytes_max)
+                    check_declared_length(headers, exchange.bytes_max)
                     if exchange.begins is not None:
                         exchange.begins(response.status_code)
                     await _receive(response, exchange)
@@ -368,25 +398,6 @@ class _Content(httpx.AsyncByteStream):
             raise StopAsyncIteration
         content, self._content = self._content, b""
         return content
-
-
-def _checked_headers(response: httpx.Response) -> dict[str, str]:
-    raw = response.headers.raw
-    if len(raw) > HEADER_FIELDS_MAX or sum(len(name) + len(value) for name, value in raw) > HEADER_BYTES_MAX:
-        raise AnswerBroken(
-            f"The header of the answer has more than {HEADER_FIELDS_MAX} fields or {HEADER_BYTES_MAX} bytes."
-        )
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise AnswerBroken("The answer is compressed, though this node asks for content as it is.")
-    return headers
-
-
-def _check_declared_length(headers: Mapping[str, str], bytes_max: int) -> None:
-    """Saves the trouble where the answer itself says that it is too large. What it says is not relied upon."""
-    length = headers.get("content-length", "")
-    if length and int(length) > bytes_max:  # h11 has checked that it is a number of at most 20 digits
-        raise too_large(bytes_max)
 
 
 async def _receive(response: httpx.Response, exchange: _Exchange) -> None:

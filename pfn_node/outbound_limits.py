@@ -1,6 +1,6 @@
 """How many requests at once, how many bytes in all, how fast: the limits that `outbound.py` holds requests to."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -20,6 +20,8 @@ LOOK_AGAIN_SECONDS: Final = 0.1  # whether there is room among the slow ones
 # Each piece of a body costs as much as hundreds of bytes do: a megabyte of single bytes would keep the processor busy.
 PIECES_MAX: Final = 4_096
 PIECE_BYTES_MIN: Final = 64  # on average, once there are more pieces than that
+HEADER_BYTES_MAX: Final = 32 * 2**10
+HEADER_FIELDS_MAX: Final = 100
 RATE_WINDOW_SECONDS: Final = 20.0  # over which the minimum rate of a download is averaged
 
 
@@ -111,6 +113,25 @@ class _Origin:
 def too_large(bytes_max: int) -> AnswerTooLarge:
     """The error for an answer over its cap."""
     return AnswerTooLarge(f"The answer is larger than the {bytes_max} bytes that are allowed here.")
+
+
+def checked_headers(raw: Sequence[tuple[bytes, bytes]], joined: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The header fields of an answer by lower-case names, from its lines, and these as text. Raises AnswerBroken."""
+    if len(raw) > HEADER_FIELDS_MAX or sum(len(name) + len(value) for name, value in raw) > HEADER_BYTES_MAX:
+        raise AnswerBroken(
+            f"The header of the answer has more than {HEADER_FIELDS_MAX} fields or {HEADER_BYTES_MAX} bytes."
+        )
+    headers = {name.lower(): value for name, value in joined}
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise AnswerBroken("The answer is compressed, though this node asks for content as it is.")
+    return headers
+
+
+def check_declared_length(headers: Mapping[str, str], bytes_max: int) -> None:
+    """Saves the trouble where the answer itself says that it is too large. What it says is not relied upon."""
+    length = headers.get("content-length", "")
+    if length and int(length) > bytes_max:  # h11 has checked that it is a number of at most 20 digits
+        raise too_large(bytes_max)
 
 
 class Meter:

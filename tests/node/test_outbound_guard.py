@@ -3,6 +3,7 @@
 import ast
 import socket
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import trio
 import trio.testing
 
 from pfn_node import outbound as outbound_module
-from pfn_node.outbound import AddressRefused, GuardedNetwork, Outbound, Unreachable
+from pfn_node.outbound import AddressRefused, AnswerBroken, GuardedNetwork, Outbound, Unreachable
 from pfn_node.outbound_limits import CONNECTIONS_MAX
-from tests.node.fake_internet import PUBLIC, PUBLIC_6, Answers, FakeInternet, answer
+from tests.node.fake_internet import PUBLIC, PUBLIC_6, Answers, FakeInternet, answer, read_head
 from tests.node.test_addresses import HOSTILE_ADDRESSES
 
 ADDRESSES_TO_RESOLVE_TO = [address for address in HOSTILE_ADDRESSES if ":" in address or address.count(".") == 3]
@@ -209,6 +210,25 @@ async def test_look_ups_that_hang_do_not_keep_other_names_from_being_looked_up(
     finally:
         over.set()
         nursery.cancel_scope.cancel()
+
+    assert reply.body == b"here"
+
+
+async def test_a_flood_of_interim_answers_is_given_up(internet: FakeInternet) -> None:
+    """A read of 64 KiB of them takes a large part of a second, in which nothing else runs."""
+
+    async def flood(stream: trio.abc.Stream) -> None:
+        await read_head(stream)
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"HTTP/1.1 102 x\r\n\r\n" * 1000)
+
+    internet.put("flood.example", flood)
+    internet.put("honest.example", Answers(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3 + answer(b"here")), PUBLIC_6)
+    async with Outbound(allow_private_networks=False, user_agent="pfn/1", network=internet) as outbound:
+        with pytest.raises(AnswerBroken, match="interim"):
+            await outbound.fetch("GET", "https://flood.example/", bytes_max=10, seconds_max=2)
+        reply = await outbound.fetch("GET", "https://honest.example/", bytes_max=10, seconds_max=2)
 
     assert reply.body == b"here"
 
