@@ -287,6 +287,19 @@ async def test_a_type_is_listed_page_by_page_and_searched(node: WebNode) -> None
     assert (await node.get("/packages/wp-plugin?per_page=101")).status == 400
 
 
+async def test_who_reads_page_after_page_has_the_list_made_once(node: WebNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    await publish(node)
+    made = Mock(wraps=fair.claiming)
+    monkeypatch.setattr(fair, "claiming", made)
+
+    for page in (1, 2, 3):
+        assert (await node.get(f"/packages/wp-plugin?page={page}")).json["info"]["total"] == 1
+    assert made.call_count == 1
+
+    await node.post("/federation/yank", NOTICE)
+    assert (await node.get("/packages/wp-plugin")).json["info"]["total"] == 0
+
+
 async def test_a_did_of_this_nodes_name_has_its_document_here_and_no_other_has(node: WebNode) -> None:
     did = "did:web:node.test:packages:wp-plugin:hello-signal"
     await publish(node, headers={"Plugin ID": did})

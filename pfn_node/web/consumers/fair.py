@@ -59,14 +59,18 @@ async def show_fair_packages(services: Services, name: str, query: PackagesQuery
         raise ApiError(404, f"There are no packages of this type here, only {' and '.join(fair_answers.TYPES)}.")
     start = (query.page - 1) * query.per_page
 
-    def read(db: sqlite_utils.Database) -> tuple[int, list[FairPackage | None]]:
-        named = fair.claiming(db, kind, query.q or None)
-        page = named[start : start + query.per_page]
-        claims = fair.claims_of(db, page, releases_max=fair.LISTED_RELEASES_MAX)
-        return len(named), [fair_package(claim, services.url) for claim in claims]  # in the thread: it takes long
+    def claiming(db: sqlite_utils.Database) -> list[tuple[str, str]]:
+        return fair.claiming(db, kind, query.q or None)
 
-    total, shown = await services.database.read(read)
-    base = own_url(services)
+    # Without words it is asked for page after page.
+    named = await (services.database.read(claiming) if query.q else services.figure(f"FAIR {kind}", claiming))
+
+    def read(db: sqlite_utils.Database) -> list[FairPackage | None]:
+        claims = fair.claims_of(db, named[start : start + query.per_page], releases_max=fair.LISTED_RELEASES_MAX)
+        return [fair_package(claim, services.url) for claim in claims]  # in the thread: it takes long
+
+    shown = await services.database.read(read)
+    total, base = len(named), own_url(services)
     pages = -(-total // query.per_page)
     info = {"page": query.page, "per_page": query.per_page, "total": total, "pages": pages}
     return _answer({"info": info, "packages": [fair_answers.metadata(one, base) for one in shown if one]}, JSON)
