@@ -198,6 +198,7 @@ def write_secret(file: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.link(temporary, file)
+        flush_folder(file.parent)  # a key that a power cut takes away is a node with another name
     except FileExistsError as error:
         raise DataFolderError(f"{file} exists already; it is not overwritten") from error
     finally:

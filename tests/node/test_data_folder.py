@@ -87,6 +87,20 @@ def opened(path: Path) -> DataFolder:
         return folder
 
 
+def test_a_secret_outlasts_a_power_cut_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[tuple[Path, bool]] = []
+    flush = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        flush(descriptor)
+        flushed.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")), (tmp_path / "secret").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_secret(tmp_path / "secret", "words")
+
+    assert flushed[-1] == (tmp_path, True), "the folder, once the name stands in it"
+
+
 def test_a_node_tells_of_its_next_key_until_that_takes_over(tmp_path: Path) -> None:
     old = opened(tmp_path)
     assert old.key_statements == ()
