@@ -27,7 +27,6 @@ from pfn_protocol.limits import (
     admitted_authors_max,
     conviction_overhead_bytes,
     future_ms_max,
-    slots_pinned_max,
     slots_sponsored_max,
 )
 from pfn_protocol.messages import AuthorSummary
@@ -349,7 +348,7 @@ class Registry:
 
     def _leads_on(self, author: bytes) -> bool:
         """Whether others are admitted over it: whom a newcomer pins or sponsors admits nobody."""
-        return self._caps.get(author) == slots_pinned_max
+        return self.cap(author) not in (0, slots_sponsored_max)
 
     def _offer_to_share(self, entry: Entry) -> tuple[bool, list[Entry]]:
         share = self._shares.get(entry.author)
