@@ -65,7 +65,6 @@ def test_only_the_identity_of_now_revokes_a_key_of_which_no_keybind_is_known() -
     for signer in (BILBO.key, key("stranger")):
         relay_revocation(made, revoked(PEN, signer))
     made.at += 100
-    take_binding(made.db, bound(identity=SECOND), made.at)
     sources.update_source(made.db, BILBO.source_id, oracle="none")
 
     fetched(made, "1.0.0", publisher=Publisher(name="second identity"))
