@@ -169,6 +169,17 @@ def test_a_neighbour_that_is_always_busy_for_snapshots_fills_the_node_by_rounds_
     assert len(snapshots(alice)) <= snapshot_idle_ms_max / snapshot_rest_ms
 
 
+def test_a_neighbour_that_never_gives_its_part_is_left_to_the_rounds_in_the_end() -> None:
+    def no_snapshots(request: Request, answer: Answer) -> tuple[Answer, int] | None:
+        return None if isinstance(request, SnapshotRequest) else (answer, 50)
+
+    neighbourhood, alice, (bob,) = room(6_000, no_snapshots)
+
+    assert neighbourhood.run(2 * snapshot_idle_ms_max / 1_000, lambda: alice.agrees_with(bob))
+
+    assert alice.machine.snapshot_progress is None
+
+
 def test_parts_wait_while_there_is_no_link_and_go_on_where_they_stopped() -> None:
     neighbourhood, alice, (bob, carol) = room(6_000, honest, honest)
     neighbourhood.run(60, lambda: len(alice.registry) > 2_000)
