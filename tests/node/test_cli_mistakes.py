@@ -125,6 +125,7 @@ MISTAKES: dict[str, list[tuple[str, ...]]] = {
     "plugins show": [(SOURCE, "a", "--node", "{nowhere}")],
     "plugins download": [(SOURCE, "a", "--node", "{nowhere}"), (SOURCE, "a", "-o", "{node}")],
     "peers set": [("join", "https://node.example", "--node", "{nowhere}")],
+    "peers joins": [("--node", "{nowhere}")],
     "advisories yank": [(SOURCE, "a", "1", "--node", "{nowhere}")],
     "advisories takedown": [(SOURCE, "a", "1", "--node", "{nowhere}")],
     "advisories approve": [(SOURCE, "a", "1", "--node", "{nowhere}")],
