@@ -120,7 +120,7 @@ _ADDRESSES = (
     "\\\\elsewhere.test\\pwned",
     "/\\elsewhere.test/pwned",
     "http://elsewhere.test/pwned",
-    "https://user:pwned@elsewhere.test/",
+    "https://pwned@elsewhere.test/",  # a password in it would be cut out of what is recorded
     'https://elsewhere.test/"onmouseover=pwned()//',
     "https://elsewhere.test/'><script>pwned()</script>",
     "https://elsewhere.test/?q=<svg/onload=pwned()>",

@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from pfn_node.cli import app
+from pfn_protocol.identity import PrivateKey, did_key
 
 COMMANDS = (
     "status",
     "sources",
-    "sources add https://publisher.test ada AAAA",
+    f"sources add https://publisher.test ada {did_key(PrivateKey(bytes(32)).public)}",
     "sources verify ada@publisher.test",
     "sources subscribe ada@publisher.test",
     "sources remove ada@publisher.test",

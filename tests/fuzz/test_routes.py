@@ -38,7 +38,7 @@ SETTLING_SECONDS_MAX = 30.0
 
 REFUSED = (400, 401, 403, 405, 413, 414, 421, 429, 431)  # before anybody looked at what was wanted
 # Nodes that an administrator joined and that do not answer are tried for ever; there may be JOIN_TARGETS_MAX of them.
-KEPT = {"pfn_node.mesh.joining.Joining._try_for_ever"}
+KEPT = {"pfn_node.mesh.joining.Joining._try_until_left"}
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) \r\n")
 
 # What was found once: the request in base64.

@@ -259,7 +259,10 @@ def test_what_is_deleted_while_the_store_is_down_is_deleted_there_later(open_art
     assert in_bucket(bucket) == set()
 
 
-def test_what_is_deleted_and_put_again_stays(open_artifacts: Open, bucket: Bucket) -> None:
+def test_what_is_deleted_and_put_again_stays(
+    open_artifacts: Open, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfn_node.artifacts.object_store.PAUSE_SECONDS", 600.0)  # however slow the server starts
     artifacts = open_artifacts()
     sha256 = artifacts.put_bytes(SMALL)
     bucket.server.stop()
