@@ -18,6 +18,7 @@ from pfn_node.web.session_tokens import cookie_name, csrf_token
 from pfn_protocol.encoding import seal
 from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, did_key, public_key_pem
+from pfn_protocol.messages import GossipRequest, Request
 from pfn_protocol.publisher import sign_keybind, sign_release
 from pfn_protocol.publisher_notices import sign_yank
 from pfn_protocol.request_fields import encode_request
@@ -120,6 +121,8 @@ HEADERS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 
 # Forms that have to do with a publisher, which may not answer: 502, as from the API.
 ASK_PUBLISHERS: Final = ("/admin/subscriptions", "/admin/sources/", "/sources/")
+# A neighbour that asks for more pages than it may have is to ask again later.
+PUT_OFF: Final = frozenset((503,))
 LAST: Final = ("remove-source", "remove", "revoke-key", "revoke", "rotate-key", "rotate", "sign-out")
 
 
@@ -162,7 +165,7 @@ class Call:
 def calls_of(document: dict[str, Any]) -> list[Call]:
     """Every call of the OpenAPI document, and those that are not in it."""
     found = [
-        *(Call("POST", f"/node/v1/{path}", message=path) for path in dict.fromkeys(one.path for one in REQUESTS)),
+        *(Call("POST", f"/node/v1/{path}", message=path, errors=PUT_OFF) for path in {one.path: 0 for one in REQUESTS}),
         *(Call("GET", path) for path in (Assets().path_of("style.css"), "/openapi.json", "/metrics")),
         Call("GET", "/federation/events", errors=frozenset((503,))),
     ]
@@ -218,6 +221,11 @@ def _fields_of(body: type[BaseModel]) -> Iterator[str]:
 
 def _is_model(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _answered_at_once(message: Request) -> Request:
+    """What may be held until there is something to say, without the wait: it would be held for most of a minute."""
+    return replace(message, wait_seconds=0) if isinstance(message, GossipRequest) else message
 
 
 def values_of(name: str) -> tuple[Any, ...]:
@@ -332,7 +340,7 @@ class Maker:
     def _message(self, path: str) -> bytes:
         """A request that PEER signed for this node: mostly with its content changed, else afterwards."""
         rng = self._rng
-        content = encode_request(rng.choice([one for one in REQUESTS if one.path == path]))
+        content = encode_request(_answered_at_once(rng.choice([one for one in REQUESTS if one.path == path])))
         body = (path, NODE.public, int(time.time() * 1000), rng.randbytes(len(NONCE)), content)
         if rng.random() < 0.2:
             return mutated_bytes(rng, seal(PEER, "pfn/request/1", "main", body).raw)

@@ -6,7 +6,9 @@ from typing import Self
 
 import trio
 
-ANSWER_SECONDS_MAX = 20.0
+from pfn_protocol.limits import wait_seconds_max
+
+ANSWER_SECONDS_MAX = 20.0 + wait_seconds_max  # a neighbour may ask that an answer is held for so long
 READ_BYTES = 65536
 
 
