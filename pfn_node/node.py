@@ -229,7 +229,6 @@ async def _say(engine: Engine, database: Database, node_id: bytes, statement: Ke
     async def say() -> None:
         told = await database.read(lambda db: successions.commitment(db, node_id))
         if isinstance(statement, SuccessorStatement) and told is not None and told["hash"] != statement.key_sha256:
-            log = structlog.get_logger()
             log.error("commitment_not_told", told=told["hash"].hex(), given=statement.key_sha256.hex())
             return
         await engine.announce(statement)

@@ -10,7 +10,6 @@ What is damaged is never deleted, in case that there is no better copy anywhere.
 note that the artifact is wanted again.
 """
 
-import errno
 import hashlib
 import os
 import threading
@@ -31,8 +30,6 @@ BLOCK_BYTES: Final = 256 * 2**10
 # Artifacts of which the checksums are remembered: some bytes for each 256 KiB, so a few megabytes in all.
 REMEMBERED_MAX: Final = 100_000
 _DAMAGED: Final = "damaged"
-# Failures that are the file's own. Others, such as too many open files, say nothing about it.
-_DAMAGE: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EISDIR})
 
 
 class BlockSums:

@@ -33,8 +33,6 @@ from pfn_protocol.errors import Refusal
 
 # Written anew from the others; or SQLite's own.
 _NOT_COPIED: Final = ("plugin_texts", "sqlite_", "_sqlite_migrations")
-_MIGRATIONS: Final = "_sqlite_migrations"
-_BATCH: Final = 500
 
 
 def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:

@@ -44,7 +44,7 @@ ETAG_CHARS_MAX: Final = 256
 RETRY_AFTER_SECONDS_MAX: Final = 86400  # nobody may put us off for longer than a day
 RETRY_AFTER_SECONDS_DEFAULT: Final = 3600  # what the original says when it limits downloads
 ZIP_MAGIC: Final = b"PK\x03\x04"
-_LATER: Final = (408, 429)  # with 500 and over: what is asked is answered another time
+_LATER: Final = (408, 429)
 
 
 class ByteSink(Protocol):
@@ -105,7 +105,7 @@ class PublisherClient:
             headers={"Content-Type": "application/json"},
             content=body,
         )
-        if reply.status >= 500 or reply.status in _LATER:
+        if _is_put_off(reply.status):
             raise PublisherFailed(f"verify-ownership answered HTTP {reply.status}", status=reply.status)
         return parse_proof(reply.body) if reply.status == 200 else None
 
@@ -117,7 +117,7 @@ class PublisherClient:
         parts = urlsplit(instance_url)
         url = f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}"
         reply = await self._fetch("GET", url, bytes_max=PROOF_BYTES_MAX, seconds_max=QUESTION_SECONDS_MAX)
-        if reply.status >= 500 or reply.status in _LATER:
+        if _is_put_off(reply.status):
             raise PublisherFailed(f"{WELL_KNOWN} answered HTTP {reply.status}", status=reply.status)
         return parse_well_known(reply.body) if reply.status == 200 else None
 
@@ -256,6 +256,11 @@ def _retry_after(reply: Reply) -> int:
     if given.isascii() and given.isdigit() and len(given) < 10:
         return min(int(given), RETRY_AFTER_SECONDS_MAX)
     return RETRY_AFTER_SECONDS_DEFAULT
+
+
+def _is_put_off(status: int) -> bool:
+    """Whether the publisher is in trouble, or was asked too often: what is asked is answered another time."""
+    return status >= 500 or status in _LATER
 
 
 def _unless(etag: str | None) -> dict[str, str]:

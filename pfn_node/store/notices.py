@@ -18,8 +18,8 @@ from pfn_node.store.advised import mark_advisories
 from pfn_node.store.facts import own_id
 from pfn_node.store.key_changes import conclude_keys, keys_of, state_of, take_key_change, take_keybind
 from pfn_node.store.queries import Row, change, select, select_one, to_json, value
-from pfn_node.store.rows import Source
-from pfn_node.store.safety import CLEAN_ORACLES, advisories_in_force, advisory_content, subject_of_notice
+from pfn_node.store.rows import CLEAN_ORACLES, Source
+from pfn_node.store.safety import advisories_in_force, advisory_content, subject_of_notice
 from pfn_node.store.sources import get_source, host_of
 from pfn_protocol.announcements import (
     AcceptedAnnouncement,
@@ -175,7 +175,7 @@ def _take_word(
     if standing is not Standing.SPEAKS:
         raise Refusal("R144", f"the key that signed this does not speak for {source.id}: it is {standing}")
     record = keys.records[opened.signer]
-    if record.is_identity and (source.oracle_in_force or source.former_oracle) not in CLEAN_ORACLES:
+    if record.is_identity and source.oracle_of_words not in CLEAN_ORACLES:
         raise Refusal("R144", f"it is not known here that {source.id} does not sign whatever it is sent with this key")
     if notice.seq > now * 1_000 + future_ms_max:
         raise Refusal("R143", "this notice lies in the future; check the clocks", Severity.HARMLESS)

@@ -1,9 +1,12 @@
 """Rows as the other rooms see them: frozen, typed, no SQL. Times are seconds since 1970, digests raw bytes."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pfn_protocol.announcements import Evidence
+
+# What a probe found of who signs no bytes for anybody (R65).
+CLEAN_ORACLES: Final = ("none", "utf8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,12 @@ class Source:
     @property
     def signs_no_raw_bytes(self) -> bool:
         """Whether it is known that the publisher does not sign any bytes for anybody: only then releases count."""
-        return self.oracle_in_force in ("none", "utf8")
+        return self.oracle_in_force in CLEAN_ORACLES
+
+    @property
+    def oracle_of_words(self) -> str | None:
+        """What yanks, advisories and what was seen before go by: until this key is probed, the key before (R65)."""
+        return self.oracle_in_force or self.former_oracle
 
     @property
     def key_known(self) -> bool:

@@ -26,7 +26,7 @@ from pfn_node.store.facts import own_id
 from pfn_node.store.holding_back import is_approved
 from pfn_node.store.observations import observation_from
 from pfn_node.store.queries import Row, change, select, select_one, storable, to_json, value
-from pfn_node.store.rows import Observation
+from pfn_node.store.rows import CLEAN_ORACLES, Observation
 from pfn_protocol.announcements import AdvisoryStatement, EvidenceForm
 from pfn_protocol.backing import Sighting
 from pfn_protocol.errors import Refusal
@@ -39,8 +39,6 @@ from pfn_protocol.publisher_notices import Advisory, Yank, open_notice
 _KEPT_OPEN_MAX: Final = 4_096
 _open_kept = lru_cache(_KEPT_OPEN_MAX)(open_notice)
 
-# What a probe found of who signs no bytes for anybody (R65).
-CLEAN_ORACLES: Final = ("none", "utf8")
 PUBLISHER: Final = "publisher"
 OWN: Final = "this node"
 _PUBLISHER_WORDS: Final = """

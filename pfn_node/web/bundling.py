@@ -84,7 +84,7 @@ def make_bundle(
             version=release.version,
             sha256=release.sha256,
             size=release.size,
-            oracle=source.oracle_in_force or source.former_oracle or "",
+            oracle=source.oracle_of_words or "",
             evidence=_pieces(release, source, observations, envelopes, texts, measured),
             witnesses=envelopes.witnesses,
             attestations=envelopes.attestations,

@@ -54,7 +54,7 @@ def trusted_via(
     Everybody's pins are looked at once, however many authors are asked for.
     """
     found: dict[bytes, list[bytes]] = {author: [] for author in authors}
-    for node in sorted(node for node, cap in caps.items() if cap == slots_pinned_max):
+    for node in sorted(node for node, cap in caps.items() if admits_others(cap)):
         statement = statement_of(node)
         for author in found.keys() & statement.pins if statement is not None else ():
             found[author].append(node)

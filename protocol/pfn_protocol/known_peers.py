@@ -4,7 +4,7 @@ An address is hearsay until its node proved its key there. Hearsay is bounded by
 push it out. Links are kept here by state, so that nobody has to look through all peers for them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 
 from pfn_protocol.address_groups import address_group
@@ -145,6 +145,11 @@ class KnownPeers:
         if not peer.linked and (joined or not peer.url or source < peer.addresses.get(peer.url, Source.HEARD)):
             peer.url = url  # a link stays as it was made: one to an asker is timed by what it asks
         self.has_changed = True
+
+    def restore(self, addresses: Iterable[PeerAddress], introduced: Collection[bytes]) -> None:
+        """What was kept over a restart: nodes that were reached, and who of them was introduced."""
+        for address in addresses:
+            self.learn(address.node_id, address.url, reached=True, introduced=address.node_id in introduced)
 
     def hear_join(self, event: PeerFound | JoinTakenBack) -> None:
         """The operator joins a node, or does so no more: a link that there is stays, like that with anybody."""

@@ -94,8 +94,7 @@ class Mesh:
         self._links = Links(self._peers, gossip, self._reconciliation, self._own)
         self._clock = ClockCheck(self._outgoing)
         self._peers.set_policy(self._pins, restored.blocked, now_ms)
-        for node_id, url in ((address.node_id, address.url) for address in restored.peers):
-            self._peers.learn(node_id, url, reached=True, introduced=node_id in restored.introduced)
+        self._peers.restore(restored.peers, restored.introduced)
         for view in self.links() if restored.announcements else ():
             said = self._registry.node_statement(view.peer)
             if said is not None and not said.left:

@@ -89,7 +89,7 @@ def _ids_page(registry: Registry, request: IdsRequest, left_out: Collection[byte
     """An author's ids at the smaller of both caps, or everybody's."""
     if not request.author:
         # The fewer of all ids belong to the link, the more are looked at for a page: so it has fewer then.
-        share_of_link = _count_without(registry, left_out) / max(1, len(registry))
+        share_of_link = registry.count_without(left_out) / max(1, len(registry))
         page_max = max(1, ids_page_max // 4, int(ids_page_max * share_of_link))
         following = islice(shortened_between(registry, request.after, b"", left_out), page_max + 1)
         page = tuple(one[:sketch_id_bytes] for one in following)
@@ -112,15 +112,10 @@ def ids_without(registry: Registry, left_out: Collection[bytes], after: bytes, u
     if not left_out:
         return registry.ids_between(after, until)
     absent = frozenset(left_out)
-    if _count_without(registry, absent) * _SPARSE_RATIO < len(registry):
+    if registry.count_without(absent) * _SPARSE_RATIO < len(registry):
         there = [registry.ids(author, cap) for author, cap in registry.caps.items() if author not in absent]
         return (one for one in merge(*there) if after < one and (not until or one <= until))
     return (one for one in registry.ids_between(after, until) if not _is_of(registry, one, absent))
-
-
-def _count_without(registry: Registry, left_out: Collection[bytes]) -> int:
-    """How many announcements of all authors but these are in the set."""
-    return registry.total(dict.fromkeys(left_out, 0)).count
 
 
 def _is_of(registry: Registry, announcement_id: bytes, authors: Collection[bytes]) -> bool:

@@ -149,6 +149,11 @@ class Registry:
                     total.merge(share.sum_at(cap))
         return total
 
+    def count_without(self, left_out: Iterable[bytes]) -> int:
+        """How many announcements of all authors but these are in the set."""
+        absent = (self._shares.get(author) for author in frozenset(left_out))
+        return len(self._by_id) - sum(share.sum.count for share in absent if share is not None)
+
     def summary(self, author: bytes, cap: int) -> tuple[int, bytes]:
         """How many announcements of the author are in the set at this cap, and their digest."""
         share = self._shares.get(author)

@@ -4,11 +4,9 @@ Either the command did what it was asked, or it says why not and everything is a
 `python -m tests.durability.command_faults --command rewrite --fault "ENOSPC lasting" --at 7` plays one point.
 """
 
-import argparse
 import json
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -16,41 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.data_folder import load_or_make_key
 from pfn_node.maintenance.backup import make_backup
 from pfn_node.maintenance.fsck import check
-from pfn_node.store import audit, page_checksums
-from pfn_node.store.database import Database
+from pfn_node.store import page_checksums
 from tests.durability.fault_loop import Trouble
-from tests.durability.faults import FAULTS, Door, Fault, opened
+from tests.durability.faults import Door, Fault, opened
 from tests.durability.killed_node import Starter
-from tests.node.store_world import MESH, NOW, Publisher, World, source_statement
+from tests.durability.playing import arguments, play
+from tests.node.stopped_node import make_folder
+from tests.node.store_world import MESH
 
-ZIP = b"zip hello"
 Rows = dict[str, list[tuple[Any, ...]]]
 # What a command may say that it lost: only where a sector could not be read.
 _READS_FAIL = "reads"
-
-
-def make_folder(folder: Path) -> None:
-    """The data folder of a node that was stopped."""
-    folder.mkdir()
-    load_or_make_key(folder)
-    database = Database.open(folder / "node.db", inline=True)
-    with database._writer.atomic():
-        world = World(db=database._writer)
-        world.add_source(Publisher(), verified=True)
-        world.pin("anna")
-        world.say("anna", source_statement(Publisher()))
-        world.fetch("1.0.0", "hello")
-        for number in range(20):
-            world.saw("anna", f"2.{number}", f"other {number}", description="Says more. " * 40)
-            audit.append(database._writer, at=NOW, actor="system", action=f"act-{number}")
-    database.close()
-    artifacts = Artifacts(folder / "artifacts", 2**20)
-    artifacts.start()
-    artifacts.put_bytes(ZIP)
 
 
 def rows_of(database: Path) -> Rows:
@@ -120,7 +97,8 @@ class CommandFaults:
     refused: int = 0
 
     def __post_init__(self) -> None:
-        make_folder(self.folder / "template")
+        make_folder(self.folder / "template", announcements=20)
+        load_or_make_key(self.folder / "template")
         make_backup(self.folder / "template", self.folder / "template-backup")
         self._before = rows_of(self.folder / "template" / "node.db")
 
@@ -187,30 +165,11 @@ class CommandFaults:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--command", choices=COMMANDS, action="append")
-    parser.add_argument("--fault", choices=FAULTS, action="append")
-    parser.add_argument("--at", type=int)
-    parser.add_argument("--step", type=int, default=1)
-    given = parser.parse_args()
-    troubles = []
+    given = arguments(__doc__, "command", COMMANDS)
     with tempfile.TemporaryDirectory() as name:
         door = Door(Path(name))
         with Starter(door.environment) as starter:
-            faults = CommandFaults(Path(name), door, starter)
-            for command in given.command or COMMANDS:
-                for fault in given.fault or FAULTS:
-                    try:
-                        if given.at is not None:
-                            faults.point(command, FAULTS[fault], given.at)
-                        else:
-                            faults.sweep(command, FAULTS[fault], step=given.step)
-                    except Trouble as trouble:
-                        troubles.append(str(trouble))
-                        sys.stderr.write(f"{trouble}\n")
-                    sys.stderr.write(f"{command}: {fault}: {faults.points.get(f'{command}: {fault}', 0)} points\n")
-    figures = {"points": sum(faults.points.values()), "refused": faults.refused, "troubles": troubles}
-    sys.stdout.write(json.dumps(figures) + "\n")
+            play(CommandFaults(Path(name), door, starter), given)
 
 
 if __name__ == "__main__":

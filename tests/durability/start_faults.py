@@ -3,12 +3,9 @@
 `python -m tests.durability.start_faults --start first --fault "ENOSPC once" --at 7` plays one point.
 """
 
-import argparse
-import json
 import secrets
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -20,9 +17,10 @@ import sqlite_utils
 from pfn_node.store.schema import migrations
 from tests.durability.checks import OWN_FILES
 from tests.durability.fault_loop import Trouble
-from tests.durability.faults import FAULTS, Door, Fault, opened
+from tests.durability.faults import Door, Fault, opened
 from tests.durability.kill_loop import SETTINGS
 from tests.durability.killed_node import KilledNode, Starter
+from tests.durability.playing import arguments, play
 from tests.durability.writers import taken
 
 OLDER = "m010"  # the migrations from this one on are still to be applied
@@ -132,32 +130,13 @@ class StartFaults:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--start", choices=STARTS, action="append")
-    parser.add_argument("--fault", choices=FAULTS, action="append")
-    parser.add_argument("--at", type=int)
-    parser.add_argument("--step", type=int, default=1)
-    given = parser.parse_args()
+    given = arguments(__doc__, "start", STARTS)
     master_key = secrets.token_urlsafe(32)
-    troubles = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         door = Door(folder)
         with Starter({"PFN_MASTER_KEY": master_key} | SETTINGS | door.environment) as starter:
-            faults = StartFaults(folder, door, starter, master_key)
-            for start in given.start or STARTS:
-                for fault in given.fault or FAULTS:
-                    try:
-                        if given.at is not None:
-                            faults.point(start, FAULTS[fault], given.at)
-                        else:
-                            faults.sweep(start, FAULTS[fault], step=given.step)
-                    except Trouble as trouble:
-                        troubles.append(str(trouble))
-                        sys.stderr.write(f"{trouble}\n")
-                    sys.stderr.write(f"{start}: {fault}: {faults.points.get(f'{start}: {fault}', 0)} points\n")
-    figures = {"points": sum(faults.points.values()), "refused": faults.refused, "troubles": troubles}
-    sys.stdout.write(json.dumps(figures) + "\n")
+            play(StartFaults(folder, door, starter, master_key), given)
 
 
 if __name__ == "__main__":

@@ -20,32 +20,17 @@ from pfn_node.maintenance import rewriting
 from pfn_node.maintenance.fsck import FsckError, check
 from pfn_node.store import announcements, audit, catalogue, page_checksums, peers, registry
 from pfn_node.store.database import Database
-from tests.node.store_world import MESH, NOW, Publisher, World, source_statement, version_statement
+from tests.node.stopped_node import ZIP, make_folder
+from tests.node.store_world import MESH, NOW, Publisher, version_statement
 from tests.node.test_artifact_checks import flip, path_of
 
-ZIP = b"zip hello"
 PAGE = page_checksums.PAGE_BYTES
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A sound data folder: announcements, a catalogue, an audit log, and artifacts."""
     folder = tmp_path / "data"
-    folder.mkdir()
-    database = Database.open(folder / "node.db", inline=True)
-    with database._writer.atomic():
-        world = World(db=database._writer)
-        world.add_source(Publisher(), verified=True)
-        world.pin("anna")
-        world.say("anna", source_statement(Publisher()))
-        world.fetch("1.0.0", "hello")
-        for number in range(60):
-            world.saw("anna", f"2.{number}", f"other {number}", description="Says more. " * 40)
-            audit.append(database._writer, at=NOW, actor="system", action=f"act-{number}")
-    database.close()
-    artifacts = Artifacts(folder / "artifacts", 2**20)
-    artifacts.start()
-    artifacts.put_bytes(ZIP)
+    make_folder(folder, announcements=60)
     return folder
 
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -35,6 +37,18 @@ from tests.node.zip_forge import forge, main_file
 
 NOW = 1_800_000_000
 ORIGIN = "https://ada.example"
+
+
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever is done in it fails when the notices are written."""
+
+    def full(file: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(notices, "replace_file", full)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -131,13 +145,8 @@ def test_a_recovery_key_vouches_for_the_key_after_a_theft(tmp_path: Path, whose:
 def test_a_commitment_that_was_cut_off_is_made_with_the_key_that_is_there(
     tmp_path: Path, whose: Whose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: Path, text: str) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(notices, "replace_file", full)
-        with pytest.raises(OSError, match="No space"):
-            notices.commit_recovery(whose, NOW)
+    with full_disk(monkeypatch):
+        notices.commit_recovery(whose, NOW)
     left = open_key(tmp_path / "recovery.key")
 
     committed = opened(pfn(tmp_path, "commit-recovery"))
@@ -165,13 +174,8 @@ def test_a_publisher_that_looks_while_a_key_is_replaced_does_not_lose_the_new_on
 def test_a_rotation_that_a_full_disk_cut_off_is_made_by_the_next_try(
     tmp_path: Path, whose: Whose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: Path, text: str) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(notices, "replace_file", full)
-        with pytest.raises(OSError, match="No space"):
-            notices.rotate(whose, "identity", "", NOW)
+    with full_disk(monkeypatch):
+        notices.rotate(whose, "identity", "", NOW)
 
     rotation = opened(pfn(tmp_path, "rotate"))
 
