@@ -8,7 +8,9 @@ the header counts, not the one in the name.
 Each entry passes the same gate as on a node, so a publisher never offers what nodes would refuse: a bad one is left
 out with a sentence, and the rest is served. Bytes are copied into a store by digest before they are offered, so what
 is signed is what is sent, whatever happens in the folder meanwhile. An entry is read again only when the names, sizes
-or times of its files changed.
+or times of its files changed, and were the same at two looks: what is being copied into the folder is not half signed,
+since another zip under the same version would count against the publisher for ever. Until then the entry stays what it
+was. What lies there at the first look is taken as finished.
 
 Everything here blocks; only one thread at a time may call `refresh`.
 """
@@ -91,6 +93,8 @@ class Catalogue:
         self._folder = folder
         self._artifacts = artifacts
         self._known: dict[str, tuple[Fingerprint, Offer | str]] = {}
+        self._changing: dict[str, Fingerprint] = {}  # entries that had just changed at the last look
+        self._has_looked = False
         self.listing = Listing({}, {})
 
     def refresh(self) -> bool:
@@ -99,7 +103,10 @@ class Catalogue:
         if len(entries) > ENTRIES_MAX:
             log.warning("publisher_folder_too_large", folder=str(self._folder), entries=len(entries), read=ENTRIES_MAX)
         shown = {os.fsencode(path.name).decode("utf-8", "replace"): path for path in entries[:ENTRIES_MAX]}
-        self._known = {name: self._look_at(name, path) for name, path in shown.items()}
+        before, self._changing = self._changing, {}
+        looked = {name: self._look_at(name, path, before) for name, path in shown.items()}
+        self._has_looked = True
+        self._known = {name: found for name, found in looked.items() if found is not None}
         listing = _list((name, result) for name, (_, result) in self._known.items())
         if changed := listing != self.listing:
             self._tell(listing)
@@ -116,22 +123,31 @@ class Catalogue:
             if self.listing.skipped.get(name) != sentence:
                 log.warning("publisher_entry_skipped", entry=name, reason=sentence)
 
-    def _look_at(self, name: str, path: Path) -> tuple[Fingerprint, Offer | str]:
-        """The print and result of one entry, from memory if nothing about it changed."""
+    def _look_at(self, name: str, path: Path, before: dict[str, Fingerprint]) -> tuple[Fingerprint, Offer | str] | None:
+        """The print and result of one entry, from memory if nothing about it changed; None: it is new, and changing."""
+        known = self._known.get(name)
         try:
             files = _files_of(path)
-        except (Unpackable, OSError) as error:
+            current = _print_of(files)
+            if known is not None and known[0] == current:
+                return known
+            if self._has_looked and before.get(name) != current:
+                return self._wait_for(name, current)
+            offer = self._offer(path, files)
+            after = _print_of(_files_of(path))
+            return (current, offer) if after == current else self._wait_for(name, after)
+        except Unpackable as error:
             return (), str(error)
-        current = tuple((file.name, file.size, file.changed_ns) for file in files)
-        known = self._known.get(name)
-        if known is not None and known[0] == current:
-            return known
-        try:
-            return current, self._offer(path, files)
         except (_Skipped, ArchiveRefused, Refusal) as refusal:
             return current, getattr(refusal, "sentence", str(refusal))
         except OSError as error:
             return (), f"it cannot be read or stored: {error.strerror}"
+
+    def _wait_for(self, name: str, current: Fingerprint) -> tuple[Fingerprint, Offer | str] | None:
+        """An entry that changes stays what it was, until it is found the same again."""
+        log.info("publisher_entry_changes", entry=name)
+        self._changing[name] = current
+        return self._known.get(name)
 
     def _offer(self, path: Path, files: tuple[PackedFile, ...]) -> Offer:
         """Makes the zip if need be, stores it, and reads it back through the gate."""
@@ -215,6 +231,10 @@ def _files_of(path: Path) -> tuple[PackedFile, ...]:
         return list_files(path)
     status = path.stat()
     return (PackedFile(path.name, path, status.st_size, status.st_mtime_ns),)
+
+
+def _print_of(files: tuple[PackedFile, ...]) -> Fingerprint:
+    return tuple((file.name, file.size, file.changed_ns) for file in files)
 
 
 def _top_folder(path: Path, files: tuple[PackedFile, ...]) -> tuple[str, tuple[PackedFile, ...]]:

@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -12,7 +13,7 @@ from pfn_node.archive import inspect
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.publisher import SAMPLES, catalogue, packing
 from pfn_node.publisher.catalogue import Catalogue, Listing, Offer
-from pfn_node.publisher.packing import Unpackable, list_files
+from pfn_node.publisher.packing import PackedFile, Unpackable, list_files, pack
 from pfn_node.publisher.readme import Readme, parse_readme
 from tests.node.zip_forge import HEADER, Forged, forge, main_file
 
@@ -39,8 +40,13 @@ class Shelf:
         return folder
 
     def look(self) -> Listing:
-        self.catalogue.refresh()
+        """What is offered once nothing changes any more."""
+        self.look_twice()
         return self.catalogue.listing
+
+    def look_twice(self) -> bool:
+        """Whether the listing changed."""
+        return any([self.catalogue.refresh(), self.catalogue.refresh()])
 
     def offer(self, slug: str, version: str | None = None) -> Offer:
         offer = self.look().find(slug, version)
@@ -160,20 +166,56 @@ def test_of_one_version_twice_the_first_counts_until_it_goes(shelf: Shelf) -> No
 
 def test_changes_are_seen_and_nothing_is_read_twice(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shelf.put("plugin")
-    assert shelf.catalogue.refresh()
+    assert shelf.look_twice()
     old = shelf.offer("plugin")
     with monkeypatch.context() as patch:
         patch.setattr(catalogue, "pack", lambda *_: pytest.fail("an unchanged entry was packed again"))
-        assert not shelf.catalogue.refresh()
+        assert not shelf.look_twice()
 
     (folder / "main.php").write_text(PHP.format(name="Some Plugin", version="1.1"))
-    assert shelf.catalogue.refresh()
+    assert shelf.look_twice()
     assert shelf.offer("plugin").version == "1.1"
     assert not shelf.artifacts.has(old.sha256)
 
     shutil.rmtree(folder)
-    assert shelf.catalogue.refresh()
+    assert shelf.look_twice()
     assert shelf.look().offers == {}
+
+
+def test_what_is_being_copied_is_offered_when_it_stays_as_it_is(shelf: Shelf) -> None:
+    shelf.look()
+    shelf.put("plugin", asset__js="half")
+    assert not shelf.catalogue.refresh()
+    shelf.put("plugin", asset__js="half and the other half")
+    assert not shelf.catalogue.refresh()
+    assert shelf.catalogue.refresh()
+    assert shelf.files_of(shelf.catalogue.listing.current()[0])["plugin/asset.js"] == "half and the other half"
+
+    shelf.put("plugin", "1.1", asset__js="half")
+    assert not shelf.catalogue.refresh()
+    shelf.put("plugin", "1.1", asset__js="the whole of it")
+    assert not shelf.catalogue.refresh()
+    assert shelf.catalogue.listing.current()[0].version == "1.0"
+    assert shelf.catalogue.refresh()
+    assert shelf.files_of(shelf.catalogue.listing.current()[0])["plugin/asset.js"] == "the whole of it"
+
+
+def test_what_changes_while_it_is_packed_is_packed_again(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shelf.put("plugin", late__js="half")
+    packed = list[str]()
+
+    def copied_meanwhile(files: tuple[PackedFile, ...], top: str, target: IO[bytes]) -> None:
+        pack(files, top, target)
+        packed.append((folder / "late.js").read_text())
+        (folder / "late.js").write_text("the whole of it")
+
+    monkeypatch.setattr(catalogue, "pack", copied_meanwhile)
+    assert not shelf.catalogue.refresh()
+    monkeypatch.setattr(catalogue, "pack", pack)
+    assert shelf.catalogue.refresh()
+
+    assert packed == ["half"]
+    assert shelf.files_of(shelf.catalogue.listing.current()[0])["plugin/late.js"] == "the whole of it"
 
 
 @pytest.mark.parametrize(

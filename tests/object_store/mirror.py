@@ -118,5 +118,8 @@ def artifact_files(folder: Path) -> list[Path]:
 
 
 def _write_large(folder: Path, slug: str, size: int) -> None:
-    write_plugin(folder, slug, "1.0")
-    (folder / slug / "stars.bin").write_bytes(os.urandom(size))
+    """Whole at once: a publisher that looks meanwhile would pack what is there, and sign it."""
+    beside = folder.with_name("unfinished")
+    write_plugin(beside, slug, "1.0")
+    (beside / slug / "stars.bin").write_bytes(os.urandom(size))
+    (beside / slug).rename(folder / slug)
