@@ -16,6 +16,7 @@ is read through instead of sent again. But who deletes there deletes for all; th
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -34,6 +35,7 @@ SIGNED_URL_SECONDS: Final = 300
 
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _DOOMED, _INCOMING, _PLACE = "doomed", "incoming", "place"
+_HEX_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class _Known(NamedTuple):
@@ -77,8 +79,8 @@ class ArtifactStore:
         for left_over in (self._folder / _INCOMING).iterdir():
             left_over.unlink()
         self.sizes = dict(listed(self._folder))
-        for doomed in (self._folder / _DOOMED).iterdir():  # a power cut may bring its first name back
-            self.forget(bytes.fromhex(doomed.name))
+        for sha256 in self._doomed():  # a power cut may bring its first name back
+            self.forget(sha256)
         before = place_of(self._folder)
         if before != self.url:
             if self.sizes:
@@ -97,8 +99,8 @@ class ArtifactStore:
     def look(self) -> None:
         """Ask the store whether it is well, and delete there what could not be deleted before. As ObjectStore.look."""
         self._store.look()
-        for doomed in (self._folder / _DOOMED).iterdir():
-            self._delete_there(doomed)
+        for sha256 in self._doomed():
+            self._delete_there(sha256)
 
     def open(self, sha256: bytes) -> "StoredArtifact":
         """For reading; the store is not asked yet. Raises ArtifactMissing."""
@@ -163,10 +165,9 @@ class ArtifactStore:
             size = self.sizes.pop(sha256, None)
             if size is None:
                 return
-            doomed = self._folder / _DOOMED / sha256.hex()
-            move_durably(self._entry(sha256, size), doomed)
+            move_durably(self._entry(sha256, size), self._folder / _DOOMED / sha256.hex())
         with suppress(StoreUnavailable):
-            self._delete_there(doomed)
+            self._delete_there(sha256)
 
     def forget(self, sha256: bytes) -> None:
         """It is not listed any more; in the store it stays."""
@@ -194,12 +195,16 @@ class ArtifactStore:
             return None
         return etag
 
-    def _delete_there(self, doomed: Path) -> None:
+    def _doomed(self) -> list[bytes]:
+        """What is still to be deleted in the store; other files are left alone."""
+        names = (entry.name for entry in (self._folder / _DOOMED).iterdir())
+        return [bytes.fromhex(name) for name in names if _HEX_DIGEST.fullmatch(name)]
+
+    def _delete_there(self, sha256: bytes) -> None:
         """Unless it was put there again meanwhile."""
-        sha256 = bytes.fromhex(doomed.name)
         if sha256 not in self.sizes:
             self._store.delete(_key(sha256))
-        doomed.unlink(missing_ok=True)
+        (self._folder / _DOOMED / sha256.hex()).unlink(missing_ok=True)
 
     def _write(self, target: Path, data: bytes) -> None:
         with NamedTemporaryFile(dir=self._folder / _INCOMING, delete=False) as file:
@@ -248,7 +253,7 @@ def listed(folder: Path) -> Iterator[tuple[bytes, int]]:
     for shelf in sorted(folder.glob("[0-9a-f][0-9a-f]")):
         for entry in shelf.iterdir():
             digest, _, size = (shelf.name + entry.name).partition(".")
-            if len(digest) == 2 * _DIGEST_BYTES and size.isdigit():
+            if _HEX_DIGEST.fullmatch(digest) and size.isdecimal():
                 yield bytes.fromhex(digest), int(size)
 
 

@@ -1,12 +1,14 @@
 """Whatever is asked of a node, it answers, soon, and never with a mistake of its own: a real node, asked over sockets.
 
 Every route gets 2,000 requests, with --long 25,000: valid ones changed, and raw bytes. A fault prints the request; put
-it into `FOUND` to keep it as a test. PFN_FUZZ_SEED plays another series.
+it into `FOUND` to keep it as a test. PFN_FUZZ_SEED plays another series; PFN_FUZZ_SHARE=2/4 asks the second quarter of
+the routes, since 25,000 to all of them take a machine two hours.
 """
 
 import base64
 import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -34,6 +36,7 @@ BROKEN_SHARE = 0.1  # of them are not well framed, on connections of their own
 AT_ONCE = 4
 SECONDS_P99_MAX = 0.25
 SEED = int(os.environ.get("PFN_FUZZ_SEED", "1"))
+SHARE, SHARES = map(int, os.environ.get("PFN_FUZZ_SHARE", "1/1").split("/"))
 SETTLING_SECONDS_MAX = 30.0
 
 REFUSED = (400, 401, 403, 405, 413, 414, 421, 429, 431)  # before anybody looked at what was wanted
@@ -162,7 +165,7 @@ async def play(folder: Path, requests: int) -> Heard:
         # What is made when it is first needed (threads, readers of the store) is no leak.
         await ask_all(node, who, [call for call in calls if not call.last], WARMING_REQUESTS)
         before = await node.figures()
-        heard = await ask_all(node, who, calls, requests)
+        heard = await ask_all(node, who, calls[SHARE - 1 :: SHARES], requests)
         assert heard.faults == [], "\n".join(heard.faults)
         after = await node.figures()
         with trio.move_on_after(SETTLING_SECONDS_MAX):
@@ -185,7 +188,10 @@ async def test_no_request_makes_the_node_fail_or_wait(tmp_path: Path) -> None:
 
 @pytest.mark.long
 async def test_a_million_requests_do_not_either(tmp_path: Path) -> None:
-    assert (await play(tmp_path / "node", REQUESTS_LONG)).seconds_p99 < SECONDS_P99_MAX
+    heard = await play(tmp_path / "node", REQUESTS_LONG)
+
+    sys.stdout.write(f"{len(heard.seconds):,} answers, p99 {heard.seconds_p99 * 1000:.1f} ms\n")
+    assert heard.seconds_p99 < SECONDS_P99_MAX
 
 
 async def test_what_was_found_once_stays_mended(tmp_path: Path) -> None:

@@ -259,6 +259,23 @@ def test_what_is_deleted_while_the_store_is_down_is_deleted_there_later(open_art
     assert in_bucket(bucket) == set()
 
 
+def test_files_that_are_none_of_its_own_are_left_alone(open_artifacts: Open, tmp_path: Path) -> None:
+    artifacts = open_artifacts()
+    sha256 = artifacts.put_bytes(SMALL)
+    folder = tmp_path / "node" / "stored"
+    strange = [folder / "doomed" / ".nfs0001", folder / "ab" / f"{'x' * 62}.5", folder / "ab" / f"{'0' * 62}.\u00b2"]
+    for path in strange:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    again = open_artifacts()
+    assert again.store is not None
+    again.store.look()
+
+    assert (again.has(sha256), len(again.digests())) == (True, 1)
+    assert all(path.exists() for path in strange)
+
+
 def test_what_is_deleted_and_put_again_stays(
     open_artifacts: Open, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
