@@ -103,6 +103,10 @@ class Artifacts:
         """Whether it is kept or cached."""
         return sha256 in self._kept or sha256 in self._cached or self._is_stored(sha256)
 
+    def keeps(self, sha256: bytes) -> bool:
+        """Whether it is kept, and not merely cached."""
+        return sha256 in self._kept or self._is_stored(sha256)
+
     def serve(self, sha256: bytes) -> OpenArtifact | StoredArtifact:
         """For sending it; the object store is not asked yet. Raises ArtifactMissing."""
         if self.store is not None and self._is_stored(sha256):

@@ -47,6 +47,7 @@ from pfn_node.sources.publisher_client import NotModified, PublisherClient
 from pfn_node.sources.remembered_lists import RememberedLists
 from pfn_node.store import catalogue, packages, releases
 from pfn_node.store.database import Database
+from pfn_node.store.holdings import is_kept
 from pfn_node.store.rows import Filters, Observation, PackageFacts, Release, Source
 from pfn_node.store.safety import tombstone
 from pfn_node.store.sources import get_source
@@ -203,12 +204,18 @@ class Mirroring:
         """The bytes are here; from now on they stay, if somebody with a key wants them."""
         sha256 = release.sha256
         assert sha256 is not None
-        if not cache:
-            try:
-                await self._run_keeping(partial(self._artifacts.promote, sha256))
-            except (ArtifactError, OSError) as error:
-                raise Skipped(NOT_STORED) from error
-            await self._mark(sha256, cached=False)
+        if cache or self._is_kept(release, sha256):
+            return
+        try:
+            await self._run_keeping(partial(self._artifacts.promote, sha256))
+        except (ArtifactError, OSError) as error:
+            raise Skipped(NOT_STORED) from error
+        await self._mark(sha256, cached=False)
+
+    def _is_kept(self, release: Release, sha256: bytes) -> bool:
+        """Whether nothing is left to be done, as for most of what every sync finds here again."""
+        is_noted = release.mirrored and self._database.read_now(lambda db: is_kept(db, sha256))
+        return is_noted and self._artifacts.keeps(sha256)
 
     async def _from_mesh(self, release: Release, cache: bool) -> bool:
         sha256 = release.sha256

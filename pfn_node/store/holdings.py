@@ -37,6 +37,11 @@ def held_digests(db: sqlite_utils.Database, source_id: str) -> list[bytes]:
     return [row["sha256"] for row in rows]
 
 
+def is_kept(db: sqlite_utils.Database, sha256: bytes) -> bool:
+    """Return whether it is noted that these bytes are here to stay."""
+    return value(db, "SELECT 1 FROM artifacts WHERE sha256 = ? AND NOT cached", (sha256,)) is not None
+
+
 def is_of_another(db: sqlite_utils.Database, sha256: bytes, source_id: str) -> bool:
     """Return whether these bytes are a release of another source as well."""
     found = value(db, "SELECT 1 FROM releases WHERE sha256 = ? AND source_id <> ? LIMIT 1", (sha256, source_id))

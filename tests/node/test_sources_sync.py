@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource
 from pfn_node.sources.standing import skipped_of
+from pfn_node.store import releases
 from pfn_node.store.rows import Filters
 from pfn_node.store.subscriptions import failures, subscriptions
 from tests.node.fake_outbound import Slow
@@ -54,6 +55,22 @@ async def test_subscribing_again_replaces_the_filters_and_fetches_nothing_twice(
         assert [(row.subscriber, row.filters.tags) for row in rows] == [("k1", ("garden",))]
         updates = room.activities("version_update")
         assert sorted(one.plugin_id or "" for one in updates) == ["alpha", "beta"]
+
+
+async def test_what_is_kept_already_costs_a_sync_no_write(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, publisher = arranged(tmp_path)
+    publisher.publish("alpha", "1.0")
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        await sources.subscribe(ID, "k1", ALL)
+        noted = list[bytes]()
+        monkeypatch.setattr(releases, "mark_mirrored", lambda _, sha256, *more, **most: noted.append(sha256))
+
+        result = await sources.subscribe(ID, "k1", ALL)
+
+        assert (result.mirrored_count, result.skipped, noted) == (1, (), [])
 
 
 @pytest.mark.parametrize(
