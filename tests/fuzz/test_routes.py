@@ -148,7 +148,7 @@ def judge_raw(call: Call, raw: bytes, got: bytes, heard: Heard) -> None:
         heard.fault(call, raw, f"was answered with {got[:300]!r}")
     for status in map(int, STATUS_LINE.findall(got)):
         heard.statuses[status] = heard.statuses.get(status, 0) + 1
-        if status >= 500 and status not in call.errors and not (status == 501 and b"ransfer" in raw):
+        if status >= 500 and status not in call.errors and not (status == 501 and b"transfer" in raw.lower()):
             heard.fault(call, raw, f"was answered with {got[-300:]!r}")
 
 
