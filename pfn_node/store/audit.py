@@ -63,6 +63,15 @@ class AuditEntry:
     previous: bytes
     hash: bytes
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """`details` as what they say. One damaged entry hides no other: what cannot be read is told as it stands."""
+        try:
+            told: dict[str, Any] = json.loads(self.details)
+        except ValueError:
+            return {"unreadable": self.details}
+        return told
+
 
 def append(
     db: sqlite_utils.Database,
@@ -237,8 +246,7 @@ def _prune(db: sqlite_utils.Database, last: Head, at: int) -> Head:
 def _accounts_for(entry: AuditEntry, begins_after: Head) -> bool:
     if entry.action != PRUNED:
         return False
-    found = json.loads(entry.details)
-    return bool(found == {"hash": begins_after.hash.hex(), "through": begins_after.seq})
+    return entry.told == {"hash": begins_after.hash.hex(), "through": begins_after.seq}
 
 
 def _text(text: str) -> str:
@@ -250,9 +258,23 @@ def _details(details: Mapping[str, Any]) -> str:
     """As JSON, always spelled the same way; what is long is cut."""
     kept: dict[str, Any] = {}
     for name in sorted(details)[:DETAILS_MAX]:
-        text = to_json({"": details[name]})
-        kept[name] = details[name] if len(text) <= TEXT_CHARACTERS_MAX else f"{text[4:TEXT_CHARACTERS_MAX]}..."
-    return without_keys(to_json(kept))
+        detail = _without_keys(details[name])
+        text = to_json({"": detail})
+        kept[_without_keys(name)] = detail if len(text) <= TEXT_CHARACTERS_MAX else f"{text[4:TEXT_CHARACTERS_MAX]}..."
+    return to_json(kept)
+
+
+def _without_keys(detail: Any) -> Any:
+    """Text by text: what looks like one secret in the JSON of several texts may be the end of one and the next."""
+    match detail:
+        case str():
+            return without_keys(detail)
+        case Mapping():
+            return {_without_keys(name): _without_keys(value) for name, value in detail.items()}
+        case list() | tuple():
+            return [_without_keys(value) for value in detail]
+        case _:
+            return detail
 
 
 def _entry_from(row: Row) -> AuditEntry:

@@ -1,6 +1,5 @@
 """What clients are told of sessions and of the audit log (the rest: answers.py)."""
 
-import json
 from typing import Any
 
 from pydantic import Field
@@ -52,7 +51,7 @@ class AuditRow(Answer):
     def of(cls, entry: AuditEntry) -> "AuditRow":
         given = {name: getattr(entry, name) for name in cls.model_fields}
         hashes = {"previous": entry.previous.hex(), "hash": entry.hash.hex()}
-        return cls(**given | hashes | {"details": json.loads(entry.details)})
+        return cls(**given | hashes | {"details": entry.told})
 
 
 class AuditPage(Answer):

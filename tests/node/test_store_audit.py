@@ -10,6 +10,7 @@ import pytest
 from pfn_node.store import audit
 from pfn_node.store.audit import AuditEntry, Head, append, broken, cut_off, entries, hash_of, head
 from pfn_node.store.database import Database
+from pfn_node.web.access_answers import AuditRow
 from pfn_node.web.auth import mint
 
 NOW = 1_795_420_800
@@ -160,3 +161,25 @@ async def test_a_key_in_the_wrong_place_does_not_stay_there(database: Database) 
     (entry,) = await database.read(entries)
     assert entry.target == f"fadmin_{key.id}_***" and secret not in entry.details
     assert broken([entry]) is None
+
+
+async def test_keys_are_cut_out_of_each_text_and_never_across_two(database: Database) -> None:
+    secret = mint().text
+    details = {
+        "exclude": ["https://elsewhere.test", {secret: [f"https://me:hush@a.test/{secret}"]}],
+        "sourceId": "bilbo@publisher.test",
+        "status": 502,
+    }
+    await database.write(lambda db: append(db, at=NOW, actor="key0", action="POST /x", target=None, details=details))
+
+    (entry,) = await database.read(entries)
+    cut = f"{secret.rpartition('_')[0]}_***"
+    assert entry.told == details | {"exclude": ["https://elsewhere.test", {cut: [f"https://***@a.test/{cut}"]}]}
+
+
+async def test_an_entry_that_cannot_be_read_is_told_as_it_stands(database: Database) -> None:
+    (entry,) = await written(database, 1)
+    damaged = replace(entry, details='{"exclude":["https://***@publisher.test"}')
+
+    assert damaged.told == {"unreadable": damaged.details}
+    assert AuditRow.of(damaged).details == damaged.told
