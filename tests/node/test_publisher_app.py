@@ -219,7 +219,7 @@ async def test_profile_none_carries_no_signature(demo: Demo) -> None:
     for path in ("/federation-info", "/author-data?author=juniper", PLUGIN_DATA):
         text = json.dumps(await _get(client, path))
         assert '"signature' not in text
-        assert "v2" not in text
+        assert "_v2" not in text
     await _get(client, ASSET + ".sig", 404)
     await _get(client, "/.well-known/pfn-publisher.json", 404)
     assert "X-Content-Signature" not in (await client.get(ASSET)).headers
