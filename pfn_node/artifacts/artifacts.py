@@ -234,7 +234,7 @@ class Artifacts:
             self._put_into(self.store, self._path(sha256, cached=True), sha256, self._cached[sha256])
             return
         with self._lock:
-            if sha256 in self._kept or self._is_stored(sha256):
+            if self.keeps(sha256):
                 return
             if sha256 not in self._cached:
                 raise ArtifactMissing(f"The artifact {sha256.hex()} is not here.")

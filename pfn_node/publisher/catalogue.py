@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, TypeAlias
 
 import structlog
 
@@ -83,7 +83,10 @@ class _Skipped(Exception):
     """This entry is not offered; `args[0]` is a sentence."""
 
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+# What tells that an entry changed: the names, sizes and times of its files, or why they cannot be listed.
+Print: TypeAlias = tuple[tuple[str, int, int], ...] | str
+# With it what is offered, or why nothing is.
+Found: TypeAlias = tuple[Print, Offer | str]
 
 
 class Catalogue:
@@ -92,8 +95,8 @@ class Catalogue:
     def __init__(self, folder: Path, artifacts: Artifacts) -> None:
         self._folder = folder
         self._artifacts = artifacts
-        self._known: dict[str, tuple[Fingerprint, Offer | str]] = {}
-        self._changing: dict[str, Fingerprint] = {}  # entries that had just changed at the last look
+        self._known: dict[str, Found] = {}
+        self._changing: dict[str, Print] = {}  # entries that had just changed at the last look
         self._has_looked = False
         self.listing = Listing({}, {})
 
@@ -104,7 +107,7 @@ class Catalogue:
             log.warning("publisher_folder_too_large", folder=str(self._folder), entries=len(entries), read=ENTRIES_MAX)
         shown = {os.fsencode(path.name).decode("utf-8", "replace"): path for path in entries[:ENTRIES_MAX]}
         before, self._changing = self._changing, {}
-        looked = {name: self._look_at(name, path, before) for name, path in shown.items()}
+        looked = {name: self._look_at(name, path, before.get(name)) for name, path in shown.items()}
         self._has_looked = True
         self._known = {name: found for name, found in looked.items() if found is not None}
         listing = _list((name, result) for name, (_, result) in self._known.items())
@@ -123,31 +126,38 @@ class Catalogue:
             if self.listing.skipped.get(name) != sentence:
                 log.warning("publisher_entry_skipped", entry=name, reason=sentence)
 
-    def _look_at(self, name: str, path: Path, before: dict[str, Fingerprint]) -> tuple[Fingerprint, Offer | str] | None:
-        """The print and result of one entry, from memory if nothing about it changed; None: it is new, and changing."""
+    def _look_at(self, name: str, path: Path, before: Print | None) -> Found | None:
+        """One entry, from memory if nothing about it changed; None: it is new, and changing.
+
+        `before`: what it had just changed to at the last look.
+        """
         known = self._known.get(name)
+        files, current = _listed(path)
+        if known is not None and known[0] == current:
+            return known
+        if self._has_looked and before != current:
+            return self._wait_for(name, current, before)
+        found = self._judged(name, path, files, current)
+        _, after = _listed(path)
+        return found if after == current else self._wait_for(name, after, before)
+
+    def _wait_for(self, name: str, current: Print, before: Print | None) -> Found | None:
+        """An entry that changes stays what it was, until it is found the same again."""
+        if before is None:
+            log.info("publisher_entry_changes", entry=name)
+        self._changing[name] = current
+        return self._known.get(name)
+
+    def _judged(self, name: str, path: Path, files: tuple[PackedFile, ...], current: Print) -> Found:
+        if isinstance(current, str):
+            return current, current
         try:
-            files = _files_of(path)
-            current = _print_of(files)
-            if known is not None and known[0] == current:
-                return known
-            if self._has_looked and before.get(name) != current:
-                return self._wait_for(name, current)
-            offer = self._offer(path, files)
-            after = _print_of(_files_of(path))
-            return (current, offer) if after == current else self._wait_for(name, after)
-        except Unpackable as error:
-            return (), str(error)
+            return current, self._offer(path, files)
         except (_Skipped, ArchiveRefused, Refusal) as refusal:
             return current, getattr(refusal, "sentence", str(refusal))
         except OSError as error:
-            return (), f"it cannot be read or stored: {error.strerror}"
-
-    def _wait_for(self, name: str, current: Fingerprint) -> tuple[Fingerprint, Offer | str] | None:
-        """An entry that changes stays what it was, until it is found the same again."""
-        log.info("publisher_entry_changes", entry=name)
-        self._changing[name] = current
-        return self._known.get(name)
+            self._changing[name] = current  # tried again at the next look: the disk may have room by then
+            return _why(error), _why(error)
 
     def _offer(self, path: Path, files: tuple[PackedFile, ...]) -> Offer:
         """Makes the zip if need be, stores it, and reads it back through the gate."""
@@ -233,8 +243,17 @@ def _files_of(path: Path) -> tuple[PackedFile, ...]:
     return (PackedFile(path.name, path, status.st_size, status.st_mtime_ns),)
 
 
-def _print_of(files: tuple[PackedFile, ...]) -> Fingerprint:
-    return tuple((file.name, file.size, file.changed_ns) for file in files)
+def _listed(path: Path) -> tuple[tuple[PackedFile, ...], Print]:
+    """The files of an entry, and what tells that it changed."""
+    try:
+        files = _files_of(path)
+    except (Unpackable, OSError) as error:
+        return (), _why(error)
+    return files, tuple((file.name, file.size, file.changed_ns) for file in files)
+
+
+def _why(error: Unpackable | OSError) -> str:
+    return f"it cannot be read or stored: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _top_folder(path: Path, files: tuple[PackedFile, ...]) -> tuple[str, tuple[PackedFile, ...]]:

@@ -204,7 +204,7 @@ class Mirroring:
         """The bytes are here; from now on they stay, if somebody with a key wants them."""
         sha256 = release.sha256
         assert sha256 is not None
-        if cache or self._is_kept(release, sha256):
+        if cache or self._is_kept(sha256):
             return
         try:
             await self._run_keeping(partial(self._artifacts.promote, sha256))
@@ -212,10 +212,9 @@ class Mirroring:
             raise Skipped(NOT_STORED) from error
         await self._mark(sha256, cached=False)
 
-    def _is_kept(self, release: Release, sha256: bytes) -> bool:
-        """Whether nothing is left to be done, as for most of what every sync finds here again."""
-        is_noted = release.mirrored and self._database.read_now(lambda db: is_kept(db, sha256))
-        return is_noted and self._artifacts.keeps(sha256)
+    def _is_kept(self, sha256: bytes) -> bool:
+        """Whether it stays already, as most of what every sync finds here again."""
+        return self._artifacts.keeps(sha256) and self._database.read_now(lambda db: is_kept(db, sha256))
 
     async def _from_mesh(self, release: Release, cache: bool) -> bool:
         sha256 = release.sha256

@@ -218,6 +218,46 @@ def test_what_changes_while_it_is_packed_is_packed_again(shelf: Shelf, monkeypat
     assert shelf.files_of(shelf.catalogue.listing.current()[0])["plugin/late.js"] == "the whole of it"
 
 
+def test_a_plugin_whose_files_are_replaced_under_the_eyes_stays_offered(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shelf.put("plugin", old__js="x")
+    before = shelf.offer("plugin")
+
+    def renamed_meanwhile(*_: object) -> None:
+        (folder / "old.js").unlink(missing_ok=True)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with monkeypatch.context() as patch:  # between the name and the look at the file
+        patch.setattr(catalogue, "_files_of", renamed_meanwhile)
+        assert not shelf.catalogue.refresh()
+    shelf.put("plugin", "1.1", old__js="y")
+    assert not shelf.catalogue.refresh()
+    with monkeypatch.context() as patch:  # while the files are packed
+        patch.setattr(catalogue, "pack", renamed_meanwhile)
+        assert not shelf.catalogue.refresh()
+    assert shelf.artifacts.has(before.sha256)
+
+    assert shelf.offer("plugin").version == "1.1"
+
+
+def test_an_entry_that_cannot_be_stored_says_so_and_is_tried_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    shelf.put("plugin")
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue, "pack", full)
+        for _ in range(4):
+            shelf.catalogue.refresh()
+            assert "No space left" in shelf.catalogue.listing.skipped["plugin"]
+
+    assert shelf.catalogue.refresh()
+    assert shelf.catalogue.listing.current()[0].version == "1.0"
+
+
 @pytest.mark.parametrize(
     ("entry", "make", "sentence"),
     [

@@ -118,7 +118,7 @@ def artifact_files(folder: Path) -> list[Path]:
 
 
 def _write_large(folder: Path, slug: str, size: int) -> None:
-    """Whole at once: a publisher that looks meanwhile would pack what is there, and sign it."""
+    """Whole at once, however slow the machine is: a publisher takes what stays the same for a second."""
     beside = folder.with_name("unfinished")
     write_plugin(beside, slug, "1.0")
     (beside / slug / "stars.bin").write_bytes(os.urandom(size))
