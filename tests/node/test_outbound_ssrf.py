@@ -2,18 +2,18 @@
 
 Every host form is put in at every place where a host comes in from outside, with everything real: the rooms, the guard,
 httpcore, trio. Names resolve as the test says. Machines at one public address answer from memory; a connection to any
-other address goes to the interpreter's socket, where Python's audit event notes it, and refuses it so that nothing
+other address goes to the interpreter's socket, which notes it here, and refuses it so that nothing
 leaves this machine. A name that leads to another public address is dialled: so it is seen that the place does dial.
 """
 
 import random
-import sys
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import httpcore
 import pytest
@@ -91,27 +91,24 @@ WRITTEN: Final = (
     *("127.0.0.1\tgood.example", "127.0.0.1 good.example", "good.example\r\nHost: 127.0.0.1", "", ".", "/127.0.0.1"),
 )
 
-seen: list[Any] | None = None  # the addresses of connect, while somebody watches
-
-
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and seen is not None:
-        seen.append(arguments[1])
-        raise ConnectionRefusedError("watched")
-
-
-sys.addaudithook(_note)
-
 
 @contextmanager
 def watched() -> Iterator[list[Any]]:
-    """The addresses that sockets are told to connect to, none of which is reached."""
-    global seen
-    seen = []
-    try:
+    """The addresses that sockets are told to connect to, none of which is reached.
+
+    An audit hook would see the same, and could never be taken away again: threads that start while one runs
+    fail now and then when their branches are measured, in every test after this (CPython's `sys.settrace`).
+    """
+    seen: list[Any] = []
+
+    def refuse(_: socket.socket, address: Any) -> NoReturn:
+        seen.append(address)
+        raise ConnectionRefusedError("watched")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for way in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, way, refuse)
         yield seen
-    finally:
-        seen = None
 
 
 class HalfFakeInternet(FakeInternet):
