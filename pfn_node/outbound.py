@@ -15,7 +15,6 @@ It is the only module that imports httpx or httpcore, so that what follows holds
 - Callers see this node's own errors (`outbound_errors.py`), never those of httpx.
 """
 
-import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -42,8 +41,10 @@ from pfn_node.outbound_limits import (
     CONNECTIONS_MAX,
     RATE_WINDOW_SECONDS,
     REQUESTS_MAX,
+    Lines,
     Meter,
     RequestSlots,
+    SmallPieces,
     check_declared_length,
     checked_headers,
 )
@@ -72,9 +73,7 @@ ADDRESSES_READ_MAX: Final = 64  # a name with more answers than this is no place
 # Below the five seconds after which common servers close an idle connection, so that we do not write into one that is
 # just being closed.
 KEEP_ALIVE_SECONDS: Final = 4.0
-CHUNKS_BETWEEN_CHECKPOINTS: Final = 8  # a flood of tiny chunks must not keep the other tasks from running
-INTERIM_MAX: Final = 50  # in what is read at once; honest machines send one or two
-_INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1[0-9]{2}")
+PIECES_BETWEEN_CHECKPOINTS: Final = 8  # a flood of tiny pieces must not keep the other tasks from running
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 CONTENT_STATUSES: Final = frozenset({200, 206})
 # What of the caller's headers goes along on a redirect. A list of what is harmless, not of what is secret.
@@ -152,15 +151,15 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
 
 
 class _PatientStream(httpcore.AsyncNetworkStream):
-    """A connection that is given up when a flood of interim answers (1xx) comes: httpcore reads on in one go."""
+    """A connection from which floods are not read in one go: httpcore parses all that it has read, unasked."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
+        self._lines = Lines()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self._inner.read(max_bytes, timeout)
-        if data.count(b"HTTP/") > INTERIM_MAX and len(_INTERIM.findall(data)) > INTERIM_MAX:
-            raise AnswerBroken(f"More than {INTERIM_MAX} interim answers came at once.")
+        data = await self._inner.read(min(max_bytes, self._lines.bytes_max), timeout)
+        self._lines.look_at(data)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -227,6 +226,7 @@ class Outbound:
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS_MAX),
         )
         self._slots = RequestSlots()
+        self._small_pieces = SmallPieces()
 
     async def __aenter__(self) -> Self:
         threads = trio.to_thread.current_default_thread_limiter()
@@ -323,7 +323,7 @@ class Outbound:
                     check_declared_length(headers, exchange.bytes_max)
                     if exchange.begins is not None:
                         exchange.begins(response.status_code)
-                    await _receive(response, exchange)
+                    await _receive(response, exchange, self._small_pieces)
                 return Reply(response.status_code, headers, b"", url)
             finally:
                 await response.aclose()
@@ -400,7 +400,7 @@ class _Content(httpx.AsyncByteStream):
         return content
 
 
-async def _receive(response: httpx.Response, exchange: _Exchange) -> None:
+async def _receive(response: httpx.Response, exchange: _Exchange, small_pieces: SmallPieces) -> None:
     """Hands the raw body to the sink, within the limits.
 
     The body comes through a chain of async generators inside httpx and httpcore, none of which closes the next one when
@@ -409,20 +409,22 @@ async def _receive(response: httpx.Response, exchange: _Exchange) -> None:
     """
     meter = Meter(exchange.bytes_max, exchange.rate_min)
     failure: BaseException | None = None
-    chunks = 0
+    pieces = 0
     with trio.CancelScope() as scope:
-        async for chunk in response.aiter_raw():
-            if failure is not None:
-                continue  # what httpcore had read already, up to where it would read on
-            try:
-                meter.count(len(chunk))
-                exchange.sink(chunk)
-            except BaseException as error:
-                failure = error
-                scope.cancel()
-            chunks += 1
-            if chunks % CHUNKS_BETWEEN_CHECKPOINTS == 0:
+        async for piece in response.aiter_raw():
+            pieces += 1
+            if failure is None:
+                try:
+                    meter.count(len(piece))
+                    exchange.sink(piece)
+                except BaseException as error:
+                    failure = error
+                    scope.cancel()  # what httpcore had read already comes all the same, up to where it would read on
+            if pieces % PIECES_BETWEEN_CHECKPOINTS == 0:
                 with trio.CancelScope(shield=True):  # see above: not cancelled here, but at the next read
-                    await trio.lowlevel.checkpoint()
+                    if meter.wants_pause():
+                        await small_pieces.pause()
+                    else:
+                        await trio.lowlevel.checkpoint()
     if failure is not None:
         raise failure

@@ -1,5 +1,6 @@
 """How many requests at once, how many bytes in all, how fast: the limits that `outbound.py` holds requests to."""
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -20,6 +21,14 @@ LOOK_AGAIN_SECONDS: Final = 0.1  # whether there is room among the slow ones
 # Each piece of a body costs as much as hundreds of bytes do: a megabyte of single bytes would keep the processor busy.
 PIECES_MAX: Final = 4_096
 PIECE_BYTES_MIN: Final = 64  # on average, once there are more pieces than that
+SMALL_PIECE_BYTES: Final = 4_096
+SMALL_PIECES_BETWEEN_PAUSES: Final = 32  # the work of two or three milliseconds
+PAUSE_SECONDS: Final = 0.01
+READ_BYTES_MAX: Final = 64 * 2**10
+SHORT_LINES_READ_BYTES_MAX: Final = 8 * 2**10  # of lines that are short; ten thousand chunks are parsed in 0.1 s
+SHORT_LINE_BYTES: Final = 64
+INTERIM_MAX: Final = 50  # in what is read at once; honest machines send one or two
+_INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1[0-9]{2}")
 HEADER_BYTES_MAX: Final = 32 * 2**10
 HEADER_FIELDS_MAX: Final = 100
 RATE_WINDOW_SECONDS: Final = 20.0  # over which the minimum rate of a download is averaged
@@ -134,6 +143,23 @@ def check_declared_length(headers: Mapping[str, str], bytes_max: int) -> None:
         raise too_large(bytes_max)
 
 
+class Lines:
+    """What comes in many short lines (interim answers, header fields, chunks) is read a little at a time.
+
+    `bytes_max` is how much to read next.
+    """
+
+    def __init__(self) -> None:
+        self.bytes_max = SHORT_LINES_READ_BYTES_MAX
+
+    def look_at(self, data: bytes) -> None:
+        """See what was read. Raises AnswerBroken for a flood of interim answers (1xx)."""
+        are_short = data.count(b"\n") * SHORT_LINE_BYTES > len(data)
+        self.bytes_max = SHORT_LINES_READ_BYTES_MAX if are_short else READ_BYTES_MAX
+        if data.count(b"HTTP/") > INTERIM_MAX and len(_INTERIM.findall(data)) > INTERIM_MAX:
+            raise AnswerBroken(f"More than {INTERIM_MAX} interim answers came at once.")
+
+
 class Meter:
     """Counts what came, and gives up on what is too much or too little."""
 
@@ -142,6 +168,7 @@ class Meter:
         self._rate_min = rate_min or 0.0
         self._total = 0
         self._pieces = 0
+        self._small = 0  # of them, since the last pause
         self._window_start = trio.current_time()
         self._window_bytes = 0
 
@@ -149,6 +176,7 @@ class Meter:
         """Adds a piece that came. Raises AnswerTooLarge, AnswerBroken, or at the end of a window AnswerTooSlow."""
         self._total += size
         self._pieces += 1
+        self._small += size < SMALL_PIECE_BYTES
         if self._total > self._bytes_max:
             raise too_large(self._bytes_max)
         if self._pieces > PIECES_MAX and self._total < self._pieces * PIECE_BYTES_MIN:
@@ -159,3 +187,25 @@ class Meter:
             if self._window_bytes < self._rate_min * elapsed:
                 raise AnswerTooSlow(f"The answer came slower than {self._rate_min:g} bytes per second.")
             self._window_start, self._window_bytes = trio.current_time(), 0
+
+    def wants_pause(self) -> bool:
+        """Whether enough small pieces came since this last was True."""
+        if self._small < SMALL_PIECES_BETWEEN_PAUSES:
+            return False
+        self._small = 0
+        return True
+
+
+class SmallPieces:
+    """Pauses for answers in many small pieces: all of them together take a fraction of the time, however many come."""
+
+    def __init__(self) -> None:
+        self._pausing = 0
+
+    async def pause(self) -> None:
+        """Waits, the longer the more others do."""
+        self._pausing += 1
+        try:
+            await trio.sleep(PAUSE_SECONDS * self._pausing)
+        finally:
+            self._pausing -= 1

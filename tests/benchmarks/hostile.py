@@ -1,16 +1,20 @@
 """How long an honest publisher's sync takes while 32 others lie, hang, dribble and send bombs, and what that leaves.
 
-A real node process; the publishers are this one. Every hostile source is verified and subscribed to, and synced again
-`PAUSE_SECONDS` after each sync, for `SECONDS`. Goals: the honest sync's p95 at most twice that without them, memory +64
-MiB at most, every connection over by the deadline of what was asked, and afterwards no more tasks and descriptors than
-before.
+A real node process; the hostile publishers are this one, and the honest one has its own (honest_syncs.py). Every
+hostile source is verified and subscribed to, and synced again `PAUSE_SECONDS` after each sync, for `SECONDS`. Goals:
+the honest sync's p95 at most twice that without them, memory +64 MiB at most, every connection over by the deadline of
+what was asked, and afterwards no more tasks and descriptors than before.
 """
 
 import json
+import subprocess
+import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import trio
@@ -19,14 +23,13 @@ from pfn_node.cli.client import ANSWER_SECONDS_MAX, NodeClient
 from pfn_node.outbound import Outbound
 from pfn_node.sources.publisher_client import LIST_SECONDS_MAX
 from tests.fuzz.wire import Wire
-from tests.hostile_publishers import KINDS, Site, open_site, publish_next
+from tests.hostile_publishers import KINDS, Site, open_site
 from tests.node.web_node import MASTER_KEY
 from tests.observed_node import Figures, ObservedNode, observed_node
 
 HOSTILE = 32
 SECONDS = 60.0
 PAUSE_SECONDS = 15.0
-HONEST_PAUSE_SECONDS = 0.5
 ALONE_SYNCS = 60
 DOWNLOAD_SECONDS_MAX = 45.0  # as the node is told here; ten minutes usually
 SETTLING_SECONDS_MAX = 2 * DOWNLOAD_SECONDS_MAX
@@ -46,25 +49,19 @@ async def _measure(folder: Path, hostile: int, seconds: float, kinds: tuple[str,
         trio.open_nursery() as servers,
     ):
         made = await NodeClient(outbound, node.url, MASTER_KEY).post("create-admin-key", {})
-        client = NodeClient(outbound, node.url, made["key"])
-        honest = await open_site(servers, 1)
         others = [await open_site(servers, 2 + n, kinds[n % len(kinds)]) for n in range(hostile)]
-        await _register(client, honest)
-        alone: list[float] = []
-        while len(alone) < ALONE_SYNCS:
-            alone.append(await _sync(client, honest, len(alone)))
-            await trio.sleep(HONEST_PAUSE_SECONDS)
-        before = await node.figures()
-        beside: list[float] = []
-        async with trio.open_nursery() as attack:
-            for site in others:
-                attack.start_soon(_sync_for_ever, node, made["key"], site)
-            until = trio.current_time() + seconds
-            while trio.current_time() < until:
-                beside.append(await _sync(client, honest, ALONE_SYNCS + len(beside)))
-                await trio.sleep(HONEST_PAUSE_SECONDS)
-            during = await node.figures()
-            attack.cancel_scope.cancel()
+        async with _honest_syncs(node, made["key"]) as syncs:
+            alone = [await anext(syncs) for _ in range(ALONE_SYNCS)]
+            before = await node.figures()
+            beside: list[float] = []
+            async with trio.open_nursery() as attack:
+                for site in others:
+                    attack.start_soon(_sync_for_ever, node, made["key"], site)
+                until = trio.current_time() + seconds
+                while trio.current_time() < until:
+                    beside.append(await anext(syncs))
+                during = await node.figures()
+                attack.cancel_scope.cancel()
         after = await _settled(node, others, before)
         servers.cancel_scope.cancel()
         return _row(others, alone, beside, before, during, after)
@@ -98,21 +95,24 @@ def _row(
     }
 
 
-async def _register(client: NodeClient, site: Site) -> None:
-    publisher = site.publisher
-    body = {"instance_url": publisher.url, "username": publisher.author, "public_key": publisher.pem}
-    await client.post("add-source", body)
-    await client.post("verify-source", {"sourceId": site.source_id})
+@asynccontextmanager
+async def _honest_syncs(node: ObservedNode, key: str) -> AsyncIterator[AsyncIterator[float]]:
+    """Seconds of one honest sync after another, from a process that does not wait for the floods of this one."""
+    command = [sys.executable, "-m", "tests.benchmarks.honest_syncs", node.url, key]
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE))
+        yield _numbers(process.stdout)
+        nursery.cancel_scope.cancel()
 
 
-async def _sync(client: NodeClient, site: Site, number: int) -> float:
-    """Publish a version and have it mirrored; the seconds until it is here."""
-    publish_next(site, number)
-    started = perf_counter()
-    answer = await client.post("subscribe", {"sourceId": site.source_id})
-    seconds = perf_counter() - started
-    assert answer["syncResult"]["mirroredCount"] == 1, answer
-    return seconds
+async def _numbers(stream: trio.abc.ReceiveStream) -> AsyncIterator[float]:
+    lines = bytearray()
+    async for data in stream:
+        lines += data
+        *whole, rest = lines.split(b"\n")
+        for line in whole:
+            yield float(line)
+        lines = rest
 
 
 async def _sync_for_ever(node: ObservedNode, key: str, site: Site) -> None:

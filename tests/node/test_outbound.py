@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpcore
 import httpx
@@ -21,8 +22,8 @@ from pfn_node.outbound import (
     OutboundError,
     Unreachable,
 )
-from pfn_node.outbound_limits import PIECES_MAX, SLOW_AFTER_SECONDS
-from tests.node.fake_internet import PUBLIC, Answers, FakeInternet, answer, read_head
+from pfn_node.outbound_limits import PAUSE_SECONDS, PIECES_MAX, SLOW_AFTER_SECONDS, SMALL_PIECES_BETWEEN_PAUSES
+from tests.node.fake_internet import PUBLIC, PUBLIC_6, Answers, FakeInternet, answer, read_head
 
 URL = "https://plugins.example/a.zip"
 
@@ -226,6 +227,33 @@ async def test_a_flood_of_tiny_chunks_is_cut_at_the_cap(internet: FakeInternet, 
 
     with pytest.raises(AnswerTooLarge):
         await download(outbound)
+
+
+async def test_answers_in_small_pieces_are_read_with_pauses_the_longer_the_more_of_them_come(
+    internet: FakeInternet, outbound: Outbound, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A piece costs the same however small it is; a list of two megabytes in pieces of a kilobyte is no crime."""
+    piece, count = b"3e8\r\n" + b"x" * 1000 + b"\r\n", 2_000
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + piece * count + b"0\r\n\r\n"
+    internet.put("large.example", Answers(answer(b"x" * 1000 * count)), "93.184.216.99")
+    internet.put("small.example", Answers(chunked))
+    internet.put("too.example", Answers(chunked), PUBLIC_6)
+
+    async def seconds_for(*hosts: str) -> float:
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for host in hosts:
+                nursery.start_soon(partial(fetched, host))
+        return trio.current_time() - started
+
+    async def fetched(host: str) -> None:
+        reply = await outbound.fetch("GET", f"https://{host}/", bytes_max=10**7, seconds_max=30)
+        assert reply.body == b"x" * 1000 * count
+
+    pauses = count // SMALL_PIECES_BETWEEN_PAUSES * PAUSE_SECONDS
+    assert await seconds_for("large.example") < pauses / 10
+    assert await seconds_for("small.example") == pytest.approx(pauses, rel=0.1)
+    assert await seconds_for("small.example", "too.example") > 1.4 * pauses
 
 
 async def test_a_body_in_far_too_many_pieces_is_given_up(internet: FakeInternet, outbound: Outbound) -> None:

@@ -7,14 +7,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import h11
 import httpcore
 import pytest
 import trio
 import trio.testing
 
 from pfn_node import outbound as outbound_module
-from pfn_node.outbound import AddressRefused, AnswerBroken, GuardedNetwork, Outbound, Unreachable
-from pfn_node.outbound_limits import CONNECTIONS_MAX
+from pfn_node.outbound import AddressRefused, AnswerBroken, AnswerTooLarge, GuardedNetwork, Outbound, Unreachable
+from pfn_node.outbound_limits import CONNECTIONS_MAX, SHORT_LINES_READ_BYTES_MAX
 from tests.node.fake_internet import PUBLIC, PUBLIC_6, Answers, FakeInternet, answer, read_head
 from tests.node.test_addresses import HOSTILE_ADDRESSES
 
@@ -231,6 +232,32 @@ async def test_a_flood_of_interim_answers_is_given_up(internet: FakeInternet) ->
         reply = await outbound.fetch("GET", "https://honest.example/", bytes_max=10, seconds_max=2)
 
     assert reply.body == b"here"
+
+
+async def test_what_comes_in_short_lines_is_read_a_little_at_a_time(
+    internet: FakeInternet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that was read is parsed, though the body is given up at its first chunk: 64 KiB take a tenth of a second."""
+    chunks = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000
+    internet.put("tiny.example", Answers(chunks))
+    internet.put("honest.example", Answers(answer(b"x" * 300_000)), PUBLIC_6)
+    parsed = list[int]()
+    parse = h11.Connection.receive_data
+
+    def note(connection: h11.Connection, data: bytes) -> None:
+        parsed.append(len(data))
+        parse(connection, data)
+
+    monkeypatch.setattr(h11.Connection, "receive_data", note)
+    async with Outbound(allow_private_networks=False, user_agent="pfn/1", network=internet) as outbound:
+        with pytest.raises(AnswerTooLarge):
+            await outbound.fetch("GET", "https://tiny.example/", bytes_max=10, seconds_max=2)
+        assert max(parsed) <= SHORT_LINES_READ_BYTES_MAX
+
+        reply = await outbound.fetch("GET", "https://honest.example/", bytes_max=300_000, seconds_max=2)
+
+    assert reply.body == b"x" * 300_000
+    assert max(parsed) > SHORT_LINES_READ_BYTES_MAX
 
 
 async def test_a_refused_connection_over_loopback_is_unreachable() -> None:
