@@ -21,8 +21,9 @@ LOOK_AGAIN_SECONDS: Final = 0.1  # whether there is room among the slow ones
 # Each piece of a body costs as much as hundreds of bytes do: a megabyte of single bytes would keep the processor busy.
 PIECES_MAX: Final = 4_096
 PIECE_BYTES_MIN: Final = 64  # on average, once there are more pieces than that
+# What is less than a flood is read all the same, but with pauses that leave the processor to others.
 SMALL_PIECE_BYTES: Final = 4_096
-SMALL_PIECES_BETWEEN_PAUSES: Final = 32  # the work of two or three milliseconds
+SMALL_PIECES_BETWEEN_PAUSES: Final = 32  # about a millisecond of work
 PAUSE_SECONDS: Final = 0.01
 READ_BYTES_MAX: Final = 64 * 2**10
 SHORT_LINES_READ_BYTES_MAX: Final = 8 * 2**10  # of lines that are short; ten thousand chunks are parsed in 0.1 s
@@ -203,7 +204,7 @@ class SmallPieces:
         self._pausing = 0
 
     async def pause(self) -> None:
-        """Waits, the longer the more others do."""
+        """Waits, the longer the more others do: at most a second, with as many as `CONNECTIONS_MAX` lets in."""
         self._pausing += 1
         try:
             await trio.sleep(PAUSE_SECONDS * self._pausing)

@@ -10,8 +10,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -101,11 +101,12 @@ async def _honest_syncs(node: ObservedNode, key: str) -> AsyncIterator[AsyncIter
     command = [sys.executable, "-m", "tests.benchmarks.honest_syncs", node.url, key]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE))
-        yield _numbers(process.stdout)
+        async with aclosing(_numbers(process.stdout)) as numbers:
+            yield numbers
         nursery.cancel_scope.cancel()
 
 
-async def _numbers(stream: trio.abc.ReceiveStream) -> AsyncIterator[float]:
+async def _numbers(stream: trio.abc.ReceiveStream) -> AsyncGenerator[float, None]:
     lines = bytearray()
     async for data in stream:
         lines += data

@@ -2,8 +2,8 @@
 
 Every host form is put in at every place where a host comes in from outside, with everything real: the rooms, the guard,
 httpcore, trio. Names resolve as the test says. Machines at one public address answer from memory; a connection to any
-other address goes to the interpreter's socket, which notes it here, and refuses it so that nothing
-leaves this machine. A name that leads to another public address is dialled: so it is seen that the place does dial.
+other address goes to the interpreter's socket, which notes it here, and refuses it so that nothing leaves this machine.
+A name that leads to another public address is dialled: so it is seen that the place does dial.
 """
 
 import random
