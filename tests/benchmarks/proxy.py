@@ -20,6 +20,7 @@ import httpx
 import trio
 
 from pfn_node.cli.local_mesh import local_mesh
+from tests.child_processes import children_of
 from tests.end_to_end.conftest import eventually, follow, offers
 from tests.end_to_end.plugins import write_plugin
 from tests.proxies.programs import NAME, file_server, shipped_nginx
@@ -107,8 +108,7 @@ def _rate(folder: Path, port: int, path: str) -> Rate:
 
 def _processor_seconds(folder: Path) -> float:
     """What the only worker of the nginx in this folder has used."""
-    master = (folder / "nginx.pid").read_text().strip()
-    worker = Path(f"/proc/{master}/task/{master}/children").read_text().split()[0]
+    worker = children_of(int((folder / "nginx.pid").read_text()))[0]
     fields = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -24,6 +24,7 @@ from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess, local_mesh
 from tests.benchmarks.serve import get
 from tests.benchmarks.serving_processes import ServerProcess
+from tests.child_processes import children_of
 from tests.end_to_end.conftest import eventually, follow, offers
 from tests.end_to_end.plugins import write_plugin
 
@@ -92,7 +93,7 @@ async def _mirrored(client: NodeClient, publisher: LocalProcess, process: LocalP
     port = urlsplit(client.node).port
     assert process.process is not None and port is not None
     pid = process.process.pid
-    pids = [pid, *_children(pid)]
+    pids = [pid, *children_of(pid)]
     download = client.url("download", sourceId=source, plugin=LARGE).removeprefix(client.node)
     plugin = f"/federation/plugins/{quote(source)}/plugin-00"
     requests = {
@@ -101,11 +102,6 @@ async def _mirrored(client: NodeClient, publisher: LocalProcess, process: LocalP
         "download of 1 MB": [get(download)],
     }
     return _Node([ServerProcess(one, port) for one in pids], port, requests)
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def _compare(alone: _Node, shared: _Node, workers: int) -> list[Row]:

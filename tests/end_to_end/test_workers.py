@@ -11,6 +11,7 @@ from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess
 from pfn_node.store.database import reader
 from pfn_node.store.downloads import downloads_in_all
+from tests.child_processes import children_of
 from tests.end_to_end.conftest import download, eventually, follow, offers, versions
 from tests.end_to_end.plugins import write_plugin
 
@@ -20,18 +21,13 @@ PER_MINUTE = 20
 
 def _workers_of(node: LocalProcess) -> list[int]:
     assert node.process is not None
-    return _children(node.process.pid)
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task")
-    return sorted(int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split())
+    return children_of(node.process.pid)
 
 
 def _is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
 
