@@ -1,13 +1,18 @@
 """Running what blocks while sources are mirrored."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import trio
 
+from pfn_node.archive_process import Examined, examine
+from pfn_node.archive_readers import Examine
+
 T = TypeVar("T")
 
-THREADS_MAX: Final = 2  # inspecting zips is work for the processor, which the event loop needs too
+THREADS_MAX: Final = 2  # deleting and copying what is stored
 KEEPING_MAX: Final = 8  # keeping is waiting: for the disk, which syncs several as soon as one, or for an object store
 
 
@@ -25,3 +30,12 @@ def in_threads(threads_max: int = THREADS_MAX) -> RunBlocking:
         return await trio.to_thread.run_sync(work, limiter=limiter)
 
     return run
+
+
+def examining_by(run: RunBlocking) -> Examine:
+    """Looks at zips in this very process, run by `run`."""
+
+    async def examining(path: Path) -> Examined:
+        return await run(partial(examine, path))
+
+    return examining

@@ -1,14 +1,14 @@
 """Judging a zip that a publisher gave, and keeping it if it is what was listed and signed.
 
-Both block, each in a thread of its kind: judging is work for the processor, keeping waits for the disk, and whoever
-waits to be judged must not take the place of those who keep.
+A zip is read through in another process (archive_readers.py), and kept by a thread, which waits for the disk.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from pfn_node import package_facts
-from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
+from pfn_node.archive import ArchiveRefused
+from pfn_node.archive_readers import ArchiveNotRead, Examine
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.artifacts.writer import ArtifactWriter
@@ -47,10 +47,22 @@ class Keeping:
     cache: bool
 
 
-def judge(source: Source, entry: AuthorEntry, writer: ArtifactWriter) -> Judged:
-    """What a zip is. Raises ZipRefused or InvalidSignature."""
-    facts = _inspected(writer, entry)
-    read = package_facts.measure_file(writer.path, facts.headers)
+async def judge(examine: Examine, source: Source, entry: AuthorEntry, writer: ArtifactWriter) -> Judged:
+    """What a zip is, if it passes the gate and says what the list says.
+
+    Raises ZipRefused, InvalidSignature, and Skipped where this node could not look at it.
+    """
+    try:
+        examined = await examine(writer.path)
+    except ArchiveRefused as refused:
+        raise ZipRefused(f"the zip is not accepted: {refused.sentence}") from refused
+    except ArchiveNotRead as failure:
+        raise Skipped(f"this node could not look at it: {failure}") from failure
+    facts, read = examined.facts, package_facts.facts_of(examined)
+    if facts.version != entry.version:
+        raise ZipRefused(f"version mismatch: the zip says {facts.version[:40]!r}, the list says {entry.version!r}")
+    if entry.type is not None and facts.type != entry.type:
+        raise ZipRefused(f"type mismatch: the zip holds a {facts.type}, the list says {entry.type}")
     evidence = check_bytes(entry, source, Measured(writer.digest(), read.sha384, writer.size))
     return Judged(facts.type, evidence, read)
 
@@ -70,16 +82,3 @@ def keep(artifacts: Artifacts, writer: ArtifactWriter, keeping: Keeping) -> byte
         return text_sha256
     except (ArtifactError, OSError) as error:
         raise Skipped(NOT_STORED) from error
-
-
-def _inspected(writer: ArtifactWriter, entry: AuthorEntry) -> ArchiveFacts:
-    """What the zip says about itself, if it passes the gate and says what the list says. Raises ZipRefused."""
-    try:
-        facts = inspect(writer.path)
-    except ArchiveRefused as refused:
-        raise ZipRefused(f"the zip is not accepted: {refused.sentence}") from refused
-    if facts.version != entry.version:
-        raise ZipRefused(f"version mismatch: the zip says {facts.version[:40]!r}, the list says {entry.version!r}")
-    if entry.type is not None and facts.type != entry.type:
-        raise ZipRefused(f"type mismatch: the zip holds a {facts.type}, the list says {entry.type}")
-    return facts

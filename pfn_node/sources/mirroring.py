@@ -25,6 +25,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.archive_readers import Examine
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.artifacts.writer import ArtifactWriter
@@ -93,7 +94,7 @@ class Mirroring:
         *,
         node_id: bytes,
         clock: Callable[[], float],
-        run_blocking: RunBlocking,
+        examine: Examine,
         write_blocking: RunBlocking,
         fetch_artifact: FetchArtifact | None,
     ) -> None:
@@ -105,7 +106,7 @@ class Mirroring:
         self._prove = prove
         self._node_id = node_id
         self._clock = clock
-        self._run_judging = run_blocking
+        self._examine = examine
         self._run_keeping = write_blocking if artifacts.store is None else in_threads(KEEPING_MAX)
         self._fetch_artifact = fetch_artifact
         self._lists = RememberedLists()
@@ -277,7 +278,7 @@ class Mirroring:
             except OSError as error:
                 raise Skipped(f"this node could not store it: {error.strerror}") from error
             try:
-                judged = await self._run_judging(partial(judge, source, entry, writer))
+                judged = await judge(self._examine, source, entry, writer)
             except (ZipRefused, InvalidSignature) as refused:
                 if downloaded.etag:
                     remembered = _Refused(entry, downloaded.etag, refused.reason)

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,7 +23,9 @@ import structlog
 import trio
 
 from pfn_node import package_facts
-from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
+from pfn_node.archive import ArchiveRefused
+from pfn_node.archive_process import Examined
+from pfn_node.archive_readers import Examine
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.artifacts.writer import ArtifactWriter
@@ -80,6 +83,7 @@ class OnDemand:
         node_id: bytes,
         clock: Callable[[], float],
         run_blocking: RunBlocking,
+        examine: Examine,
         fetch_artifact: FetchArtifact | None,
     ) -> None:
         self._database = database
@@ -91,6 +95,7 @@ class OnDemand:
         self._node_id = node_id
         self._clock = clock
         self._run_blocking = run_blocking
+        self._examine = examine
         self._fetch_artifact = fetch_artifact
         self._hosts_verified: OrderedDict[str, float] = OrderedDict()
         self._missed: OrderedDict[tuple[str, str, str], float] = OrderedDict()
@@ -257,7 +262,8 @@ class OnDemand:
                 f"the zip has sha256 {measured.sha256.hex()} and {measured.size} bytes; "
                 f"the release states {statement.sha256.hex()} and {statement.size}",
             )
-        facts = await self._inspected(partial(inspect, writer.path), statement)
+        examined = await self._examined(writer.path, statement)
+        facts = examined.facts
         observation = Observation(
             source_id=source.id,
             plugin_id=statement.slug,
@@ -273,9 +279,8 @@ class OnDemand:
             evidence=evidence,
             observed_at=seen_at,
         )
-        read = await self._run_blocking(partial(package_facts.measure_file, writer.path, facts.headers))
         try:
-            await self._mirroring.take_in(writer, observation, None, read, cache=False)
+            await self._mirroring.take_in(writer, observation, None, package_facts.facts_of(examined), cache=False)
         except Skipped as skipped:
             if isinstance(skipped.__cause__, OSError):  # our disk says nothing about the statement
                 raise skipped.__cause__ from skipped
@@ -294,16 +299,15 @@ class OnDemand:
         assert failure is not None, "there is at least one address"
         raise failure
 
-    async def _inspected(self, work: Callable[[], ArchiveFacts], statement: ReleaseStatement) -> ArchiveFacts:
+    async def _examined(self, zip_file: Path, statement: ReleaseStatement) -> Examined:
         try:
-            facts = await self._run_blocking(work)
+            examined = await self._examine(zip_file)
         except ArchiveRefused as refused:
             raise Refusal("R53", f"the zip is not accepted: {refused.sentence}") from refused
-        if facts.version != statement.version:
-            raise Refusal(
-                "R53", f"the zip says version {facts.version[:40]!r}, the release states {statement.version!r}"
-            )
-        return facts
+        version = examined.facts.version
+        if version != statement.version:
+            raise Refusal("R53", f"the zip says version {version[:40]!r}, the release states {statement.version!r}")
+        return examined
 
     def _note(self, memory: OrderedDict[Key, float], key: Key) -> None:
         memory[key] = self._clock()

@@ -13,12 +13,13 @@ from typing import Any, Final, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.archive_readers import ArchiveReaders
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
-from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, examining_by, in_threads
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.mirroring import FetchArtifact, Mirroring
 from pfn_node.sources.notices import Notices
@@ -88,6 +89,8 @@ class Sources:
         metrics: Metrics | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
+        self._readers = ArchiveReaders()
+        examine = self._readers.examine if run_blocking is None else examining_by(run_blocking)
         write_blocking = run_blocking or in_threads(KEEPING_MAX)
         run_blocking = run_blocking or in_threads()
         self._database = database
@@ -108,7 +111,7 @@ class Sources:
             partial(self._verifier.verify, type="periodic"),
             node_id=node_id,
             clock=clock,
-            run_blocking=run_blocking,
+            examine=examine,
             write_blocking=write_blocking,
             fetch_artifact=fetch_artifact,
         )
@@ -125,6 +128,7 @@ class Sources:
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,
+            examine=examine,
             fetch_artifact=fetch_artifact,
         )
         health = HealthMonitor(database, self._client, clock)
@@ -149,6 +153,7 @@ class Sources:
             nursery.start_soon(self._schedule.run)
             nursery.start_soon(self._notices.run)
             nursery.start_soon(self._purging.run)
+            nursery.start_soon(self._readers.run)
             task_status.started()
 
     async def add(self, instance_url: str, username: str, public_key: str) -> tuple[Source, bool]:

@@ -1,8 +1,6 @@
 """What a worker is told at its start: on its standard input, and by descriptors that it inherits."""
 
 import math
-import os
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,10 +10,8 @@ from pfn_node.settings import Settings
 from pfn_node.store.downloads import Version
 from pfn_node.web.rate_limits import SharedRateLimit
 
-# What only the node may know or do: its keys, and those of its object store; and to speak with its service manager.
+# What only the node may know.
 _SECRET_SETTINGS = {"master_key", "private_key"}
-_NOT_INHERITED = ("PFN_MASTER_KEY", "PFN_PRIVATE_KEY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-_OF_OBJECT_STORES = ("AWS_", "AZURE_", "GOOGLE_")
 
 
 class Rate(BaseModel):
@@ -43,15 +39,6 @@ class Start(BaseModel):
 def told(settings: Settings) -> dict[str, Any]:
     """The settings as a worker is told them."""
     return settings.model_dump(mode="json", exclude=_SECRET_SETTINGS)
-
-
-def environment_of_worker(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment as a worker inherits it."""
-    return {
-        name: text
-        for name, text in environment.items()
-        if name not in _NOT_INHERITED and not name.startswith(_OF_OBJECT_STORES)
-    }
 
 
 def limits_of_worker(settings: Settings) -> ServerLimits:

@@ -21,6 +21,7 @@ import trio
 
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import ArtifactError
+from pfn_node.child_environment import inherited_environment
 from pfn_node.elsewhere import Passed
 from pfn_node.metrics import Counted, Metrics
 from pfn_node.server import Listener
@@ -29,7 +30,7 @@ from pfn_node.web.download_counting import Downloads
 from pfn_node.web.rate_limits import SharedRateLimit
 from pfn_node.workers import channel as messages
 from pfn_node.workers.channel import Channel, Message, channel_pair
-from pfn_node.workers.starting import Downloaded, Rate, Start, environment_of_worker, told
+from pfn_node.workers.starting import Downloaded, Rate, Start, told
 
 COMMAND: Final = (sys.executable, "-m", "pfn_node.workers.process")
 # Connections that were passed on and not looked at yet.
@@ -173,7 +174,7 @@ class Workers:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=inherited,
-            env=environment_of_worker(),
+            env=inherited_environment(),
         )
         assert process.stdin is not None
         with suppress(trio.BrokenResourceError):  # it ended already, which its channel will say

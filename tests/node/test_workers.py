@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 import trio
 
+from pfn_node.child_environment import inherited_environment
 from pfn_node.elsewhere import Elsewhere
 from pfn_node.settings import Settings
 from pfn_node.store import packages, registry
@@ -17,7 +18,7 @@ from pfn_node.store.rows import PackageFacts
 from pfn_node.web.app import SUBJECTS
 from pfn_node.workers.choosing import REFUSED_MAX, REFUSED_SECONDS, TARGET_BYTES_MAX, Choosing
 from pfn_node.workers.rooms import Absent
-from pfn_node.workers.starting import environment_of_worker, limits_of_worker, told
+from pfn_node.workers.starting import limits_of_worker, told
 from pfn_protocol.announcements import Evidence, EvidenceForm
 from pfn_protocol.publisher import sign_sha384
 from tests.node.plain_requests import head
@@ -305,7 +306,7 @@ def test_a_worker_is_not_told_what_only_the_node_may_know(tmp_path: Path) -> Non
         data=tmp_path, master_key=MASTER_KEY, private_key="a key", trusted_proxy="10.0.0.0/8", join=("https://x.test",)
     )
     said = json.dumps(told(settings))
-    inherited = environment_of_worker(
+    inherited = inherited_environment(
         {"PFN_MASTER_KEY": MASTER_KEY, "NOTIFY_SOCKET": "/run/x", "AWS_SECRET_ACCESS_KEY": "a key", "PATH": "/bin"}
     )
 
