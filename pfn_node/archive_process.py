@@ -64,13 +64,16 @@ def read(path: Path) -> Reading:
         return Reading(examined=examine(path))
     except ArchiveRefused as refused:
         return Reading(refused=(refused.reason, refused.sentence))
-    except (OSError, MemoryError) as error:
-        return Reading(failed=str(error) or "no memory is left")
+    except OSError as error:
+        return Reading(failed=error.strerror or str(error))
+    except MemoryError:
+        return Reading(failed="there is no memory for it")
 
 
 def main() -> None:
     """Read what is named until there is no more."""
-    os.nice(NICENESS)
+    with suppress(OSError):  # whoever sees to the processes here does not allow it
+        os.nice(NICENESS)
     with suppress(ValueError, OSError):  # it has less already, or the system knows no such limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     for line in sys.stdin.buffer:

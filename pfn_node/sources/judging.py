@@ -8,7 +8,7 @@ from typing import Final
 
 from pfn_node import package_facts
 from pfn_node.archive import ArchiveRefused
-from pfn_node.archive_readers import ArchiveNotRead, Examine
+from pfn_node.archive_readers import Examine
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import ArtifactError
 from pfn_node.artifacts.writer import ArtifactWriter
@@ -56,8 +56,8 @@ async def judge(examine: Examine, source: Source, entry: AuthorEntry, writer: Ar
         examined = await examine(writer.path)
     except ArchiveRefused as refused:
         raise ZipRefused(f"the zip is not accepted: {refused.sentence}") from refused
-    except ArchiveNotRead as failure:
-        raise Skipped(f"this node could not look at it: {failure}") from failure
+    except OSError as failure:
+        raise Skipped(f"this node could not look at it: {failure.strerror or failure}") from failure
     facts, read = examined.facts, package_facts.facts_of(examined)
     if facts.version != entry.version:
         raise ZipRefused(f"version mismatch: the zip says {facts.version[:40]!r}, the list says {entry.version!r}")

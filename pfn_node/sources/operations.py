@@ -20,6 +20,7 @@ from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
 from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, examining_by, in_threads
+from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.mirroring import FetchArtifact, Mirroring
 from pfn_node.sources.notices import Notices
@@ -89,6 +90,7 @@ class Sources:
         metrics: Metrics | None = None,
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
+        courtesy = Courtesy()
         self._readers = ArchiveReaders()
         examine = self._readers.examine if run_blocking is None else examining_by(run_blocking)
         write_blocking = run_blocking or in_threads(KEEPING_MAX)
@@ -101,7 +103,9 @@ class Sources:
         self._client = PublisherClient(outbound, settings, metrics)
         announcer = Announcer(database, announce, node_id, clock)
         self._notices = Notices(database, announce, clock)
-        self._verifier = Verifier(database, self._client, announcer, self._notices, self.progress, node_id, clock)
+        self._verifier = Verifier(
+            database, self._client, announcer, self._notices, self.progress, courtesy, node_id, clock
+        )
         self._mirroring = Mirroring(
             database,
             artifacts,
@@ -117,7 +121,7 @@ class Sources:
         )
         self._purging = Purging(database, artifacts, run_blocking, clock)
         self._asked_lately = AskedLately(self._mirroring.author_data)
-        self._syncing = Syncing(database, self._mirroring, announcer, self.progress, clock)
+        self._syncing = Syncing(database, self._mirroring, announcer, self.progress, courtesy, clock)
         self._on_demand = OnDemand(
             database,
             artifacts,
@@ -141,6 +145,7 @@ class Sources:
             self._syncing,
             announcer,
             refetching,
+            courtesy,
             clock=clock,
             rng=rng,
         )

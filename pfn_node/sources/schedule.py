@@ -29,6 +29,7 @@ import trio
 
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announcer
+from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.outcomes import SourcesError
 from pfn_node.sources.refetching import Refetching
@@ -119,6 +120,7 @@ class Schedule:
         syncing: Syncing,
         announcer: Announcer,
         refetching: Refetching,
+        courtesy: Courtesy,
         *,
         clock: Callable[[], float],
         rng: random.Random,
@@ -130,6 +132,7 @@ class Schedule:
         self._syncing = syncing
         self._announcer = announcer
         self._refetching = refetching
+        self._courtesy = courtesy
         self._clock = clock
         self._rng = rng
         self._health_rota = Rota(settings.health_check_seconds, rng)
@@ -181,6 +184,7 @@ class Schedule:
     async def _do(self, duty: Duty, source_id: str) -> None:
         try:
             async with duty.at_once:
+                await self._courtesy.give_way()
                 rest = await duty.work(source_id)
             if rest is not None:
                 await rest.wait()
@@ -195,7 +199,8 @@ class Schedule:
             duty.under_way.discard(source_id)
 
     async def _verify_one(self, source_id: str) -> None:
-        await self._verify(source_id, "periodic")
+        if await self._database.read(lambda db: self._is_verification_due(db, source_id)):
+            await self._verify(source_id, "periodic")
 
     async def _check_one(self, source_id: str) -> None:
         source = await self._database.read(lambda db: get_source(db, source_id))
@@ -240,6 +245,11 @@ class Schedule:
         sources = _looked_after(db)
         self._verification_rota.keep_only(sources.keys())
         return [Turn(source.id, self._verification_due(db, source)) for source in sources.values()]
+
+    def _is_verification_due(self, db: sqlite_utils.Database, source_id: str) -> bool:
+        """Whether it still is: somebody may have asked for one while this one waited for its turn."""
+        source = get_source(db, source_id)
+        return source is not None and self._verification_due(db, source) <= self._clock()
 
     def _verification_due(self, db: sqlite_utils.Database, source: Source) -> float:
         last = last_verification(db, source)

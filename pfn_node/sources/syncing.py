@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from pfn_node.sources.announcing import Announcer
+from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.filtering import matches
 from pfn_node.sources.mirroring import Mirroring
 from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed, SyncResult
@@ -47,12 +48,15 @@ class Syncing:
         mirroring: Mirroring,
         announcer: Announcer,
         progress: Progress,
+        courtesy: Courtesy,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._mirroring = mirroring
         self._announcer = announcer
         self._progress = progress
+        self._courtesy = courtesy
+        self._went_well: set[str] = set()  # the sources of which the last sync brought all that was wanted
         self._clock = clock
         self._nursery: trio.Nursery | None = None
         self._current: dict[str, SyncFlight] = {}
@@ -102,6 +106,9 @@ class Syncing:
         if source is None or not subscribed:
             return
         flight.progress.steps.source_status = source.status
+        if source_id not in self._went_well:
+            await self._courtesy.give_way()
+        self._went_well.discard(source_id)
         try:
             await self._mirroring.sync(source, [one.filters for one in subscribed], flight.progress)
         except PublisherFailed as failure:
@@ -111,6 +118,8 @@ class Syncing:
                 await self.record_failed(source_id, failure)
         else:
             await self._database.write(lambda db: self._record_done(db, flight))
+            if not _skipped(flight.progress):
+                self._went_well.add(source_id)
         await self._announcer.mirror(source_id)
 
     async def record_failed(self, source_id: str, failure: PublisherFailed) -> None:

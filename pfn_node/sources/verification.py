@@ -29,6 +29,7 @@ import structlog
 import trio
 
 from pfn_node.sources.announcing import Announcer
+from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.notices import Notices
 from pfn_node.sources.outcomes import PublisherFailed, SourcesError, UnknownSource, VerificationOutcome
 from pfn_node.sources.progress import Progress, Steps
@@ -104,6 +105,7 @@ class Verifier:
         announcer: Announcer,
         notices: Notices,
         progress: Progress,
+        courtesy: Courtesy,
         node_id: bytes,
         clock: Callable[[], float],
     ) -> None:
@@ -112,6 +114,7 @@ class Verifier:
         self._announcer = announcer
         self._notices = notices
         self._progress = progress
+        self._courtesy = courtesy
         self._verifier = did_key(node_id)
         self._clock = clock
         self._asking: dict[str, _Asking] = {}
@@ -158,6 +161,7 @@ class Verifier:
             steps.result = "success" if proof.success else "failure" if proof.answered else "unanswered"
             source = proof.asked or source
             with steps.step("record") as step:
+                await self._courtesy.give_way()
                 settled = await self._database.write(lambda db: self._record(db, source, type, proof))
                 if settled is None:
                     step.fail("the source was changed meanwhile; verify it again")
@@ -169,6 +173,7 @@ class Verifier:
     async def _ask(self, source: Source, steps: Steps) -> _Proof:
         try:
             with steps.step("asset_info") as step:
+                await self._courtesy.give_way()
                 info = await self._client.federation_info(source.instance_url)
                 step.say(info.asset_problem or f"zips lie at {info.asset_domain or source.instance_url}")
         except PublisherFailed as failure:
@@ -216,6 +221,7 @@ class Verifier:
 
     async def _is_bound(self, source: Source) -> bool | None:
         """Whether the origin publishes a keybind of the source's key for this URL; None if it does not answer now."""
+        await self._courtesy.give_way()
         try:
             keybind = await self._client.well_known(source.instance_url)
         except PublisherFailed:
@@ -244,6 +250,7 @@ class Verifier:
         return _holds(source, message, await self._asked_to_sign(source, challenge))
 
     async def _asked_to_sign(self, source: Source, challenge: object) -> bytes | None:
+        await self._courtesy.give_way()
         body = json.dumps({"username": source.username, "challenge": challenge}).encode()
         return await self._client.prove(source.instance_url, body)
 

@@ -9,7 +9,7 @@ Two versions of one canonical form are equal, whatever they end with.
 """
 
 from collections.abc import Iterable
-from functools import cmp_to_key
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, Protocol
 
@@ -37,6 +37,8 @@ _DOT: Final = ord(".")
 # C's strtol stops at the greatest long; so two longer numbers are equal.
 _LONG_MAX: Final = 2**63 - 1
 _LONG_DIGITS: Final = len(str(_LONG_MAX))
+# All versions of a plugin are compared whenever one is added; no plugin has more. They take some 2 MB.
+_KEYS_REMEMBERED_MAX: Final = 2**13
 
 
 class Sortable(Protocol):
@@ -47,13 +49,12 @@ class Sortable(Protocol):
 
 def compare(a: str, b: str) -> int:
     """Return -1, 0 or 1: whether version `a` is older than, the same as, or newer than `b`."""
-    return _compare(_form_of(a), _form_of(b))
+    return _compare(_key_of(a).form, _key_of(b).form)
 
 
 def sort_key(version: str) -> Sortable:
     """Return a key for `sorted`, `min` and `max`; older versions come first."""
-    key: Sortable = cmp_to_key(_compare)(_form_of(version))  # once for each version, not for each comparison
-    return key
+    return _key_of(version)
 
 
 def newest(versions: Iterable[str]) -> str | None:
@@ -61,8 +62,25 @@ def newest(versions: Iterable[str]) -> str | None:
     return max(versions, key=sort_key, default=None)
 
 
-def _form_of(version: str) -> bytes:
-    return _canonical(version.encode("utf-8", "surrogatepass"))
+class _Key:
+    """A version in its order. `numbers`: its parts, if all are numbers, as nearly always; they are quickly compared."""
+
+    __slots__ = ("form", "numbers")
+
+    def __init__(self, form: bytes) -> None:
+        self.form = form
+        parts = form.split(b".")
+        self.numbers = tuple(map(_number, parts)) if all(map(bytes.isdigit, parts)) else None
+
+    def __lt__(self, other: "_Key") -> bool:
+        if self.numbers is not None and other.numbers is not None:
+            return self.numbers < other.numbers
+        return _compare(self.form, other.form) < 0
+
+
+@lru_cache(_KEYS_REMEMBERED_MAX)
+def _key_of(version: str) -> _Key:
+    return _Key(_canonical(version.encode("utf-8", "surrogatepass")))
 
 
 def _canonical(text: bytes) -> bytes:

@@ -13,7 +13,7 @@ import trio
 
 from pfn_node.archive_errors import ArchiveRefused
 from pfn_node.archive_process import MEMORY_BYTES_MAX, NICENESS, examine
-from pfn_node.archive_readers import ANSWER_BYTES_MAX, COMMAND, READERS_MAX, ArchiveNotRead, ArchiveReaders
+from pfn_node.archive_readers import COMMAND, READERS_MAX, ArchiveNotRead, ArchiveReaders
 from tests.child_processes import children_of
 from tests.node.sources_room import plugin_zip
 
@@ -117,12 +117,18 @@ async def test_a_reader_knows_no_secret_comes_last_and_has_so_much_memory(
         "sys.exit(1)",
         "print('nonsense', flush=True)",
         "print('{\"examined\": 1}', flush=True)",
-        f"print('x' * {2 * ANSWER_BYTES_MAX}, flush=True)",
     ],
 )
 async def test_a_reader_that_fails_says_nothing_about_the_zip(file: Path, program: str, started: Started) -> None:
     readers = ArchiveReaders(command=_saying(program))
     with pytest.raises(ArchiveNotRead):
+        await readers.examine(file)
+    assert started() == []
+
+
+async def test_a_reader_that_says_too_much_is_not_heard_to_the_end(file: Path, started: Started) -> None:
+    readers = ArchiveReaders(command=_saying("while True: print('x' * 65536, end='')"))
+    with trio.fail_after(30), pytest.raises(ArchiveNotRead, match="failed"):
         await readers.examine(file)
     assert started() == []
 

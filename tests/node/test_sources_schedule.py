@@ -243,6 +243,27 @@ async def test_a_few_sources_are_worked_on_at_once_and_slow_ones_end(tmp_path: P
         assert [version.source_id for version in room.versions()] == [ID]
 
 
+async def test_what_was_verified_while_its_turn_was_waited_for_is_not_verified_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    room, publisher = arranged(tmp_path)
+    async with room.running() as sources:
+        for number in range(2 * AT_ONCE_MAX):
+            silent = Publisher(seed=40 + number, url=f"http://silent{number}.test")
+            room.network.hosts[f"silent{number}.test"] = lambda request: Slow((b"x",) * 10_000, 1.0)
+            await sources.add(silent.url, silent.author, silent.pem)
+        await trio.sleep(1)
+        await sources.add(publisher.url, publisher.author, publisher.pem)
+        await trio.sleep(1)
+        assert publisher.challenges == [], "all places are taken"
+        assert (await sources.verify(ID)).success
+        asked = list(publisher.challenges)
+
+        await trio.sleep(HOUR / 2)
+
+        assert publisher.challenges == asked
+
+
 def _dripping(publisher: Publisher):  # type: ignore[no-untyped-def]
     return lambda request: (
         Slow((b"PK\x03\x04", *(b"x",) * 10_000), 1.0) if request.path.endswith(".zip") else publisher.answer(request)

@@ -1,12 +1,17 @@
 """Subscribing and syncing: what is brought here, when, for whom, and what an error leaves behind."""
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from pfn_node.archive_process import Examined
+from pfn_node.sources import blocking
+from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource
 from pfn_node.sources.standing import skipped_of
 from pfn_node.store import releases
@@ -328,3 +333,48 @@ async def test_an_error_inside_this_node_is_not_the_publishers_failure(
 
         assert room.read(lambda db: failures(db, ID)) == []
         assert room.source(ID).status == "verified"
+
+
+async def test_a_zip_that_this_node_could_not_look_at_is_tried_again(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, publisher = arranged(tmp_path)
+    publisher.publish("alpha", "1.0")
+    publisher.etags = True
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        with monkeypatch.context() as patched:
+            patched.setattr(blocking, "examine", _failing)
+            result = await sources.subscribe(ID, "k1", ALL)
+        assert result.skipped == (("alpha", "this node could not look at it: Too many open files"),)
+
+        assert (await sources.subscribe(ID, "k1", ALL)).mirrored_count == 1
+
+
+def _failing(path: Path) -> Examined:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+
+async def test_a_sync_gives_way_unless_the_one_before_brought_everything(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, publisher = arranged(tmp_path)
+    publisher.publish("alpha", "1.0")
+    ways = list[float]()
+
+    async def give_way(courtesy: Courtesy) -> None:
+        ways.append(trio.current_time())
+
+    async def given(version: str, *, zip_is_missing: bool = False) -> int:
+        publisher.publish("alpha", version)
+        if zip_is_missing:
+            publisher.zips.clear()
+        before = len(ways)
+        await sources.subscribe(ID, "k1", ALL)
+        return len(ways) - before
+
+    async with room.running() as sources:
+        await registered(sources, publisher)
+        monkeypatch.setattr(Courtesy, "give_way", give_way)
+        assert [await given("1.1"), await given("1.2")] == [1, 0]
+        assert [await given("1.3", zip_is_missing=True), await given("1.4"), await given("1.5")] == [0, 1, 0]

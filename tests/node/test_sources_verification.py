@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
+from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.outcomes import PublisherFailed, UnknownSource
 from pfn_node.sources.publisher_answers import parse_proof
 from pfn_node.store.sources import insert_source, verifications
@@ -361,3 +362,25 @@ async def heard_of(room: Room, publisher: Publisher) -> None:
             registered=False,
         )
     )
+
+
+async def test_a_verification_gives_way_before_each_question_and_before_it_is_recorded(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room, publisher = arranged(tmp_path)
+    ways = list[int]()
+
+    async def give_way(courtesy: Courtesy) -> None:
+        ways.append(len(room.network.requests))
+
+    async with room.running(loops=False) as sources:
+        await sources.add(publisher.url, "ann", publisher.pem)
+        await sources.verify(ID)
+        monkeypatch.setattr(Courtesy, "give_way", give_way)
+        before = len(room.network.requests)
+
+        await sources.verify(ID)
+
+        asked = len(room.network.requests)
+        assert asked > before
+        assert ways == [*range(before, asked), asked]

@@ -85,3 +85,11 @@ def test_the_order_does_not_depend_on_which_comes_first() -> None:
         first, second = ("".join(rng.choices("0123.-abdpr", k=rng.randrange(1, 8))).strip(".-") for _ in range(2))
         if first and second:
             assert compare(first, second) == -compare(second, first), (first, second)
+
+
+def test_sorting_agrees_with_comparing() -> None:
+    rng = random.Random(12)
+    for _ in range(5_000):
+        first, second = ("".join(rng.choices("0012399..-+abr#", k=rng.randrange(0, 26))) for _ in range(2))
+        older = sort_key(first) < sort_key(second)
+        assert older == (compare(first, second) < 0), (first, second)
