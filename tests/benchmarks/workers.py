@@ -24,7 +24,7 @@ from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess, local_mesh
 from tests.benchmarks.serve import get
 from tests.benchmarks.serving_processes import ServerProcess
-from tests.child_processes import children_of
+from tests.child_processes import workers_of
 from tests.end_to_end.conftest import eventually, follow, offers
 from tests.end_to_end.plugins import write_plugin
 
@@ -93,7 +93,7 @@ async def _mirrored(client: NodeClient, publisher: LocalProcess, process: LocalP
     port = urlsplit(client.node).port
     assert process.process is not None and port is not None
     pid = process.process.pid
-    pids = [pid, *children_of(pid)]
+    pids = [pid, *workers_of(pid)]
     download = client.url("download", sourceId=source, plugin=LARGE).removeprefix(client.node)
     plugin = f"/federation/plugins/{quote(source)}/plugin-00"
     requests = {

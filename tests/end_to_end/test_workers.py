@@ -11,7 +11,7 @@ from pfn_node.cli.client import NodeClient
 from pfn_node.cli.local_mesh import LocalMesh, LocalProcess
 from pfn_node.store.database import reader
 from pfn_node.store.downloads import downloads_in_all
-from tests.child_processes import children_of
+from tests.child_processes import workers_of
 from tests.end_to_end.conftest import download, eventually, follow, offers, versions
 from tests.end_to_end.plugins import write_plugin
 
@@ -21,7 +21,7 @@ PER_MINUTE = 20
 
 def _workers_of(node: LocalProcess) -> list[int]:
     assert node.process is not None
-    return children_of(node.process.pid)
+    return workers_of(node.process.pid)
 
 
 def _is_alive(pid: int) -> bool:
