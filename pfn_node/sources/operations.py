@@ -145,7 +145,6 @@ class Sources:
             self._syncing,
             announcer,
             refetching,
-            courtesy,
             clock=clock,
             rng=rng,
         )

@@ -29,7 +29,6 @@ import trio
 
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announcer
-from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.outcomes import SourcesError
 from pfn_node.sources.refetching import Refetching
@@ -120,7 +119,6 @@ class Schedule:
         syncing: Syncing,
         announcer: Announcer,
         refetching: Refetching,
-        courtesy: Courtesy,
         *,
         clock: Callable[[], float],
         rng: random.Random,
@@ -132,7 +130,6 @@ class Schedule:
         self._syncing = syncing
         self._announcer = announcer
         self._refetching = refetching
-        self._courtesy = courtesy
         self._clock = clock
         self._rng = rng
         self._health_rota = Rota(settings.health_check_seconds, rng)
@@ -184,7 +181,6 @@ class Schedule:
     async def _do(self, duty: Duty, source_id: str) -> None:
         try:
             async with duty.at_once:
-                await self._courtesy.give_way()
                 rest = await duty.work(source_id)
             if rest is not None:
                 await rest.wait()
