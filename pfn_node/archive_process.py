@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 from pfn_node.archive import ArchiveFacts, ArchiveRefused, inspect
 
 NICENESS: Final = 10
-# Python takes 30 MiB of addresses, the zips with the longest tables of contents some 20.
+# Python and this take 24 MB of addresses; no zip may take more than 16 MiB beside it, which the gate's tests hold to.
 MEMORY_BYTES_MAX: Final = 512 * 2**20
 _READ_BYTES: Final = 256 * 1024
 

@@ -21,7 +21,7 @@ Examine = Callable[[Path], Awaitable[Examined]]
 COMMAND: Final = (sys.executable, "-m", "pfn_node.archive_process")
 # All of them use only what nothing else wants of the processor. Where costly zips come together, each has its part.
 READERS_MAX: Final = 4
-# The largest zip takes some 15 seconds of a processor, at the most costly.
+# 20 MiB of the costliest deflate took 2.5 s of a processor, a zip has 100, and readers have what others leave.
 SECONDS_MAX: Final = 120.0
 IDLE_SECONDS: Final = 30.0
 END_SECONDS: Final = 2.0
@@ -71,12 +71,9 @@ class ArchiveReaders:
         async with self._limiter:
             reader = await self._take()
             try:
-                with trio.fail_after(self._seconds_max):
-                    reading = await reader.read(path)
-            except BaseException as error:
+                reading = await reader.read(path, self._seconds_max)
+            except BaseException:  # also where nobody waits for it any more: it may be in the middle of a zip
                 await reader.kill()
-                if isinstance(error, trio.TooSlowError):
-                    raise ArchiveNotRead(f"it was not read through in {self._seconds_max:.0f} seconds") from error
                 raise
             if self._closed:
                 await reader.end()
@@ -110,13 +107,16 @@ class _Reader:
     def is_alive(self) -> bool:
         return self._process.returncode is None
 
-    async def read(self, path: Path) -> Reading:
-        """Have it read a zip. Raises ArchiveNotRead when it ends, or answers what it never should."""
+    async def read(self, path: Path, seconds_max: float) -> Reading:
+        """Have it read a zip. Raises ArchiveNotRead when it takes too long, ends, or answers what it never should."""
         try:
-            await self._paths.send_all(f"{json.dumps(os.fspath(path))}\n".encode())
-            answer = await self._line()
+            with trio.fail_after(seconds_max):
+                await self._paths.send_all(f"{json.dumps(os.fspath(path))}\n".encode())
+                answer = await self._line()
             self.idle_since = trio.current_time()
             return _READING.validate_json(answer)
+        except trio.TooSlowError as error:
+            raise ArchiveNotRead(f"it was not read through in {seconds_max:.0f} seconds") from error
         except (trio.BrokenResourceError, ValidationError) as error:
             log.error("archive_reader_failed", pid=self._process.pid, reason=str(error)[:200])
             raise ArchiveNotRead("the process that reads zips failed") from error

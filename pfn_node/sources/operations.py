@@ -106,13 +106,14 @@ class Sources:
         self._verifier = Verifier(
             database, self._client, announcer, self._notices, self.progress, courtesy, node_id, clock
         )
+        verify = self._verifier.verify
         self._mirroring = Mirroring(
             database,
             artifacts,
             self._client,
             announcer,
             self._notices,
-            partial(self._verifier.verify, type="periodic"),
+            partial(verify, type="periodic"),
             node_id=node_id,
             clock=clock,
             examine=examine,
@@ -128,7 +129,7 @@ class Sources:
             self._client,
             self._mirroring,
             announcer,
-            self._verifier.verify,
+            verify,
             node_id=node_id,
             clock=clock,
             run_blocking=run_blocking,
@@ -138,15 +139,7 @@ class Sources:
         health = HealthMonitor(database, self._client, clock)
         refetching = Refetching(database, self._mirroring, clock, rng)
         self._schedule = Schedule(
-            database,
-            settings,
-            health,
-            self._verifier.verify,
-            self._syncing,
-            announcer,
-            refetching,
-            clock=clock,
-            rng=rng,
+            database, settings, health, verify, self._syncing, announcer, refetching, clock=clock, rng=rng
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

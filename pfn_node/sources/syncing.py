@@ -19,11 +19,11 @@ from pfn_node.sources.mirroring import Mirroring
 from pfn_node.sources.outcomes import AuthorInfo, PublisherFailed, SyncResult
 from pfn_node.sources.progress import Progress, SyncProgress
 from pfn_node.sources.publisher_answers import AuthorData
-from pfn_node.sources.standing import remember_skipped, settle
+from pfn_node.sources.standing import remember_skipped, settle, skipped_of
 from pfn_node.store.database import Database, StoreTrouble
-from pfn_node.store.rows import Filters
+from pfn_node.store.rows import Filters, Source
 from pfn_node.store.sources import get_source, update_source
-from pfn_node.store.subscriptions import clear_failures, record_failure, subscriptions
+from pfn_node.store.subscriptions import clear_failures, failures, record_failure, subscriptions
 
 log = structlog.get_logger()
 
@@ -56,7 +56,6 @@ class Syncing:
         self._announcer = announcer
         self._progress = progress
         self._courtesy = courtesy
-        self._went_well: set[str] = set()  # the sources of which the last sync brought all that was wanted
         self._clock = clock
         self._nursery: trio.Nursery | None = None
         self._current: dict[str, SyncFlight] = {}
@@ -106,9 +105,8 @@ class Syncing:
         if source is None or not subscribed:
             return
         flight.progress.steps.source_status = source.status
-        if source_id not in self._went_well:
+        if not await self._database.read(lambda db: _went_well(db, source)):
             await self._courtesy.give_way()
-        self._went_well.discard(source_id)
         try:
             await self._mirroring.sync(source, [one.filters for one in subscribed], flight.progress)
         except PublisherFailed as failure:
@@ -118,8 +116,6 @@ class Syncing:
                 await self.record_failed(source_id, failure)
         else:
             await self._database.write(lambda db: self._record_done(db, flight))
-            if not _skipped(flight.progress):
-                self._went_well.add(source_id)
         await self._announcer.mirror(source_id)
 
     async def record_failed(self, source_id: str, failure: PublisherFailed) -> None:
@@ -161,6 +157,11 @@ def result_of(flight: SyncFlight, filters: Filters) -> SyncResult:
         skipped=(*skipped, *((entry.slug, entry.reason) for entry in data.skipped)),
         author_info=data.author,
     )
+
+
+def _went_well(db: sqlite_utils.Database, source: Source) -> bool:
+    """Whether the last sync of a source brought all that was wanted."""
+    return source.last_sync is not None and not failures(db, source.id) and not skipped_of(db, source.id)
 
 
 def _skipped(progress: SyncProgress) -> list[tuple[str, str, str]]:

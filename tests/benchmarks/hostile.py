@@ -139,7 +139,6 @@ def _post(call: str, key: str, body: dict[str, Any]) -> bytes:
 
 async def _settled_meanwhile(syncs: AsyncIterator[float], settled: Callable[[], Awaitable[Figures]]) -> Figures:
     """What `settled` says, once it does; the syncs that run meanwhile count for nothing."""
-
     over = trio.Event()
 
     async def pass_by() -> None:
