@@ -1,8 +1,9 @@
 """Looking at zips in a process of its own: `python -m pfn_node.archive_process`, started by archive_readers.py.
 
-Each line of its standard input is a path, as a JSON string; for each it writes a line of JSON, a `Reading`. It ends
-with its input, however the node that wrote it ended. What strangers send is read through here: the node's event loop
-shares no interpreter with it, it comes after everything else that wants the processor, and it has only so much memory.
+It writes an empty line once it has started. Each line of its standard input is a path, as a JSON string; for each it
+writes a line of JSON, a `Reading`. It ends with its input, however the node that wrote it ended. What strangers send is
+read through here: the node's event loop shares no interpreter with it, it comes after everything else that wants the
+processor, and it has only so much memory.
 """
 
 import hashlib
@@ -76,10 +77,14 @@ def main() -> None:
         os.nice(NICENESS)
     with suppress(ValueError, OSError):  # it has less already, or the system knows no such limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    _say("")
     for line in sys.stdin.buffer:
-        reading = read(Path(json.loads(line)))
-        sys.stdout.write(f"{json.dumps(asdict(reading))}\n")
-        sys.stdout.flush()
+        _say(json.dumps(asdict(read(Path(json.loads(line))))))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""The processes that look at zips for this node (archive_process.py): a few, started when they are needed."""
+"""The processes that look at zips for this node (archive_process.py): a few, started when they are needed.
+
+One of them reads most zips in a millisecond, and takes a hundred of these to start: another one is started only where
+those that run are kept busy for longer.
+"""
 
 import json
 import os
@@ -23,6 +27,7 @@ COMMAND: Final = (sys.executable, "-m", "pfn_node.archive_process")
 READERS_MAX: Final = 4
 # 20 MiB of the costliest deflate took 2.5 s of a processor, a zip has 100, and readers have what others leave.
 SECONDS_MAX: Final = 120.0
+PATIENCE_SECONDS: Final = 0.05  # a plugin of 100 kB takes 1 ms; one that takes this long is costly
 IDLE_SECONDS: Final = 30.0
 END_SECONDS: Final = 2.0
 # The headers of a plugin are read from 8 KiB, and JSON makes six characters of one at most.
@@ -45,12 +50,17 @@ class ArchiveReaders:
         *,
         idle_seconds: float = IDLE_SECONDS,
         seconds_max: float = SECONDS_MAX,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._command = command
         self._idle_seconds = idle_seconds
         self._seconds_max = seconds_max
+        self._patience_seconds = patience_seconds
         self._limiter = trio.CapacityLimiter(READERS_MAX)
+        self._front = trio.Lock()
         self._idle: list[_Reader] = []  # the one that was needed last is at the end
+        self._busy = 0
+        self._given_back = trio.Event()
         self._closed = False
 
     async def run(self) -> None:
@@ -75,6 +85,9 @@ class ArchiveReaders:
             except BaseException:  # also where nobody waits for it any more: it may be in the middle of a zip
                 await reader.kill()
                 raise
+            finally:
+                self._busy -= 1
+                self._given_back.set()
             if self._closed:
                 await reader.end()
             else:
@@ -86,12 +99,31 @@ class ArchiveReaders:
         raise ArchiveNotRead(reading.failed)
 
     async def _take(self) -> "_Reader":
+        async with self._front:  # first come, first served
+            if self._busy and not self._idle:
+                self._given_back = trio.Event()
+                with trio.move_on_after(self._patience_seconds):
+                    await self._given_back.wait()
+            reader = await self._idle_one() or await self._another()
+            self._busy += 1
+            return reader
+
+    async def _idle_one(self) -> "_Reader | None":
         while self._idle:
             reader = self._idle.pop()
             if reader.is_alive:
                 return reader
             await reader.kill()
-        return await _start(self._command)
+        return None
+
+    async def _another(self) -> "_Reader":
+        reader = await _open(self._command)
+        try:
+            await reader.start(self._seconds_max)
+        except BaseException:
+            await reader.kill()
+            raise
+        return reader
 
 
 class _Reader:
@@ -107,19 +139,32 @@ class _Reader:
     def is_alive(self) -> bool:
         return self._process.returncode is None
 
+    async def start(self, seconds_max: float) -> None:
+        """Wait until it has started, which it says by an empty line. Raises as `read`."""
+        await self._answer(b"", seconds_max)
+
     async def read(self, path: Path, seconds_max: float) -> Reading:
         """Have it read a zip. Raises ArchiveNotRead when it takes too long, ends, or answers what it never should."""
+        answer = await self._answer(f"{json.dumps(os.fspath(path))}\n".encode(), seconds_max)
+        self.idle_since = trio.current_time()
+        try:
+            return _READING.validate_json(answer)
+        except ValidationError as error:
+            raise self._failed(error) from error
+
+    async def _answer(self, question: bytes, seconds_max: float) -> bytes:
         try:
             with trio.fail_after(seconds_max):
-                await self._paths.send_all(f"{json.dumps(os.fspath(path))}\n".encode())
-                answer = await self._line()
-            self.idle_since = trio.current_time()
-            return _READING.validate_json(answer)
+                await self._paths.send_all(question)
+                return await self._line()
         except trio.TooSlowError as error:
             raise ArchiveNotRead(f"it was not read through in {seconds_max:.0f} seconds") from error
-        except (trio.BrokenResourceError, ValidationError) as error:
-            log.error("archive_reader_failed", pid=self._process.pid, reason=str(error)[:200])
-            raise ArchiveNotRead("the process that reads zips failed") from error
+        except trio.BrokenResourceError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ArchiveNotRead:
+        log.error("archive_reader_failed", pid=self._process.pid, reason=str(error)[:200])
+        return ArchiveNotRead("the process that reads zips failed")
 
     async def _line(self) -> bytes:
         line = bytearray()
@@ -147,7 +192,7 @@ class _Reader:
             await self._answers.aclose()
 
 
-async def _start(command: Sequence[str]) -> _Reader:
+async def _open(command: Sequence[str]) -> _Reader:
     try:
         process = await trio.lowlevel.open_process(
             command,

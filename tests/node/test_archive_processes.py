@@ -28,7 +28,7 @@ async def _running(readers: ArchiveReaders) -> AsyncIterator[ArchiveReaders]:
 
 def _saying(program: str) -> Sequence[str]:
     """A reader that does something else."""
-    return (sys.executable, "-c", f"import sys, time\nfor line in sys.stdin:\n    {program}")
+    return (sys.executable, "-c", f"import sys, time\nprint(flush=True)\nfor line in sys.stdin:\n    {program}")
 
 
 Started = Callable[[], list[int]]
@@ -72,14 +72,14 @@ async def test_a_zip_that_does_not_pass_is_refused_in_the_same_words(tmp_path: P
 
 
 async def test_zips_are_read_at_once_but_only_so_many(file: Path, started: Started) -> None:
-    readers = ArchiveReaders(command=_saying("sys.exit()"))
+    readers = ArchiveReaders(_saying("time.sleep(1000)"), seconds_max=1.0, patience_seconds=0.0)
     seen: set[int] = set()
 
     async def read() -> None:
         with pytest.raises(ArchiveNotRead):
             await readers.examine(file)
 
-    async def watch(scope: trio.CancelScope) -> None:
+    async def watch() -> None:
         while True:
             now = started()
             assert len(now) <= READERS_MAX
@@ -87,12 +87,39 @@ async def test_zips_are_read_at_once_but_only_so_many(file: Path, started: Start
             await trio.sleep(0.001)
 
     async with trio.open_nursery() as watching:
-        watching.start_soon(watch, watching.cancel_scope)
+        watching.start_soon(watch)
         async with trio.open_nursery() as nursery:
-            for _ in range(3 * READERS_MAX):
+            for _ in range(2 * READERS_MAX):
                 nursery.start_soon(read)
         watching.cancel_scope.cancel()
     assert len(seen) > READERS_MAX
+    assert started() == []
+
+
+async def test_one_process_reads_what_is_read_quickly(file: Path, started: Started) -> None:
+    async with _running(ArchiveReaders(patience_seconds=30.0)) as readers:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 * READERS_MAX):
+                nursery.start_soon(readers.examine, file)
+        assert len(started()) == 1
+
+
+async def test_nobody_waits_long_for_a_costly_zip_of_another(file: Path, started: Started) -> None:
+    readers = ArchiveReaders(_saying("time.sleep(1000)"))
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(readers.examine, file)
+        with trio.fail_after(30):
+            while len(started()) < 2:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert started() == []
+
+
+async def test_a_process_that_does_not_start_is_ended(file: Path, started: Started) -> None:
+    readers = ArchiveReaders((sys.executable, "-c", "import time; time.sleep(1000)"), seconds_max=0.1)
+    with pytest.raises(ArchiveNotRead, match="was not read through"):
+        await readers.examine(file)
     assert started() == []
 
 
@@ -144,7 +171,7 @@ async def test_a_reader_that_was_killed_meanwhile_is_replaced(file: Path, starte
 
 
 async def test_a_zip_that_takes_too_long_is_given_up(file: Path, started: Started) -> None:
-    readers = ArchiveReaders(command=_saying("time.sleep(1000)"), seconds_max=0.05)
+    readers = ArchiveReaders(command=_saying("time.sleep(1000)"), seconds_max=1.0)
     with pytest.raises(ArchiveNotRead, match="was not read through"):
         await readers.examine(file)
     assert started() == []
@@ -178,5 +205,5 @@ async def test_without_a_process_nothing_is_said_about_the_zip(file: Path) -> No
 
 def test_a_reader_ends_with_its_node_however_that_ends() -> None:
     with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
-        assert reader.communicate(timeout=30)[0] == b""
+        assert reader.communicate(timeout=30)[0] == b"\n"
     assert reader.returncode == 0
