@@ -175,6 +175,8 @@ def test_a_file_for_which_there_is_no_descriptor_is_not_taken_for_damaged(tmp_pa
     for again in (False, True):
         with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
             artifacts.check(sha256, again=again)
+    with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
+        artifacts.checks.read_through(sha256, path_of(tmp_path, sha256))  # there may be one again when it is put aside
 
     assert artifacts.wanted() == () and artifacts.has(sha256)
     artifacts.check(sha256)

@@ -230,9 +230,11 @@ async def test_damage_that_was_found_before_a_restart_is_mended_after_it(
     room: Room, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     sha256 = await room.add()
-    room.in_mesh[sha256] = ZIP
     flip(path_of(room.folder, sha256), 11)
     assert not _is_sound(room, sha256)
+    async with mending(room):
+        await until(lambda: bool(room.asked), 60)  # in vain; by now it is listed nowhere any more
+    room.in_mesh[sha256] = ZIP
     room.artifacts = Artifacts(tmp_path / "artifacts", 2**20)
     room.artifacts.start()
 

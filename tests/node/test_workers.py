@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 import trio
+import trio.testing
 
 from pfn_node.child_environment import inherited_environment
 from pfn_node.elsewhere import Elsewhere
@@ -143,16 +144,19 @@ async def test_what_was_written_is_read_at_once(shared: SharedPort) -> None:
 
 async def test_nothing_of_a_connection_is_lost(shared: SharedPort) -> None:
     key = f"Authorization: Bearer {shared.node.key}"
-    pieces = [head("/plugins"), head("/mesh") + head("/federation/keys", key), head("/federation/sources")]
+    large = bytes(8 * 2**20)  # under way until it is read: sockets hold less
+    await shared.node.add_release(large, version="2.0.0")
+    pieces = [head(DOWNLOAD), head("/mesh") + head("/federation/keys", key), head("/federation/sources")]
 
     async with await shared.server.connect() as connection:
         for piece in pieces:
             await connection.send_all(piece)
+            await trio.testing.wait_all_tasks_blocked()
         await connection.send_all(get("/healthz"))
         answers = b"".join([data async for data in connection])
 
     assert answers.count(b"HTTP/1.1 200 ") == 5
-    assert answers.index(b"<title>") < answers.index(b'"keys"') < answers.index(b'"ok"')
+    assert answers.index(large) < answers.index(b"<title>") < answers.index(b'"keys"') < answers.index(b'"ok"')
     assert len(shared.passed) == 1
 
 
