@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from pfn_node import malloc
+from pfn_node.archive_readers import ArchiveReaders
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.artifacts.errors import StoreUnavailable
 from pfn_node.artifacts.object_store import ObjectStore
@@ -93,6 +94,7 @@ async def _run_rooms(
             at = int(time.time())
             await database.write(lambda db: successions.take_over(db, before.old_key, node_id, at))
         engine = Engine(folder.key, settings, database, artifacts, outbound, url, rng, metrics=metrics)
+        readers = ArchiveReaders()
         sources = Sources(
             database,
             artifacts,
@@ -100,6 +102,7 @@ async def _run_rooms(
             settings,
             engine.announce,
             node_id,
+            readers.examine,
             rng=rng,
             fetch_artifact=engine.fetch_artifact,
             metrics=metrics,
@@ -117,6 +120,7 @@ async def _run_rooms(
             url,
             want,
             webhooks,
+            readers.examine,
             upstream=upstream,
             metrics=metrics,
             rate=workers.rate() if workers else None,
@@ -124,6 +128,7 @@ async def _run_rooms(
         await nursery.start(engine.run)
         for statement in folder.key_statements:
             nursery.start_soon(_say, engine, database, node_id, statement)
+        nursery.start_soon(readers.run)
         await nursery.start(sources.run)
         nursery.start_soon(services.downloads.run)
         nursery.start_soon(webhooks.run)

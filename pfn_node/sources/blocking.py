@@ -1,14 +1,9 @@
 """Running what blocks while sources are mirrored."""
 
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import trio
-
-from pfn_node.archive_process import Examined, examine
-from pfn_node.archive_readers import Examine
 
 T = TypeVar("T")
 
@@ -30,12 +25,3 @@ def in_threads(threads_max: int = THREADS_MAX) -> RunBlocking:
         return await trio.to_thread.run_sync(work, limiter=limiter)
 
     return run
-
-
-def examining_by(run: RunBlocking) -> Examine:
-    """Looks at zips in this very process, run by `run`."""
-
-    async def examining(path: Path) -> Examined:
-        return await run(partial(examine, path))
-
-    return examining

@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 import sqlite_utils
 import trio
 
-from pfn_node.archive_readers import ArchiveReaders
+from pfn_node.archive_readers import Examine
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.metrics import Metrics
 from pfn_node.outbound import Outbound
 from pfn_node.settings import Settings
 from pfn_node.sources.announcing import Announce, Announcer
-from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, examining_by, in_threads
+from pfn_node.sources.blocking import KEEPING_MAX, RunBlocking, in_threads
 from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.health import HealthMonitor
 from pfn_node.sources.mirroring import FetchArtifact, Mirroring
@@ -71,7 +71,8 @@ class Sources:
     """Publishers: registering, verifying, subscribing, mirroring. `run` must be running for anything that takes time.
 
     `announce` returns once the announcement is kept. `fetch_artifact` brings bytes that others hold; without it every
-    release is fetched from its publisher. `run_blocking` runs what blocks; tests under a mock clock run it inline.
+    release is fetched from its publisher. `examine` looks at zips. `run_blocking` runs what blocks; tests under a mock
+    clock run it inline.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Sources:
         settings: Settings,
         announce: Announce,
         node_id: bytes,
+        examine: Examine,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         *,
@@ -91,8 +93,6 @@ class Sources:
     ) -> None:
         rng = rng or random.Random()  # noqa: S311 - it spreads work over time, nothing secret comes of it
         courtesy = Courtesy()
-        self._readers = ArchiveReaders()
-        examine = self._readers.examine if run_blocking is None else examining_by(run_blocking)
         write_blocking = run_blocking or in_threads(KEEPING_MAX)
         run_blocking = run_blocking or in_threads()
         self._database = database
@@ -150,7 +150,6 @@ class Sources:
             nursery.start_soon(self._schedule.run)
             nursery.start_soon(self._notices.run)
             nursery.start_soon(self._purging.run)
-            nursery.start_soon(self._readers.run)
             task_status.started()
 
     async def add(self, instance_url: str, username: str, public_key: str) -> tuple[Source, bool]:

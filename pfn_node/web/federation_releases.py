@@ -14,7 +14,7 @@ import sqlite_utils
 import trio
 from quart import Response
 
-from pfn_node import archive
+from pfn_node.archive_errors import ArchiveRefused
 from pfn_node.artifacts.errors import ArtifactMismatch, ArtifactMissing
 from pfn_node.store import catalogue, registry
 from pfn_node.store.freshness import is_stale
@@ -235,7 +235,7 @@ async def verify_zip(services: Services) -> ReleaseChecked:
         sha256 = writer.digest()
         release = await services.database.read(lambda db: catalogue.release_by_digest(db, sha256))
         if release is None:
-            claimed = await measured(services, lambda: _claims(writer.path))
+            claimed = await _claims(services, writer.path)
             return _stranger(claimed, sha256, size)
         return await _checked(services, release, lambda: measure(os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)))
 
@@ -298,17 +298,27 @@ def _known_of(db: sqlite_utils.Database, release: Release, now: int, with_bundle
 
 async def measured(services: Services, work: Callable[[], T]) -> T:
     """Do what takes a core for a while in a thread: few at once, and few wait for it."""
-    if services.measuring.statistics().tasks_waiting >= MEASURING_WAITING_MAX:
-        raise too_many("Other files are being checked now; try again later.", MEASURING_RETRY_SECONDS, 503)
+    _require_place(services)
     return await trio.to_thread.run_sync(work, limiter=services.measuring)
 
 
-def _claims(path: Path) -> str:
-    """What an unknown zip says about itself (blocking)."""
+def _require_place(services: Services) -> None:
+    if services.measuring.statistics().tasks_waiting >= MEASURING_WAITING_MAX:
+        raise too_many("Other files are being checked now; try again later.", MEASURING_RETRY_SECONDS, 503)
+
+
+async def _claims(services: Services, path: Path) -> str:
+    """What an unknown zip says about itself."""
+    _require_place(services)
     try:
-        facts = archive.inspect(path)
-    except archive.ArchiveRefused as refused:
+        async with services.measuring:
+            facts = (await services.examine(path)).facts
+    except ArchiveRefused as refused:
         return f"it is not a zip that this node would keep: {refused.sentence}"
+    except OSError as failure:
+        raise ApiError(
+            503, f"This node could not look at the zip: {failure.strerror or failure}; try later."
+        ) from failure
     return f"it calls itself the {facts.type} {facts.name} {facts.version}, in the folder {facts.folder}"
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.archive_readers import Examine
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.metrics import Metrics
 from pfn_node.settings import Settings
@@ -183,6 +184,7 @@ class Services:
     url: str | None  # the node's own
     want: Want
     webhooks: WebhooksRoom
+    examine: Examine
     now: Callable[[], float] = field(default=time.time)  # seconds since 1970
     # Reading an artifact through costs a core: so many at once, whoever asks.
     measuring: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(MEASURING_MAX))

@@ -134,6 +134,7 @@ def services_of_worker(
         url,
         absent,
         absent,
+        absent,
         now=now,
         measuring=absent,
         streams=absent,

@@ -4,6 +4,7 @@ from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.settings import Settings
 from pfn_node.store.database import Database
 from pfn_node.web.services import Services
+from tests.node.examining import examine_here
 from tests.node.web_node import NODE, FakeMesh, FakeSources, FakeWant, FakeWebhooks
 
 
@@ -19,4 +20,5 @@ def lone_services(settings: Settings, database: Database, artifacts: Artifacts) 
         settings.url,
         FakeWant(),
         FakeWebhooks(),
+        examine_here,
     )

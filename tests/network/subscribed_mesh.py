@@ -13,6 +13,7 @@ from pfn_node.sources.operations import Sources
 from pfn_node.store.catalogue import get_release
 from pfn_node.store.rows import Filters, Release
 from tests.network.mesh_network import Network, Node, eventually, network, now
+from tests.node.examining import examine_here
 from tests.node.fake_outbound import Answer, FakeNetwork, Request, Slow
 from tests.node.sources_room import Publisher, inline
 
@@ -77,6 +78,7 @@ async def subscribed_mesh(folder: Path, count: int) -> AsyncIterator[SubscribedM
                 Settings(data=node.folder, allow_private_networks=True),
                 node.engine.announce,
                 node.id,
+                examine_here,
                 now,
                 random.Random(node.name),
                 fetch_artifact=node.engine.fetch_artifact,

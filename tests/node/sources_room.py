@@ -43,6 +43,7 @@ from pfn_protocol.publisher import (
     sign_release,
     sign_sha384,
 )
+from tests.node.examining import examine_here
 from tests.node.fake_outbound import Answer, FakeNetwork, Request
 from tests.node.store_world import open_store
 
@@ -231,6 +232,7 @@ class Room:
                 self.settings,
                 self.announce,
                 self.key.public,
+                examine_here,
                 self.clock,
                 random.Random(self.seed),
                 fetch_artifact=self.fetch_artifact,

@@ -35,6 +35,7 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.messages import HaveRequest
 from pfn_protocol.publisher import ReleaseStatement, sign_release
+from tests.node.examining import examine_here
 from tests.node.fake_internet import FakeInternet, answer, read_head
 from tests.node.fake_outbound import Request
 from tests.node.sources_room import Publisher, inline
@@ -288,6 +289,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
                 settings,
                 _say_nothing,
                 NODE.public,
+                examine_here,
                 rng=random.Random(1),
                 run_blocking=inline,
             )

@@ -21,6 +21,7 @@ from pfn_node.store.facts import set_identity
 from pfn_node.store.rows import Filters
 from pfn_protocol.identity import PrivateKey
 from tests.hostile_publishers import KINDS, Site, publish_next
+from tests.node.examining import examine_here
 from tests.node.fake_internet import FakeInternet
 from tests.node.sources_room import Publisher, inline
 
@@ -80,8 +81,8 @@ async def test_hostile_publishers_keep_no_honest_one_from_being_synced(
         trio.open_nursery() as room,
     ):
         sources = Sources(
-            database, artifacts, outbound, settings, _announce_nothing, NODE.public, rng=random.Random(1),
-            run_blocking=inline,
+            database, artifacts, outbound, settings, _announce_nothing, NODE.public, examine_here,
+            rng=random.Random(1), run_blocking=inline,
         )  # fmt: skip
         room.start_soon(sources.run)
         await sources.add(honest.publisher.url, honest.publisher.author, honest.publisher.pem)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pfn_node.archive_process import Examined
+from pfn_node.archive_readers import ArchiveNotRead
 from pfn_node.sources.outcomes import UnknownSource
 from pfn_node.store import catalogue
 from pfn_node.store.rows import Release
@@ -330,6 +332,20 @@ async def test_a_strange_zip_is_not_genuine_and_says_what_it_calls_itself(node: 
     assert strange.json["source_id"] is None
     assert any("the plugin Hello 6.6" in caveat for caveat in strange.json["assurance"]["caveats"])
     assert any("not a zip" in caveat for caveat in garbage.json["assurance"]["caveats"])
+    assert not list((tmp_path / "artifacts" / "incoming").iterdir())
+
+
+async def test_a_zip_that_cannot_be_looked_at_now_is_503_and_nothing_is_said_of_it(
+    node: WebNode, tmp_path: Path
+) -> None:
+    async def examine(path: Path) -> Examined:
+        raise ArchiveNotRead("the process that reads zips failed")
+
+    node.services.examine = examine
+
+    got = await node.call("POST", "/federation/verify", data=ZIP)
+
+    assert got.status == 503 and "the process that reads zips failed" in got.sentence
     assert not list((tmp_path / "artifacts" / "incoming").iterdir())
 
 

@@ -41,6 +41,7 @@ from pfn_protocol.errors import Refusal
 from pfn_protocol.identity import PrivateKey, parse_public_key, public_key_pem
 from pfn_protocol.names import parse_instance_url, source_id_of
 from pfn_protocol.publisher import metadata_message, open_keybind, open_release
+from tests.node.examining import examine_here
 from tests.node.store_world import open_store
 
 MASTER_KEY = "a master key of more than 32 characters"
@@ -435,6 +436,7 @@ async def web_node(folder: Path, **settings: Any) -> AsyncIterator[WebNode]:
             chosen.url,
             want,
             FakeWebhooks(),
+            examine_here,
             now=lambda: float(NOW),
         )
         app = create_app(services)
