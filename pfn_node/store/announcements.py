@@ -124,18 +124,19 @@ def restore(db: sqlite_utils.Database) -> Iterator[tuple[Entry, bool]]:
     """
     # One object for all that is the same in thousands of rows.
     authors: dict[bytes, bytes] = {}
-    for announcement_id, raw, author, kind, subject, epoch, seq, place in db.execute(_KEPT):
-        if kind == Kind.VERSION:
+    for announcement_id, raw, author, kind, subject, epoch, seq, is_in_set in db.execute(_KEPT):
+        if kind is None:
             author = authors.setdefault(author, author)
             marks = marks_of_version(accepted_body(raw))
             entry = Entry(announcement_id, author, Kind.VERSION, subject, epoch, seq, _SIZES[len(raw)], *marks)
         else:
             entry = entry_of(announcement_from(db, {"id": announcement_id, "raw": raw, "author": author, "kind": kind}))
-        yield entry, place == IN_SET
+        yield entry, bool(is_in_set)
 
 
 _KEPT: Final = """
-    SELECT id, raw, author, kind, subject, epoch, seq, place FROM announcements WHERE place <> 'evidence'
+    SELECT id, raw, author, nullif(kind, 'version'), subject, epoch, seq, place = 'set' FROM announcements
+    WHERE place <> 'evidence'
     ORDER BY rowid
 """
 
