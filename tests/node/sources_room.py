@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import sqlite_utils
 import trio
 
+from pfn_node.archive_readers import Examine
 from pfn_node.artifacts.artifacts import Artifacts
 from pfn_node.settings import Settings
 from pfn_node.sources.mirroring import FetchArtifact
@@ -209,6 +210,7 @@ class Room:
         self.artifacts.start()
         self.key = PrivateKey(b"\x07" * 32)
         self.announced: list[Statement] = []
+        self.examine: Examine = examine_here
         self.fetch_artifact: FetchArtifact | None = None
         self.tell: Callable[[AcceptedAnnouncement], Awaitable[None]] = heard_by_nobody
         self.seed = 1
@@ -232,7 +234,7 @@ class Room:
                 self.settings,
                 self.announce,
                 self.key.public,
-                examine_here,
+                lambda path: self.examine(path),
                 self.clock,
                 random.Random(self.seed),
                 fetch_artifact=self.fetch_artifact,

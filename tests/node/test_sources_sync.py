@@ -10,13 +10,13 @@ import trio
 from trio.testing import MockClock
 
 from pfn_node.archive_process import Examined
-from pfn_node.sources import blocking
 from pfn_node.sources.courtesy import Courtesy
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, UnknownSource
 from pfn_node.sources.standing import skipped_of
 from pfn_node.store import releases
 from pfn_node.store.rows import Filters
 from pfn_node.store.subscriptions import failures, subscriptions
+from tests.node.examining import examine_here
 from tests.node.fake_outbound import Slow
 from tests.node.sources_room import Publisher, arranged, plugin_zip, registered
 
@@ -335,23 +335,21 @@ async def test_an_error_inside_this_node_is_not_the_publishers_failure(
         assert room.source(ID).status == "verified"
 
 
-async def test_a_zip_that_this_node_could_not_look_at_is_tried_again(
-    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_zip_that_this_node_could_not_look_at_is_tried_again(tmp_path: Path, autojump_clock: MockClock) -> None:
     room, publisher = arranged(tmp_path)
     publisher.publish("alpha", "1.0")
     publisher.etags = True
     async with room.running() as sources:
         await registered(sources, publisher)
-        with monkeypatch.context() as patched:
-            patched.setattr(blocking, "examine", _failing)
-            result = await sources.subscribe(ID, "k1", ALL)
+        room.examine = _failing
+        result = await sources.subscribe(ID, "k1", ALL)
         assert result.skipped == (("alpha", "this node could not look at it: Too many open files"),)
 
+        room.examine = examine_here
         assert (await sources.subscribe(ID, "k1", ALL)).mirrored_count == 1
 
 
-def _failing(path: Path) -> Examined:
+async def _failing(path: Path) -> Examined:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
 
 
