@@ -10,6 +10,7 @@ from time import sleep
 
 from pfn_node.cli.audit import _entry
 from pfn_node.store.audit import AuditEntry, broken_within
+from pfn_node.web.federation_notices import NOTICES_SHOWN_MAX
 from pfn_protocol.acceptance import verified
 from pfn_protocol.announcements import AcceptedAnnouncement
 from pfn_protocol.messages import SnapshotAnswer, SnapshotRequest
@@ -44,7 +45,7 @@ class Checks:
         ]
 
     def _acknowledged(self) -> Iterator[str]:
-        node, ledger, source = self.writers.node, self.writers.ledger, self.writers.publisher.source
+        node, ledger = self.writers.node, self.writers.ledger
         yield from ledger.settle("source", dict.fromkeys(self._sources(), "there"))
         keys = taken(node.get("keys", key=node.key))["keys"]
         self.writers.ids |= {row["description"]: row["id"] for row in keys}
@@ -65,7 +66,16 @@ class Checks:
             yield from ledger.settle("heard", heard)
             rows = db.execute("SELECT plugin_id, sha256 FROM releases WHERE plugin_id LIKE 'signed-%'")
             yield from ledger.settle("release", {f"release {slug}": sha256.hex() for slug, sha256 in rows})
+        yield from self._notices()
+
+    def _notices(self) -> Iterator[str]:
+        """The node shows so many at once: those that are not among them are asked for by their plugins."""
+        node, ledger, source = self.writers.node, self.writers.ledger, self.writers.publisher.source
         said = taken(node.get("advisories", source_id=source))["notices"]
+        if len(said) >= NOTICES_SHOWN_MAX:
+            asked_for = [*ledger.asked_for("yank"), *ledger.asked_for("advisory")]
+            for plugin in {name.split()[1] for name in asked_for} - {row["plugin_id"] for row in said}:
+                said += taken(node.get("advisories", source_id=source, plugin=plugin))["notices"]
         for kind in ("yank", "advisory"):
             found = {
                 f"{kind} {row['plugin_id']} {row['about']}": "withdrawn" if row["withdrawn"] else "told"
