@@ -311,7 +311,7 @@ async def _claims(services: Services, path: Path) -> str:
     """What an unknown zip says about itself."""
     _require_place(services)
     try:
-        async with services.measuring:
+        async with services.measuring:  # so that uploads leave some of the processes that read zips to the syncs
             facts = (await services.examine(path)).facts
     except ArchiveRefused as refused:
         return f"it is not a zip that this node would keep: {refused.sentence}"

@@ -184,7 +184,7 @@ class Services:
     url: str | None  # the node's own
     want: Want
     webhooks: WebhooksRoom
-    examine: Examine
+    examine: Examine  # looks at a zip
     now: Callable[[], float] = field(default=time.time)  # seconds since 1970
     # Reading an artifact through costs a core: so many at once, whoever asks.
     measuring: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(MEASURING_MAX))
