@@ -9,9 +9,9 @@ It is the only module that imports httpx or httpcore, so that what follows holds
   minimum rate for downloads, a cap on the bytes taken, on the header, on the redirects, on the requests under way.
 - Nothing is unpacked. We ask for no compression and refuse what comes compressed, even on a redirect: a megabyte of
   gzip can be a gigabyte in memory before anybody could count it.
-- Nothing is carried along: no cookies, no proxies, .netrc or other habits of the environment; a redirect is followed
-  only if the caller asked for it, is judged like the first URL, never leads from https to http, and takes no
-  credentials with it.
+- Nothing is carried along: no cookies, no proxies, .netrc or other habits of the environment: httpx's transport is
+  asked, never its client. A redirect is followed only if the caller asked for it, is judged like the first URL, never
+  leads from https to http, and takes no credentials with it.
 - Callers see this node's own errors (`outbound_errors.py`), never those of httpx.
 """
 
@@ -48,6 +48,7 @@ from pfn_node.outbound_limits import (
     check_declared_length,
     checked_headers,
 )
+from pfn_node.shortage import is_shortage
 
 __all__ = [
     "AddressRefused",
@@ -74,6 +75,7 @@ ADDRESSES_READ_MAX: Final = 64  # a name with more answers than this is no place
 # just being closed.
 KEEP_ALIVE_SECONDS: Final = 4.0
 PIECES_BETWEEN_CHECKPOINTS: Final = 8  # a flood of tiny pieces must not keep the other tasks from running
+_SHORT: Final = "This node has no descriptors or memory left for another connection; try again later."
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 CONTENT_STATUSES: Final = frozenset({200, 206})
 # What of the caller's headers goes along on a redirect. A list of what is harmless, not of what is secret.
@@ -117,6 +119,8 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
+        if is_shortage(failure):
+            raise Busy(_SHORT) from failure
         raise Unreachable(f"{host} does not accept connections on port {port}.") from failure
 
     async def _resolve(self, host: str, port: int) -> list[str]:
@@ -126,7 +130,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         except trio.TooSlowError:
             raise Unreachable(f"The name {host} did not resolve within {RESOLVE_SECONDS_MAX:g} seconds.") from None
         except (OSError, UnicodeError) as error:
-            raise Unreachable(f"The name {host} does not resolve.") from error
+            raise Busy(_SHORT) if is_shortage(error) else Unreachable(f"The name {host} does not resolve.") from error
         addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
         if not addresses or len(addresses) > ADDRESSES_READ_MAX:
             raise Unreachable(f"The name {host} resolves to {len(addresses)} addresses.")
@@ -178,7 +182,7 @@ class _PatientStream(httpcore.AsyncNetworkStream):
 
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over a pool that dials through a GuardedNetwork, and that drops cookies."""
+    """httpx's transport over a pool that dials through a GuardedNetwork."""
 
     def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
         # Not calling super(): it would build a second pool, with a second reading of the certificate authorities. The
@@ -192,19 +196,13 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
             network_backend=network,
         )
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await super().handle_async_request(request)
-        # A client that lives as long as the node would collect and send back what strangers set.
-        response.headers.pop("set-cookie", None)
-        return response
-
 
 class Outbound:
     """Fetches URLs within limits. An async context manager; one for the whole life of the node.
 
     `allow_private_networks` permits http, any port, IP addresses and private networks. `network` (what opens TCP
-    connections) and `mounts` (httpx transports by URL pattern, as "all://alice.example") are for tests that run without
-    sockets; the guard stays in front of `network`, but a mounted transport answers by itself.
+    connections) and `transport` (what is asked in place of the whole internet) are for tests that run without sockets;
+    the guard stays in front of `network`, but a transport answers by itself.
     """
 
     def __init__(
@@ -213,31 +211,25 @@ class Outbound:
         allow_private_networks: bool,
         user_agent: str,
         network: httpcore.AsyncNetworkBackend | None = None,
-        mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._allow_private_networks = allow_private_networks
         guarded = GuardedNetwork(network or httpcore.TrioBackend(), allow_private_networks=allow_private_networks)
-        self._client = httpx.AsyncClient(
-            transport=_GuardedTransport(guarded),
-            mounts=mounts,
-            trust_env=False,
-            follow_redirects=False,
-            headers={"user-agent": user_agent, "accept": "*/*", "accept-encoding": "identity"},
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS_MAX),
-        )
+        self._transport = transport or _GuardedTransport(guarded)
+        self._headers = httpx.Headers({"user-agent": user_agent, "accept": "*/*", "accept-encoding": "identity"})
         self._slots = RequestSlots()
         self._small_pieces = SmallPieces()
 
     async def __aenter__(self) -> Self:
         threads = trio.to_thread.current_default_thread_limiter()
         threads.total_tokens = max(threads.total_tokens, LOOK_UPS_MAX)
-        await self._client.__aenter__()
+        await self._transport.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.__aexit__(kind, error, trace)
+        await self._transport.__aexit__(kind, error, trace)
 
     def check_url(self, text: str) -> str:
         """`addresses.check_url` under this node's policy: the URL normalised, or AddressRefused."""
@@ -310,11 +302,9 @@ class Outbound:
 
     async def _exchange_once(self, exchange: "_Exchange", url: str) -> "Reply | _Redirect":
         try:
-            request = self._client.build_request(
-                exchange.method, url, headers=exchange.headers, content=exchange.content, timeout=exchange.timeout()
-            )
-            request.stream = _Content(exchange.content or b"")
-            response = await self._client.send(request, stream=True)
+            response = await self._transport.handle_async_request(exchange.request(url, self._headers))
+            stream = response.stream
+            assert isinstance(stream, httpx.AsyncByteStream), "it is that of an asynchronous transport"
             try:
                 headers = checked_headers(response.headers.raw, response.headers.items())
                 if exchange.redirects_max and response.status_code in REDIRECT_STATUSES:
@@ -323,10 +313,10 @@ class Outbound:
                     check_declared_length(headers, exchange.bytes_max)
                     if exchange.begins is not None:
                         exchange.begins(response.status_code)
-                    await _receive(response, exchange, self._small_pieces)
+                    await _receive(stream, exchange, self._small_pieces)
                 return Reply(response.status_code, headers, b"", url)
             finally:
-                await response.aclose()
+                await stream.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unreachable(f"{urlsplit(url).netloc} cannot be reached over {urlsplit(url).scheme}.") from error
         except httpx.TimeoutException as error:
@@ -369,10 +359,18 @@ class _Exchange:
         """Whether the body of an answer with this status is read."""
         return self.rate_min is None or status in CONTENT_STATUSES
 
-    def timeout(self) -> httpx.Timeout:
-        """Silence ends a download after one window; a fetch has only its deadline."""
+    def request(self, url: str, habits: httpx.Headers) -> httpx.Request:
+        """What the transport is asked; with these headers, where the caller did not choose otherwise."""
+        # Silence ends a download after one window; a fetch has only its deadline.
         silence = RATE_WINDOW_SECONDS if self.rate_min else None
-        return httpx.Timeout(None, connect=CONNECT_SECONDS_MAX, read=silence)
+        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS_MAX, read=silence)
+        headers = habits.copy()
+        headers.update(self.headers)
+        request = httpx.Request(
+            self.method, url, headers=headers, content=self.content, extensions={"timeout": timeout.as_dict()}
+        )
+        request.stream = _Content(self.content or b"")
+        return request
 
     def without_secrets(self) -> "_Exchange":
         """The same, for another place: with those of its headers only that are known to be harmless."""
@@ -400,7 +398,7 @@ class _Content(httpx.AsyncByteStream):
         return content
 
 
-async def _receive(response: httpx.Response, exchange: _Exchange, small_pieces: SmallPieces) -> None:
+async def _receive(stream: httpx.AsyncByteStream, exchange: _Exchange, small_pieces: SmallPieces) -> None:
     """Hands the raw body to the sink, within the limits.
 
     The body comes through a chain of async generators inside httpx and httpcore, none of which closes the next one when
@@ -411,7 +409,7 @@ async def _receive(response: httpx.Response, exchange: _Exchange, small_pieces: 
     failure: BaseException | None = None
     pieces = 0
     with trio.CancelScope() as scope:
-        async for piece in response.aiter_raw():
+        async for piece in stream:
             pieces += 1
             if failure is None:
                 try:

@@ -26,7 +26,7 @@ class AddressRefused(OutboundError):
 
 
 class Busy(OutboundError):
-    """No slot became free in time: this node has as many requests under way as it allows itself."""
+    """This node has as many requests under way as it allows itself, or its machine allows no further connection."""
 
 
 class Unreachable(OutboundError):

@@ -44,6 +44,7 @@ from quart_trio import QuartTrio
 from pfn_node.elsewhere import Passed, Passing
 from pfn_node.http_connection import Connection, ServerLimits, Waits
 from pfn_node.safe_quart import SafeQuart
+from pfn_node.shortage import is_shortage
 
 __all__ = [
     "Listener",
@@ -60,9 +61,7 @@ __all__ = [
 SWITCH_SECONDS: Final = 0.0005
 BACKLOG: Final = 1024  # connections that the kernel keeps for us while we are busy
 TURNING_AWAY_SECONDS_MAX: Final = 1.0
-# What accepting fails with where descriptors or memory are used up: those who come wait in the kernel's queue.
-_CAPACITY_ERRORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-CAPACITY_PAUSE_SECONDS: Final = 0.1
+CAPACITY_PAUSE_SECONDS: Final = 0.1  # in which those who come wait in the kernel's queue
 CAPACITY_TOLD_SECONDS: Final = 60.0  # after which it is told again
 # A client whose connection was passed on for one request comes back to those who read for all the others: connections
 # of a proxy, which carry the requests of everybody, would end up here for good.
@@ -210,7 +209,7 @@ class _Accepting(trio.abc.Listener[trio.SocketStream]):
             try:
                 return await self._listener.accept()
             except OSError as error:
-                if error.errno not in _CAPACITY_ERRORS:
+                if not is_shortage(error):
                     raise
                 self._tell(error)
             await trio.sleep(CAPACITY_PAUSE_SECONDS)

@@ -201,7 +201,7 @@ class FaultLoop:
 def _says_why(got: Answer) -> bool:
     """Whether it is an honest refusal: of a whole call, or of what a sync was to bring."""
     if got.status == 200:
-        return b"this node could not store it" in got.body
+        return b"this node could not store it" in got.body or b"this node could not look at it" in got.body
     if got.status not in REFUSALS or "retry-after" not in got.headers:
         return False
     return b"try again later" in got.body if got.headers["content-type"] == MESSAGE_TYPE else bool(got.error)

@@ -53,6 +53,8 @@ class FakeNetwork(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await trio.lowlevel.checkpoint()
         parts = urlsplit(str(request.url))
+        if parts.netloc in self.apps:
+            return await self.apps[parts.netloc].handle_async_request(request)
         seen = Request(
             request.method,
             httpx.URL(str(request.url)).path,
@@ -81,8 +83,7 @@ class FakeNetwork(httpx.AsyncBaseTransport):
 
     def outbound(self) -> Outbound:
         """The real way out, into this network."""
-        apps = {f"all://{host}": transport for host, transport in self.apps.items()}
-        return Outbound(allow_private_networks=True, user_agent="test", mounts={**apps, "all://": self})
+        return Outbound(allow_private_networks=True, user_agent="test", transport=self)
 
 
 class _SlowStream(httpx.AsyncByteStream):

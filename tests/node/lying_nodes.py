@@ -95,6 +95,6 @@ class Room:
 def lying_room(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Room:
     """An empty network, and `folder` as where commands run."""
     network = FakeNetwork()
-    monkeypatch.setattr("pfn_node.cli.get.Outbound", partial(Outbound, mounts={"all://": network}))
+    monkeypatch.setattr("pfn_node.cli.get.Outbound", partial(Outbound, transport=network))
     monkeypatch.chdir(folder)
     return Room(network)

@@ -290,7 +290,7 @@ def test_no_other_module_imports_an_http_client() -> None:
 async def test_the_library_still_asks_the_guard_for_its_connections(internet: FakeInternet) -> None:
     """The guard is only worth something while httpcore opens every connection through its network backend."""
     async with Outbound(allow_private_networks=False, user_agent="pfn/1", network=internet) as outbound:
-        transport = outbound._client._transport
+        transport = outbound._transport
         assert isinstance(transport, object)
         pool = vars(transport)["_pool"]
         assert isinstance(pool, httpcore.AsyncConnectionPool)

@@ -128,7 +128,7 @@ async def opened(folder: Path) -> AsyncIterator[Node]:
     try:
         await database.write(lambda db: set_identity(db, key("me").public, 1))
         world = await database.write(lambda db: World(db=db))
-        async with Outbound(allow_private_networks=False, user_agent="test", mounts={"all://": network}) as outbound:
+        async with Outbound(allow_private_networks=False, user_agent="test", transport=network) as outbound:
             room = Webhooks(
                 database,
                 outbound,
