@@ -130,7 +130,7 @@ def verified_announcements(
     db: sqlite_utils.Database, mesh: str
 ) -> Iterator[tuple[dict[str, Any], AcceptedAnnouncement | Refusal]]:
     """Every row, with what it is; a refusal if it is none."""
-    for row in iterate(db, "SELECT id, raw, author, kind, subject, epoch, seq, place FROM announcements"):
+    for row in iterate(db, "SELECT * FROM announcements"):
         try:
             yield row, verified(row["raw"], mesh)
         except Refusal as refusal:
@@ -139,11 +139,12 @@ def verified_announcements(
 
 def agrees(row: dict[str, Any], announcement: AcceptedAnnouncement) -> bool:
     """Whether the columns beside an announcement say what it says itself."""
-    names = ("id", "author", "subject") if isinstance(announcement.statement, Conviction) else _COLUMNS
+    names = ["id", "author", "subject"]
+    if not isinstance(announcement.statement, Conviction):
+        names += ["epoch", "seq"]
+    if row.get("content") is not None:  # a version of this software that knew no marks kept none
+        names += ["content", "replaces"]
     return str(announcement.kind) == row["kind"] and all(row[name] == getattr(announcement, name) for name in names)
-
-
-_COLUMNS: Final = ("id", "author", "subject", "epoch", "seq")
 
 
 def _is_listed(db: sqlite_utils.Database, announcement: AcceptedAnnouncement) -> bool:

@@ -3,13 +3,14 @@
 import gc
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 
 import sqlite_utils
 
 from pfn_node.settings import Settings
-from pfn_node.store import announcements, facts, releases
+from pfn_node.store import announcements, facts, releases, set_sums
 from pfn_node.store import peers as peer_store
-from pfn_node.store.database import Database
+from pfn_node.store.database import Database, StoreError
 from pfn_node.store.queries import read_once
 from pfn_node.store.rows import Peer
 from pfn_protocol.identity import PrivateKey
@@ -39,8 +40,9 @@ async def restore_mesh(
 ) -> Mesh:
     """The machine; `accept` is its one door."""
 
-    def build(db: sqlite_utils.Database) -> Mesh:
+    def build(db: sqlite_utils.Database) -> tuple[Mesh, set_sums.RememberedSums]:
         known = peer_store.peers(db)
+        sums = set_sums.remembered(db)
         restored = Restored(
             announcements=announcements.restore(db),
             peers=tuple(PeerAddress(peer.node_id, peer.url) for peer in known if peer.url and not peer.blocked),
@@ -48,19 +50,24 @@ async def restore_mesh(
             pins=pinned(known),
             blocked=blocked(known),
             last=announcements.own_last(db, key.public),
+            sum_of=sums.sum_of,
         )
         with read_once(db):
-            return Mesh(key, settings.mesh, options, rng, restored, now_ms, accept=accept)
+            return Mesh(key, settings.mesh, options, rng, restored, now_ms, accept=accept), sums
 
     # What is remembered of a million announcements is no garbage, and walking over it takes a second each time. Once it
     # is done: requests are answered meanwhile, and what they leave is not to be kept for ever.
     gc.disable()
     try:
-        return await database.read(build)
+        mesh, sums = await database.read(build)
     finally:
         gc.collect()
         gc.freeze()
         gc.enable()
+    if sums.is_changed:
+        with suppress(StoreError):  # then the next start adds up again
+            await database.write(sums.keep)
+    return mesh
 
 
 def pinned(known: Sequence[Peer]) -> tuple[bytes, ...]:

@@ -54,8 +54,8 @@ def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted
     change(
         db,
         """
-        INSERT INTO announcements (id, raw, author, kind, subject, epoch, seq, place, received_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET place = excluded.place, concluded = 1
+        INSERT INTO announcements (id, raw, author, kind, subject, epoch, seq, content, replaces, place, received_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET place = excluded.place, concluded = 1
         """,
         (
             announcement.id,
@@ -65,6 +65,8 @@ def keep(db: sqlite_utils.Database, announcement: AcceptedAnnouncement, admitted
             announcement.subject,
             announcement.epoch,
             announcement.seq,
+            announcement.content,
+            announcement.replaces,
             place,
             at,
         ),
@@ -124,18 +126,23 @@ def restore(db: sqlite_utils.Database) -> Iterator[tuple[Entry, bool]]:
     """
     # One object for all that is the same in thousands of rows.
     authors: dict[bytes, bytes] = {}
-    for announcement_id, raw, author, kind, subject, epoch, seq, is_in_set in db.execute(_KEPT):
-        if kind is None:
-            author = authors.setdefault(author, author)
-            marks = marks_of_version(accepted_body(raw))
-            entry = Entry(announcement_id, author, Kind.VERSION, subject, epoch, seq, _SIZES[len(raw)], *marks)
+    for one, raw, size, author, kind, subject, epoch, seq, content, replaces, is_in_set in db.execute(_KEPT):
+        author = authors.setdefault(author, author)
+        if kind is not None:
+            entry = entry_of(announcement_from(db, {"id": one, "raw": raw, "author": author, "kind": kind}))
         else:
-            entry = entry_of(announcement_from(db, {"id": announcement_id, "raw": raw, "author": author, "kind": kind}))
+            if content is None:
+                content, replaces = marks_of_version(accepted_body(raw))
+            entry = Entry(one, author, Kind.VERSION, subject, epoch, seq, _SIZES[size], content, replaces)
         yield entry, bool(is_in_set)
 
 
+# The announcement itself only where something is to be read out of it: not of versions, unless they are from before
+# their marks stood beside them.
 _KEPT: Final = """
-    SELECT id, raw, author, nullif(kind, 'version'), subject, epoch, seq, place = 'set' FROM announcements
+    SELECT id, CASE WHEN kind <> 'version' OR content IS NULL THEN raw END, length(raw), author,
+           nullif(kind, 'version'), subject, epoch, seq, content, replaces, place = 'set'
+    FROM announcements
     WHERE place <> 'evidence'
     ORDER BY rowid
 """

@@ -20,8 +20,9 @@ from pfn_node.store.standpoint import standpoint
 from pfn_protocol.announcements import AcceptedAnnouncement, Evidence, VersionStatement
 
 _KEEP: Final = """
-    INSERT INTO announcements (id, raw, author, kind, subject, epoch, seq, place, received_at, concluded)
-    VALUES (?, ?, ?, 'version', ?, ?, ?, ?, ?, 0)
+    INSERT INTO announcements
+        (id, raw, author, kind, subject, epoch, seq, content, replaces, place, received_at, concluded)
+    VALUES (?, ?, ?, 'version', ?, ?, ?, ?, ?, ?, ?, 0)
     ON CONFLICT (id) DO UPDATE SET place = excluded.place, concluded = 0 WHERE place <> excluded.place
 """
 _WAITING: Final = """
@@ -35,7 +36,18 @@ def keep_versions(db: sqlite_utils.Database, kept: Sequence[tuple[AcceptedAnnoun
     db.conn.executemany(
         _KEEP,
         [
-            (one.id, one.raw, one.author, one.subject, one.epoch, one.seq, IN_SET if admitted else PARKED, at)
+            (
+                one.id,
+                one.raw,
+                one.author,
+                one.subject,
+                one.epoch,
+                one.seq,
+                one.content,
+                one.replaces,
+                IN_SET if admitted else PARKED,
+                at,
+            )
             for one, admitted in kept
         ],
     )

@@ -25,6 +25,7 @@ from pfn_node.store.schema_feeds import add_feeds
 from pfn_node.store.schema_first import ANNOUNCEMENT_TABLES, CATALOGUE_TABLES, NODE_TABLES, ORIGINAL_TABLES
 from pfn_node.store.schema_moments import MOMENTS
 from pfn_node.store.schema_notices import NOTICE_TABLES, RELIED_SOURCES
+from pfn_node.store.schema_restarts import RESTARTS
 from pfn_node.store.schema_webhooks import add_webhooks
 
 migrations: Final = Migrations("node")
@@ -150,6 +151,13 @@ def m017_concluding(db: sqlite_utils.Database) -> None:
 def m018_moments(db: sqlite_utils.Database) -> None:
     """Since when the evidence of observations is known, and which key of a source was probed."""
     for statement in MOMENTS:
+        db.execute(statement)
+
+
+@migrations()
+def m019_restarts(db: sqlite_utils.Database) -> None:
+    """What a version states and replaces, and sums of ids: a start reads a million of them."""
+    for statement in RESTARTS:
         db.execute(statement)
 
 

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     SUCCESSION = "succession"
     CONVICTION = "conviction"  # the one kind that nobody signs: it consists of two announcements of its author
 
+    __hash__ = str.__hash__  # equal things have one hash; and an enumeration's own is a call in Python for each look-up
+
 
 SignedKind = Literal[
     Kind.NODE,

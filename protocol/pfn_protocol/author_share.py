@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pfn_protocol.announcements import Kind
-from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.set_digest import SetDigest, SumOf
 from pfn_protocol.slots import Entry, Slot, slot_rank
 
 SlotKey = tuple[Kind, str]
 _NODE_SLOT: Final[SlotKey] = (Kind.NODE, "")
+# Whether these stand decides about others.
+_WEIGHTY: Final = (Kind.NODE, Kind.CONVICTION)
 _NOTHING: Final[Mapping[str, Entry | Slot]] = {}
 # Caps other than its own at which a neighbour may ask for an author: there are two in all, so this is generous.
 _capped_max = 4
@@ -67,23 +69,32 @@ class AuthorShare:
             self._count(entry, 1)
         return stands, gone
 
-    def place(self, entry: Entry) -> bool:
-        """Take an announcement in at once, if it has a slot of its own and there is room; its sum is added later.
+    def place(self, entries: Iterable[Entry], sum_of: SumOf) -> tuple[list[Entry], list[Entry], SetDigest]:
+        """Take in at once what has a slot of its own, as far as there is room.
 
-        False: it is to be offered.
+        Returns what was taken in, what is to be offered, in its order, and the sum of the first.
         """
-        if self.conviction is not None or self._ranked is not None or self._ranked_count >= self.cap:
-            return False
-        slots = self._slots.setdefault(entry.kind, {})
-        if slots.setdefault(entry.subject, entry) is not entry:
-            return False
-        self._ranked_count += 1
-        return True
-
-    def add_placed(self, total: SetDigest) -> None:
-        """The sum of what was placed."""
+        is_open = self.conviction is None and self._ranked is None
+        room = self.cap - self._ranked_count if is_open else 0
+        placed: list[Entry] = []
+        others: list[Entry] = []
+        kind: Kind | None = None
+        slots: dict[str, Entry | Slot] | None = None
+        for entry in entries:
+            if entry.kind is not kind:
+                kind = entry.kind
+                slots = None if kind in _WEIGHTY else self._slots.setdefault(kind, {})
+            if slots is not None and len(placed) < room and slots.setdefault(entry.subject, entry) is entry:
+                placed.append(entry)
+            else:
+                others.append(entry)
+        self._ranked_count += len(placed)
+        # What stays for good is summed up by itself: that is the same the next time.
+        total = sum_of(self.author, [entry.id for entry in placed if entry.expires_ms is None])
+        total.add_all([entry.id for entry in placed if entry.expires_ms is not None])
         self.sum.merge(total)
         self._sums.clear()
+        return placed, others, total
 
     def trim(self) -> list[Entry]:
         """Put out the slots over the cap; returns what stood in them."""

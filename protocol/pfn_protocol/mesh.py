@@ -55,7 +55,7 @@ class Mesh:
         self._outgoing = Outgoing()
         self._registry = Registry(self._me, self._pins)
         self._intake = Intake(self._registry, self._outgoing, mesh, accept)
-        own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms)
+        own_node = restore(self._registry, self._outgoing, restored.announcements, now_ms, restored.sum_of)
         self.secrets = secrets = LinkSecrets(rng)  # of the links: mirror sets are compared under them too
         self._peers = Peers(
             self._me,

@@ -12,6 +12,7 @@ subtracted from the digest, author by author.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -32,7 +33,7 @@ from pfn_protocol.limits import (
 from pfn_protocol.messages import AuthorSummary
 from pfn_protocol.parking import Parking
 from pfn_protocol.records import record
-from pfn_protocol.set_digest import SetDigest
+from pfn_protocol.set_digest import SetDigest, SumOf, add_up
 from pfn_protocol.slots import Entry, Slot
 from pfn_protocol.sorted_ids import SortedIds
 
@@ -252,37 +253,32 @@ class Registry:
             graph_changed,
         )
 
-    def fill(self, entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
+    def fill(self, entries: Iterable[Entry], sum_of: SumOf = add_up) -> list[tuple[bytes, bytes]]:
         """Offer very many, at a start: the outcome is the same, but sums are made once for each author.
 
         Returns the ids of what stood and of what contradicted it.
         """
-        contradictions: list[tuple[bytes, bytes]] = []
-        placed: dict[bytes, list[bytes]] = {}
+        by_author: defaultdict[bytes, list[Entry]] = defaultdict(list)
         for entry in entries:
-            author = entry.author
-            share = self._shares.get(author) if entry.kind not in _DECIDE_ADMISSION else None
-            if share is not None and share.place(entry):
-                self._by_id[entry.id] = entry
-                self._await_expiry(entry)
-                placed.setdefault(author, []).append(entry.id)
-                continue
-            self._add_placed(author, placed.pop(author, []))
-            contradicted = self.offer(entry).contradicted
-            if contradicted:
-                contradictions.append((contradicted, entry.id))
-        for author, ids in placed.items():
-            self._add_placed(author, ids)
+            by_author[entry.author].append(entry)
+        contradictions: list[tuple[bytes, bytes]] = []
+        for author, theirs in by_author.items():
+            others = self._place(author, theirs, sum_of) if author in self._caps else theirs
+            for entry in others:
+                contradicted = self.offer(entry).contradicted
+                if contradicted:
+                    contradictions.append((contradicted, entry.id))
         return contradictions
 
-    def _add_placed(self, author: bytes, ids: list[bytes]) -> None:
-        if not ids:
-            return
-        total = SetDigest()
-        total.add_all(ids)
-        self._shares[author].add_placed(total)
+    def _place(self, author: bytes, entries: list[Entry], sum_of: SumOf) -> list[Entry]:
+        """Take in all that needs no comparison with what stands there; returns the others."""
+        placed, others, total = self._share(author).place(entries, sum_of)
+        for entry in placed:
+            self._by_id[entry.id] = entry
+            self._await_expiry(entry)
         self._total.merge(total)
-        self.changes.skip(len(ids))
+        self.changes.skip(len(placed))
+        return others
 
     def set_policy(self, pins: Iterable[bytes], sponsored: Iterable[bytes]) -> AdmissionChange:
         """This node pins and sponsors these from now on."""
@@ -361,10 +357,7 @@ class Registry:
         return tuple(gone)
 
     def _offer_to_share(self, entry: Entry) -> tuple[bool, list[Entry]]:
-        share = self._shares.get(entry.author)
-        if share is None:
-            share = self._shares[entry.author] = AuthorShare(entry.author, self._caps[entry.author])
-        stands, gone = share.offer(entry)
+        stands, gone = self._share(entry.author).offer(entry)
         if stands:
             self._by_id[entry.id] = entry
             self._total.add(entry.id)
@@ -373,6 +366,13 @@ class Registry:
         if gone:
             self._leave(gone)
         return stands, gone
+
+    def _share(self, author: bytes) -> AuthorShare:
+        """That of an admitted author."""
+        share = self._shares.get(author)
+        if share is None:
+            share = self._shares[author] = AuthorShare(author, self._caps[author])
+        return share
 
     def _leave(self, entries: Iterable[Entry]) -> list[bytes]:
         gone = [(entry.id, entry.author) for entry in entries]

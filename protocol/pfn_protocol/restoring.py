@@ -13,6 +13,7 @@ from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepConvict
 from pfn_protocol.messages import PeerAddress
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
+from pfn_protocol.set_digest import SumOf, add_up
 from pfn_protocol.slots import Entry
 
 
@@ -26,10 +27,11 @@ class Restored:
     blocked: tuple[bytes, ...] = ()
     last: tuple[int, int] = (0, 0)  # (epoch, seq) of the last own announcement
     introduced: frozenset[bytes] = frozenset()  # those of the peers that were introduced (R98)
+    sum_of: SumOf = add_up
 
 
 def restore(
-    registry: Registry, outgoing: Outgoing, kept: Iterable[tuple[Entry, bool]], now_ms: int
+    registry: Registry, outgoing: Outgoing, kept: Iterable[tuple[Entry, bool]], now_ms: int, sum_of: SumOf = add_up
 ) -> NodeStatement | None:
     """Fill an empty registry. Returns this node's own last node announcement, which names whom it sponsored."""
     living: list[Entry] = []
@@ -46,18 +48,16 @@ def restore(
     own = _own_node(registry, living)
     registry.set_policy(registry.pins, own.sponsored if own else ())
     for entry in _nodes_from_the_pins_outwards(registry, living):
-        _fill(registry, outgoing, [entry])
-    caps = registry.caps
-    _fill(registry, outgoing, [entry for entry in living if entry.author in caps])
-    _fill(registry, outgoing, [entry for entry in living if entry.author not in caps])
+        _fill(registry, outgoing, [entry], sum_of)
+    _fill(registry, outgoing, living, sum_of)
     registry.withdraw_early(now_ms)  # the clock may have been ahead before (R135); reported with what else is gone
     _report(registry, outgoing, living, aside, expired)
     return own
 
 
-def _fill(registry: Registry, outgoing: Outgoing, entries: Iterable[Entry]) -> None:
+def _fill(registry: Registry, outgoing: Outgoing, entries: Iterable[Entry], sum_of: SumOf) -> None:
     """What was kept is no reason to judge again; but two stories may have been kept before anybody compared them."""
-    for one, other in registry.fill(entries):
+    for one, other in registry.fill(entries, sum_of):
         outgoing.add(KeepConviction(one, other))
 
 

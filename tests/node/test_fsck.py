@@ -119,6 +119,7 @@ def test_an_artifact_that_the_database_lists_and_nobody_has_is_missed(data: Path
             "UPDATE announcements SET raw = CAST(substr(raw, 1, 200) || x'00' || substr(raw, 202) AS BLOB)",
         ),
         ("announcements", "UPDATE announcements SET seq = seq + 1 WHERE rowid = 5"),
+        ("announcements", "UPDATE announcements SET content = zeroblob(32) WHERE rowid = 5"),
         ("catalogue", "DELETE FROM observations WHERE version = '2.9'"),
         ("catalogue", "DELETE FROM plugins"),
         ("catalogue", "UPDATE releases SET mirrored = 1 - mirrored WHERE version = '2.3'"),

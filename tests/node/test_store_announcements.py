@@ -65,6 +65,20 @@ def test_everything_is_restored_with_its_place() -> None:
     assert restored == [(entry_of(one), place % 2 == 0) for place, one in enumerate(kept)]
 
 
+def test_a_version_that_was_kept_without_marks_is_remembered_with_those_that_it_says() -> None:
+    world = World()
+    kept = [
+        world.signed("alice", version_statement()),
+        world.signed("alice", version_statement(replaces=bytes(range(32)))),
+    ]
+    for announcement in kept:
+        announcements.keep(world.db, announcement, True, NOW)
+
+    world.db.execute("UPDATE announcements SET content = NULL, replaces = NULL")
+
+    assert list(announcements.restore(world.db)) == [(entry_of(one), True) for one in kept]
+
+
 def test_what_is_parked_is_shown_to_nobody_until_it_is_admitted() -> None:
     world = World()
     ids = [
