@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from pfn_node.artifacts.errors import ArtifactError, ArtifactMismatch, ArtifactMissing, StoreUnavailable
 from pfn_node.mesh.turns import Stopped
-from pfn_node.outbound import OutboundError
+from pfn_node.outbound import Busy, OutboundError
 from pfn_node.sources.outcomes import NotVerified, PublisherFailed, SourceConflict, UnknownSource
 from pfn_node.store.database import StoreError
 from pfn_protocol.errors import Refusal
@@ -85,6 +85,8 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(422, _sentence(error.sentence))
         case UnknownSource():
             return ApiError(404, _sentence(error.sentence), details={"sourceId": error.source_id})
+        case PublisherFailed(ours=True) | Busy():
+            return too_many(_sentence(str(error)), RETRY_SECONDS_DEFAULT, 503)
         case PublisherFailed() | OutboundError():
             return ApiError(502, _sentence(str(error)))
         case ArtifactMissing() | ArtifactMismatch():

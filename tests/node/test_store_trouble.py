@@ -11,9 +11,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from pfn_node import outbound
 from pfn_node.mesh.incoming import Busy
 from pfn_node.mesh.turns import Doers, NotKept
 from pfn_node.sources.mirroring import Mirroring
+from pfn_node.sources.outcomes import PublisherFailed
 from pfn_node.store import activity
 from pfn_node.store.database import Database, DatabaseClosed, StoreError
 from pfn_node.store.outlasting import AGAIN_SECONDS, outlast
@@ -176,6 +178,17 @@ def test_a_full_disk_is_called_one(error: OSError) -> None:
     assert (told.status, told.sentence) == (503, "The node's disk is full.")
     assert "Retry-After" in told.headers
     assert "full" not in as_api_error(OSError(errno.EIO, "Input/output error")).sentence
+
+
+@pytest.mark.parametrize(
+    "error", [outbound.Busy("No room now."), PublisherFailed("No room now.", answered=False, ours=True)]
+)
+def test_what_this_node_has_no_room_to_ask_is_not_blamed_on_whom_it_would_ask(error: Exception) -> None:
+    told = as_api_error(error)
+
+    assert (told.status, told.sentence) == (503, "No room now.")
+    assert "Retry-After" in told.headers
+    assert as_api_error(PublisherFailed("No answer.", answered=False)).status == 502
 
 
 def test_a_database_that_is_full_is_called_one(tmp_path: Path) -> None:
