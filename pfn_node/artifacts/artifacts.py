@@ -160,6 +160,22 @@ class Artifacts:
         """What was damaged and is not here again."""
         return tuple(sorted(one for one in self.checks.damaged if not self.has(one)))
 
+    def take_back(self, sha256: bytes, *, cache: bool) -> bool:
+        """Bring back what was put aside, if it reads right after all: a disk may fail for a moment (blocking).
+
+        Return whether it did. Raises OSError if it could not be looked at.
+        """
+        path = self.checks.place_aside(sha256)
+        try:
+            found = self.checks.read_through(sha256, path)
+        except FileNotFoundError:
+            return False
+        if found is None:
+            return False
+        self._adopt(path, sha256, found.size, cache=cache, local=True)
+        self.checks.let_rest(sha256)
+        return True
+
     def miss(self, sha256: bytes) -> None:
         """The database lists it as kept, and there is no file: it is wanted again."""
         with self._lock:

@@ -104,7 +104,7 @@ class Checks:
     def put_aside(self, sha256: bytes, path: Path) -> None:
         """Take a damaged file out of service. It is wanted again from now on."""
         self.forget(sha256)
-        move_durably(path, self._folder / sha256.hex())
+        move_durably(path, self.place_aside(sha256))
         self._damaged.add(sha256)
         self.on_loss()
 
@@ -129,12 +129,16 @@ class Checks:
         self.forget(sha256)
         if sha256 in self._damaged:
             self._damaged.discard(sha256)
-            (self._folder / sha256.hex()).unlink(missing_ok=True)
+            self.place_aside(sha256).unlink(missing_ok=True)
+
+    def place_aside(self, sha256: bytes) -> Path:
+        """Where the file is, if it was put aside."""
+        return self._folder / sha256.hex()
 
     def size_put_aside(self, sha256: bytes) -> int:
         """How long the damaged file is; 0 if there was none."""
         try:
-            return (self._folder / sha256.hex()).stat().st_size
+            return self.place_aside(sha256).stat().st_size
         except FileNotFoundError:
             return 0
 

@@ -1,8 +1,9 @@
 """The running node finds what the disk has damaged, and gets it again.
 
 One task reads every file of an artifact again, slowly, one at a time and from a random place on, so that a node which
-is often restarted comes to all of them too. Another one gets what was put aside, by whomever it was found: from the
-mesh, where its digest is all that has to be known, else from its publisher. Until then it is not here: it is neither
+is often restarted comes to all of them too. Another one gets what was put aside, by whomever it was found: from where
+it was put, if the disk gives it back after all; from the mesh, where its digest is all that has to be known; else from
+its publisher. Until then it is not here: it is neither
 promised to other nodes nor listed as mirrored, and who wants it is served what was fetched for him. So it is with files
 that went while the node was down; and what the cache dropped is not listed any more either.
 
@@ -161,6 +162,8 @@ class Mending:
             ),
             "mend",
         )
+        if await self._in_thread(partial(self._take_back, sha256)):
+            return
         if release is not None:
             await self._fetch(release, sha256)
         elif text_of is not None:
@@ -172,6 +175,13 @@ class Mending:
             return
         pause = min(RETRY_SECONDS_MAX, 2 * self._next.get(sha256, (0.0, RETRY_SECONDS / 2))[1])
         self._next[sha256] = (trio.current_time() + pause, pause)
+
+    def _take_back(self, sha256: bytes) -> bool:
+        try:
+            return self._artifacts.take_back(sha256, cache=self._cached[sha256])
+        except OSError as error:
+            log.error("artifact_not_read", sha256=sha256.hex(), error=str(error))
+            return False
 
     async def _fetch(self, release: Release, sha256: bytes) -> None:
         cache = self._cached[sha256]

@@ -1,5 +1,6 @@
 """What the disk damaged comes back, from the mesh or from its publisher, and nobody is told wrong things meanwhile."""
 
+import errno
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -242,6 +243,30 @@ async def test_damage_that_was_found_before_a_restart_is_mended_after_it(
         await until(room.is_listed, 60)
 
     assert room.artifacts.has(sha256)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_what_the_disk_could_not_give_for_a_moment_is_taken_back_though_nobody_else_has_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, cached: bool
+) -> None:
+    sha256 = await room.add(cached=cached)
+    async with mending(room):
+        with monkeypatch.context() as patch:
+            patch.setattr("pfn_node.artifacts.checks.BlockSums", raises(OSError(errno.EIO, "Input/output error")))
+            assert not _is_sound(room, sha256)
+            await until(lambda: len(room.asked) > 2, 60)
+        assert not room.is_listed()
+        await until(room.is_listed, 60)
+
+    assert path_of(room.folder / "cache" if cached else room.folder, sha256).read_bytes() == ZIP
+    assert list((room.folder / "damaged").iterdir()) == []
+
+
+def raises(error: Exception) -> Callable[..., None]:
+    def fail(*given: object) -> None:
+        raise error
+
+    return fail
 
 
 async def test_damage_to_what_nobody_knows_is_left_alone(room: Room, autojump_clock: trio.testing.MockClock) -> None:
