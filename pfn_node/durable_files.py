@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,12 @@ def flush_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def remove_folder(folder: Path) -> None:
+    """Leave nothing of a folder, as far as the disk lets us, which may fail for a moment: so it is tried twice."""
+    for _ in range(2):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_lost(error: OSError) -> bool:

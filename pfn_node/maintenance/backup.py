@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 from pfn_node.data_folder import KEY_FILE, DataFolderError, load_or_make_key
-from pfn_node.durable_files import flush_folder, is_lost, move_durably
+from pfn_node.durable_files import flush_folder, is_lost, move_durably, remove_folder
 from pfn_node.maintenance.backup_format import (
     ARTIFACTS,
     DATABASE,
@@ -192,9 +192,9 @@ def _new_target(target: Path) -> Iterator[tuple[_Target, Path]]:
                     flush_folder(folder)
         move_durably(partial, target)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_folder(scratch)
         if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_folder(partial)
         elif partial.exists():
             partial.unlink()
 

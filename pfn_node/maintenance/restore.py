@@ -9,7 +9,6 @@ neighbours (R29, R35).
 import hashlib
 import os
 import secrets
-import shutil
 import sqlite3
 import tarfile
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from pfn_node.durable_files import flush_folder, move_durably
+from pfn_node.durable_files import flush_folder, move_durably, remove_folder
 from pfn_node.maintenance.backup_format import (
     ARTIFACTS,
     DATABASE,
@@ -68,7 +67,7 @@ def restore_backup(source: Path, data: Path, *, progress: Progress = lambda done
             ) from error
         return manifest
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_folder(partial)
 
 
 def _write_checked(entries: Iterator[_Entry], folder: Path, progress: Progress) -> Manifest:
