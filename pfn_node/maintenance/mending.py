@@ -3,9 +3,9 @@
 One task reads every file of an artifact again, slowly, one at a time and from a random place on, so that a node which
 is often restarted comes to all of them too. Another one gets what was put aside, by whomever it was found: from where
 it was put, if the disk gives it back after all; from the mesh, where its digest is all that has to be known; else from
-its publisher. Until then it is not here: it is neither
-promised to other nodes nor listed as mirrored, and who wants it is served what was fetched for him. So it is with files
-that went while the node was down; and what the cache dropped is not listed any more either.
+its publisher. Until then it is not here: it is neither promised to other nodes nor listed as mirrored, and who wants it
+is served what was fetched for him. So it is with files that went while the node was down; and what the cache dropped is
+not listed any more either.
 
 The pages of the database are looked at as slowly. Nothing can be done about a damaged one while the node runs; but the
 operator is told before somebody needs it.
