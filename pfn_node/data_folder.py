@@ -7,9 +7,10 @@ locked before anything in it is read.
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ NEXT_KEY_FILE = "node-next.key"  # committed to, and secret until it takes over 
 FORMER_KEY_FILE = "node-former.key"
 SUCCESSION_FILE = "node-succession.json"
 LOCK_FILE = "lock"
+# As `write_secret` names what has not got its name yet.
+_UNFINISHED = re.compile(rf"({'|'.join(map(re.escape, (KEY_FILE, NEXT_KEY_FILE, SUCCESSION_FILE)))})\.[0-9a-f]{{8}}")
 
 
 class DataFolderError(Exception):
@@ -90,6 +93,7 @@ def open_data_folder(settings: Settings) -> Iterator[DataFolder]:
                 f"another process uses the data folder {path}; stop it, or give this one another --data"
             )
         pem = settings.private_key.get_secret_value() if settings.private_key else None
+        _remove_unfinished(path)
         _finish_succession(path)
         key = load_or_make_key(path, pem)
         _refuse_former(path, key)
@@ -203,6 +207,14 @@ def write_secret(file: Path, text: str) -> None:
         raise DataFolderError(f"{file} exists already; it is not overwritten") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Copies of secrets that a power cut, or the disk itself, kept us from removing."""
+    with suppress(OSError):  # then the next start tries again
+        for file in path.iterdir():
+            if _UNFINISHED.fullmatch(file.name):
+                file.unlink()
 
 
 def _read(file: Path) -> str:

@@ -3,20 +3,30 @@
 import gc
 import random
 from collections.abc import Sequence
-from contextlib import suppress
+from typing import Final, TypeVar
 
 import sqlite_utils
+import structlog
+import trio
 
 from pfn_node.settings import Settings
 from pfn_node.store import announcements, facts, releases, set_sums
 from pfn_node.store import peers as peer_store
-from pfn_node.store.database import Database, StoreError
+from pfn_node.store.database import Database, DatabaseClosed, StoreTrouble, Work
+from pfn_node.store.outlasting import AGAIN_SECONDS, note
 from pfn_node.store.queries import read_once
 from pfn_node.store.rows import Peer
 from pfn_protocol.identity import PrivateKey
 from pfn_protocol.intake import Accept
 from pfn_protocol.mesh import Mesh, MeshOptions, Restored
 from pfn_protocol.messages import PeerAddress
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+# A read that fails ends the node at last: without what it said before it may not speak.
+READS_MAX: Final = 3
 
 
 async def identify(key: PrivateKey, settings: Settings, database: Database) -> None:
@@ -59,15 +69,29 @@ async def restore_mesh(
     # is done: requests are answered meanwhile, and what they leave is not to be kept for ever.
     gc.disable()
     try:
-        mesh, sums = await database.read(build)
+        mesh, sums = await _read(database, build)
     finally:
         gc.collect()
         gc.freeze()
         gc.enable()
     if sums.is_changed:
-        with suppress(StoreError):  # then the next start adds up again
-            await database.write(sums.keep)
+        await note(database, sums.keep)
     return mesh
+
+
+async def _read(database: Database, build: Work[T]) -> T:
+    """Read a few times before giving up, as a disk may fail for a moment; but what is damaged stays it."""
+    for _ in range(READS_MAX - 1):
+        try:
+            return await database.read(build)
+        except DatabaseClosed:
+            raise
+        except StoreTrouble as error:
+            if database.damage is not None:
+                raise
+            log.error("store_failed", doing="restore", reason=str(error), again_seconds=AGAIN_SECONDS)
+        await trio.sleep(AGAIN_SECONDS)
+    return await database.read(build)
 
 
 def pinned(known: Sequence[Peer]) -> tuple[bytes, ...]:

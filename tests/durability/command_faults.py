@@ -73,8 +73,10 @@ def _backed_up(ran: Ran, before: Rows, fault: Fault) -> None:
 
 def _restored(ran: Ran, before: Rows, fault: Fault) -> None:
     if ran.done is None:
-        assert not ran.data.exists(), "a folder that was not finished has its name"
-        return
+        # A disk that gives a name, and then neither flushes it nor takes it back, leaves a folder with all in it.
+        assert fault.lasting or not ran.data.exists(), "a folder that was not finished has its name"
+        if not ran.data.exists():
+            return
     assert rows_of(ran.data / "node.db") == before
     assert check(ran.data, MESH).is_clean
 
@@ -156,7 +158,7 @@ class CommandFaults:
 
     def _goes_well_now(self, command: str, data: Path, other: Path, was_done: bool) -> None:
         """The same command, once the disk is well again, if it was not done; and nothing is left of the attempt."""
-        if not was_done:
+        if not was_done and not (command == "restore" and data.exists()):
             assert self._run(command, data, other) is not None, "it still fails"
         left = [one.name for one in data.parent.iterdir() if one.name not in ("data", "other")]
         left += [one.name for one in data.iterdir() if "rewritten" in one.name]

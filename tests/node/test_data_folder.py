@@ -82,6 +82,18 @@ def test_a_secret_is_never_written_over_another(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_copies_of_secrets_that_could_not_be_removed_go_at_the_next_start(tmp_path: Path) -> None:
+    key = opened(tmp_path).key
+    others = [tmp_path / name for name in ("node.key.backup", "node.db.0a1b2c3d", "node.key.0A1B2C3D")]
+    unfinished = [tmp_path / f"{name}.0a1b2c3d" for name in ("node.key", "node-next.key", "node-succession.json")]
+    for file in (*others, *unfinished):
+        file.write_text(key.to_pem())
+
+    assert opened(tmp_path).key.public == key.public
+
+    assert all(file.exists() for file in others) and not any(file.exists() for file in unfinished)
+
+
 def opened(path: Path) -> DataFolder:
     with open_data_folder(load_settings({"data": path})) as folder:
         return folder
