@@ -111,17 +111,17 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         if port != HTTPS_PORT and not self._allow_private_networks:
             raise AddressRefused(f"The port {port} is not dialled; this node dials port {HTTPS_PORT} only.")
         addresses = await self._resolve(host, port)
-        failure: Exception | None = None
+        failures: list[Exception] = []
         for address in some_of_each_family(addresses)[:ADDRESSES_DIALLED_MAX]:
             try:
                 return _PatientStream(
                     await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-        if is_shortage(failure):
-            raise Busy(_SHORT) from failure
-        raise Unreachable(f"{host} does not accept connections on port {port}.") from failure
+                failures.append(error)
+        if any(map(is_shortage, failures)):
+            raise Busy(_SHORT) from failures[-1]
+        raise Unreachable(f"{host} does not accept connections on port {port}.") from failures[-1]
 
     async def _resolve(self, host: str, port: int) -> list[str]:
         try:

@@ -2,7 +2,7 @@
 
     OutboundError
     ├── AddressRefused     ours to decide: the URL, or what its name leads to, may not be dialled
-    ├── Busy               ours to blame: too much is under way already; the other machine is not at fault
+    ├── Busy               ours to blame: no room for another request; the other machine is not at fault
     ├── Unreachable        nobody answered: no such name, no connection, no valid certificate
     ├── AnswerTooLarge     the answer is, or says it is, larger than the caller allows
     ├── AnswerTooSlow      the answer did not come in time, or comes slower than the caller allows

@@ -9,8 +9,8 @@ _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.E
 
 def is_shortage(error: BaseException | None) -> bool:
     """Whether a shortage is behind an error: this one itself, or what it was raised from."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(is_shortage(one) for one in error.exceptions)
+    if isinstance(error, BaseExceptionGroup) and any(map(is_shortage, error.exceptions)):
+        return True
     if isinstance(error, OSError) and error.errno in _SHORTAGES:
         return True
     return error is not None and is_shortage(error.__cause__)

@@ -163,18 +163,19 @@ class Artifacts:
     def take_back(self, sha256: bytes, *, cache: bool) -> bool:
         """Bring back what was put aside, if it reads right after all: a disk may fail for a moment (blocking).
 
-        Return whether it did. Raises OSError if it could not be looked at.
+        Return whether it is here. Raises OSError if it could not be looked at, CacheTooSmall.
         """
         path = self.checks.place_aside(sha256)
         try:
-            found = self.checks.read_through(sha256, path)
+            found = None if self.has(sha256) else self.checks.read_through(sha256, path)
         except FileNotFoundError:
             return False
-        if found is None:
-            return False
-        self._adopt(path, sha256, found.size, cache=cache, local=True)
-        self.checks.let_rest(sha256)
-        return True
+        if found is not None:
+            self._adopt(path, sha256, found.size, cache=cache, local=True)
+            with self._lock:
+                if not path.exists():  # neither did it come another way, nor was it put aside again
+                    self.checks.let_rest(sha256)
+        return self.has(sha256)
 
     def miss(self, sha256: bytes) -> None:
         """The database lists it as kept, and there is no file: it is wanted again."""

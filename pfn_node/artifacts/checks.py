@@ -116,7 +116,7 @@ class Checks:
         self.on_loss()
 
     def let_rest(self, sha256: bytes) -> None:
-        """What was put aside stays there, but nobody wants it again."""
+        """Nobody wants it again; what lies aside stays there."""
         self._damaged.discard(sha256)
 
     def forget(self, sha256: bytes) -> None:

@@ -113,7 +113,7 @@ def _check_announcements(db: sqlite_utils.Database, mesh: str, report: Report, p
         if isinstance(announcement, Refusal):
             foreign += announcement.rule == "R5"
             forged.append(f"{row['id'].hex()[:16]} ({announcement.rule})")
-        elif not agrees(row, announcement):
+        elif not agrees(row, announcement) or not marks_agree(row, announcement):
             other.append(row["id"].hex()[:16])
         elif isinstance(announcement.statement, VersionStatement) and not _is_listed(db, announcement):
             unlisted.append(f"{row['id'].hex()[:16]} ({announcement.subject})")
@@ -139,12 +139,17 @@ def verified_announcements(
 
 def agrees(row: dict[str, Any], announcement: AcceptedAnnouncement) -> bool:
     """Whether the columns beside an announcement say what it says itself."""
-    names = ["id", "author", "subject"]
-    if not isinstance(announcement.statement, Conviction):
-        names += ["epoch", "seq"]
-    if row.get("content") is not None:  # a version of this software that knew no marks kept none
-        names += ["content", "replaces"]
+    names = ("id", "author", "subject") if isinstance(announcement.statement, Conviction) else _COLUMNS
     return str(announcement.kind) == row["kind"] and all(row[name] == getattr(announcement, name) for name in names)
+
+
+_COLUMNS: Final = ("id", "author", "subject", "epoch", "seq")
+
+
+def marks_agree(row: dict[str, Any], announcement: AcceptedAnnouncement) -> bool:
+    """Whether the marks beside an announcement are its own. A version of this software that knew none kept none."""
+    kept = (row.get("content"), row.get("replaces"))
+    return kept[0] is None or kept == (announcement.content, announcement.replaces)
 
 
 def _is_listed(db: sqlite_utils.Database, announcement: AcceptedAnnouncement) -> bool:

@@ -179,7 +179,7 @@ class Mending:
     def _take_back(self, sha256: bytes) -> bool:
         try:
             return self._artifacts.take_back(sha256, cache=self._cached[sha256])
-        except OSError as error:
+        except (OSError, ArtifactError) as error:
             log.error("artifact_not_read", sha256=sha256.hex(), error=str(error))
             return False
 

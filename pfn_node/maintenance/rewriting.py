@@ -22,7 +22,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from pfn_node.durable_files import flush_folder
-from pfn_node.maintenance.database_checks import agrees, verified_announcements
+from pfn_node.maintenance.database_checks import agrees, marks_agree, verified_announcements
 from pfn_node.store import claims, page_checksums, releases
 from pfn_node.store.damage import is_unreadable
 from pfn_node.store.database import StoreError, writer
@@ -31,8 +31,8 @@ from pfn_node.store.queries import change, select, value
 from pfn_protocol.announcements import VersionStatement
 from pfn_protocol.errors import Refusal
 
-# Written anew from the others; or SQLite's own.
-_NOT_COPIED: Final = ("plugin_texts", "sqlite_", "_sqlite_migrations")
+# Written anew from the others, at the next start if not here; or SQLite's own.
+_NOT_COPIED: Final = ("plugin_texts", "set_sums", "sqlite_", "_sqlite_migrations")
 
 
 def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
@@ -130,7 +130,12 @@ def conclude_again(db: sqlite_utils.Database, mesh: str) -> list[str]:
         change(db, "DELETE FROM announcements WHERE id = ?", (announcement_id,))
         change(db, "UPDATE observations SET announcement_id = NULL WHERE announcement_id = ?", (announcement_id,))
     for row, announcement in list(verified_announcements(db, mesh)):
-        if isinstance(announcement, Refusal) or not isinstance(announcement.statement, VersionStatement):
+        if isinstance(announcement, Refusal):
+            continue
+        if not marks_agree(row, announcement):
+            marks = (announcement.content, announcement.replaces, row["id"])
+            change(db, "UPDATE announcements SET content = ?, replaces = ? WHERE id = ?", marks)
+        if not isinstance(announcement.statement, VersionStatement):
             continue
         received = value(db, "SELECT received_at FROM announcements WHERE id = ?", (row["id"],))
         claims.add(db, announcement, row["place"] == "set", received)

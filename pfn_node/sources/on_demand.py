@@ -128,7 +128,10 @@ class OnDemand:
             if entry is not None:
                 await self._mirroring.bring(source, entry, cache=cache, ask_mesh=False)
                 return True
-        except (PublisherFailed, Skipped):
+        except PublisherFailed as failure:
+            if failure.ours:  # nobody was asked, so the next one may try at once
+                return False
+        except Skipped:
             pass  # As good as not listed: the caller says what is known of it without the publisher.
         self._note(self._missed, wanted)
         return False

@@ -4,7 +4,7 @@
     ├── UnknownSource      no such source here (404)
     ├── SourceConflict     another source stands in the way (409)
     ├── NotVerified        the source has not proved its key, and did not when asked (422)
-    └── PublisherFailed    the publisher did not answer, or not with anything usable (502)
+    └── PublisherFailed    the publisher did not answer, or not with anything usable (502); or was not asked (503)
 
 Input that is wrong in itself is a `pfn_protocol.errors.Refusal` (400). Every error carries one sentence for the person
 who asked; none of them says anything about this node's insides.
@@ -40,9 +40,9 @@ class NotVerified(SourcesError):
 class PublisherFailed(SourcesError):
     """The publisher could not be reached, or what it answered is of no use.
 
-    `answered`: whether it answered at all. `ours`: it was never asked, because this node has too much under way; that
-    is not held against it. `status` is the HTTP status of its answer, if that was the trouble. `retry_after` is the
-    number of seconds it asked us to wait, if it did.
+    `answered`: whether it answered at all. `ours`: it was never asked, because this node had no room for it, or
+    failed; that is not held against it. `status` is the HTTP status of its answer, if that was the trouble.
+    `retry_after` is the number of seconds it asked us to wait, if it did.
     """
 
     def __init__(

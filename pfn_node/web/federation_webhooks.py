@@ -85,7 +85,7 @@ async def remove_webhook(services: Services, key: ApiKey, body: NameWebhook) -> 
     return Done(success=True, message=f"The webhook {body.id} is removed.")
 
 
-@routes.post("/federation/test-webhook", body=NameWebhook, answer=WebhookTested, scope="sources", errors=(404, 502))
+@routes.post("/federation/test-webhook", body=NameWebhook, answer=WebhookTested, scope="sources", errors=(404,))
 async def test_webhook(services: Services, key: ApiKey, body: NameWebhook) -> WebhookTested:
     """Send a message of the type `webhook.test` at once, once. Where it is taken, a disabled webhook is enabled."""
     try:

@@ -29,6 +29,9 @@ class Kind(StrEnum):
     __hash__ = str.__hash__  # equal things have one hash; and an enumeration's own is a call in Python for each look-up
 
 
+# Who is admitted follows from these.
+DECIDE_ADMISSION: Final = (Kind.NODE, Kind.CONVICTION)
+
 SignedKind = Literal[
     Kind.NODE,
     Kind.SOURCE,

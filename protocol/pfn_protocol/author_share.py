@@ -9,14 +9,12 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from pfn_protocol.announcements import Kind
+from pfn_protocol.announcements import DECIDE_ADMISSION, Kind
 from pfn_protocol.set_digest import SetDigest, SumOf
 from pfn_protocol.slots import Entry, Slot, slot_rank
 
 SlotKey = tuple[Kind, str]
 _NODE_SLOT: Final[SlotKey] = (Kind.NODE, "")
-# Whether these stand decides about others.
-_WEIGHTY: Final = (Kind.NODE, Kind.CONVICTION)
 _NOTHING: Final[Mapping[str, Entry | Slot]] = {}
 # Caps other than its own at which a neighbour may ask for an author: there are two in all, so this is generous.
 _capped_max = 4
@@ -83,7 +81,7 @@ class AuthorShare:
         for entry in entries:
             if entry.kind is not kind:
                 kind = entry.kind
-                slots = None if kind in _WEIGHTY else self._slots.setdefault(kind, {})
+                slots = None if kind in DECIDE_ADMISSION else self._slots.setdefault(kind, {})
             if slots is not None and len(placed) < room and slots.setdefault(entry.subject, entry) is entry:
                 placed.append(entry)
             else:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from pfn_protocol.acceptance import accept
-from pfn_protocol.announcements import AcceptedAnnouncement, Conviction, Kind
+from pfn_protocol.announcements import DECIDE_ADMISSION, AcceptedAnnouncement, Conviction, Kind
 from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepAnnouncement, KeepConviction, RaiseAlert
 from pfn_protocol.equivocation import topic_of
 from pfn_protocol.errors import Parked, Refusal, Severity
@@ -31,7 +31,6 @@ from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.slots import Entry, entry_of
 
 # What the graph of pins follows from.
-_DECIDE_ADMISSION = (Kind.NODE, Kind.CONVICTION)
 
 
 class Accept(Protocol):
@@ -169,12 +168,12 @@ class Intake:
         taken.delivered.update({one.id: not self._registry.knows(one.id) for one in own})
         others = [one for one in accepted if one.author != self._registry.me]
         graph_changed = False
-        for announcement in [one for one in others if one.kind in _DECIDE_ADMISSION]:
+        for announcement in [one for one in others if one.kind in DECIDE_ADMISSION]:
             graph_changed = self._judge(announcement, now_ms, taken, pushed=pushed) or graph_changed
         if graph_changed:
             taken.widened = self.note_change(self._registry.readmit()) or taken.widened
         graph_changed = False
-        for announcement in [one for one in others if one.kind not in _DECIDE_ADMISSION]:
+        for announcement in [one for one in others if one.kind not in DECIDE_ADMISSION]:
             graph_changed = self._judge(announcement, now_ms, taken, pushed=pushed) or graph_changed
         if graph_changed:
             self.note_change(self._registry.readmit())

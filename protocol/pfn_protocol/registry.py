@@ -20,7 +20,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from pfn_protocol.admission import admits_others, admitted_authors, trusted_via
-from pfn_protocol.announcements import Kind, NodeStatement
+from pfn_protocol.announcements import DECIDE_ADMISSION, Kind, NodeStatement
 from pfn_protocol.author_share import AuthorShare
 from pfn_protocol.changes import ChangeLog
 from pfn_protocol.equivocation import conviction_id
@@ -49,7 +49,6 @@ class Verdict(Enum):
 
 
 # What the graph of pins follows from.
-_DECIDE_ADMISSION = (Kind.NODE, Kind.CONVICTION)
 # Expiries of what has left the set meanwhile may wait, up to as many again as there are others, and these.
 _stale_expiries_max = 64
 
@@ -239,7 +238,7 @@ class Registry:
         if stood is not None:
             size = entry.size + stood.size + conviction_overhead_bytes
             entry = Entry(conviction_id(entry.author), entry.author, Kind.CONVICTION, "", 0, 0, size)
-        may_change_graph = entry.kind in _DECIDE_ADMISSION and admits_others(self.cap(entry.author))
+        may_change_graph = entry.kind in DECIDE_ADMISSION and admits_others(self.cap(entry.author))
         former = self.node_statement(entry.author) if may_change_graph else None
         _, gone = self._offer_to_share(entry)
         came_in = entry.id in self._by_id
@@ -259,16 +258,12 @@ class Registry:
         Returns the ids of what stood and of what contradicted it.
         """
         by_author: defaultdict[bytes, list[Entry]] = defaultdict(list)
+        strangers: list[Entry] = []  # in their order, which decides who stays parked
         for entry in entries:
-            by_author[entry.author].append(entry)
-        contradictions: list[tuple[bytes, bytes]] = []
-        for author, theirs in by_author.items():
-            others = self._place(author, theirs, sum_of) if author in self._caps else theirs
-            for entry in others:
-                contradicted = self.offer(entry).contradicted
-                if contradicted:
-                    contradictions.append((contradicted, entry.id))
-        return contradictions
+            (by_author[entry.author] if entry.author in self._caps else strangers).append(entry)
+        others = [one for author, theirs in by_author.items() for one in self._place(author, theirs, sum_of)]
+        outcomes = [(self.offer(entry).contradicted, entry.id) for entry in (*others, *strangers)]
+        return [(contradicted, one) for contradicted, one in outcomes if contradicted]
 
     def _place(self, author: bytes, entries: list[Entry], sum_of: SumOf) -> list[Entry]:
         """Take in all that needs no comparison with what stands there; returns the others."""

@@ -262,6 +262,41 @@ async def test_what_the_disk_could_not_give_for_a_moment_is_taken_back_though_no
     assert list((room.folder / "damaged").iterdir()) == []
 
 
+async def test_what_is_taken_back_and_does_not_fit_the_cache_stays_aside(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    sha256 = await room.add()
+    with monkeypatch.context() as patch:
+        patch.setattr("pfn_node.artifacts.checks.BlockSums", raises(OSError(errno.EIO, "Input/output error")))
+        assert not _is_sound(room, sha256)
+        async with mending(room):
+            await until(lambda: bool(room.asked), 60)
+    room.artifacts = Artifacts(tmp_path / "artifacts", 0)  # nobody follows its source, so it would be cached now
+    room.artifacts.start()
+    room.asked.clear()
+
+    async with mending(room):
+        await until(lambda: len(room.asked) > 2, 60)
+
+    assert room.artifacts.wanted() == (sha256,) and (room.folder / "damaged" / sha256.hex()).exists()
+
+
+def test_what_came_another_way_is_not_taken_back_and_goes_when_it_is_deleted(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path / "artifacts", 2**20)
+    artifacts.start()
+    sha256 = artifacts.put_bytes(ZIP)
+    artifacts.checks.put_aside(sha256, path_of(tmp_path / "artifacts", sha256))
+    artifacts = Artifacts(tmp_path / "artifacts", 2**20)
+    artifacts.start()
+    artifacts.put_bytes(ZIP)
+
+    assert artifacts.take_back(sha256, cache=False)
+    artifacts.delete(sha256)
+
+    assert not artifacts.has(sha256) and artifacts.wanted() == ()
+    assert list((tmp_path / "artifacts" / "damaged").iterdir()) == []
+
+
 def raises(error: Exception) -> Callable[..., None]:
     def fail(*given: object) -> None:
         raise error

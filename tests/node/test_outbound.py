@@ -665,10 +665,13 @@ async def test_a_lack_of_descriptors_is_not_blamed_on_the_other_side(
     internet: FakeInternet, outbound: Outbound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def none_left(*asked: object, **options: object) -> httpcore.AsyncNetworkStream:
-        several = ExceptionGroup("both families", [OSError(errno.ECONNREFUSED, "no"), OSError(errno.EMFILE, "none")])
+        if str(asked[0]) == PUBLIC_6:
+            raise httpcore.ConnectError("no connection") from OSError(errno.EAFNOSUPPORT, "no such family")
+        several = ExceptionGroup("both ports", [OSError(errno.ECONNREFUSED, "no"), OSError(errno.EMFILE, "none")])
         raise httpcore.ConnectError("no connection") from several
 
     internet.put("plugins.example", Answers(answer(b"fine")))
+    internet.names.add("plugins.example", [PUBLIC, PUBLIC_6])
     with monkeypatch.context() as patch:
         patch.setattr(internet, "connect_tcp", none_left)
         with pytest.raises(Busy, match="no descriptors"):

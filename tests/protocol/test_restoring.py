@@ -60,6 +60,7 @@ def test_the_set_is_the_same_as_if_it_had_come_one_by_one(seed: int) -> None:
         assert at_once.summary(key.public, at_once.cap(key.public)) == one_by_one.summary(
             key.public, one_by_one.cap(key.public)
         )
+    assert at_once.parking.take(DAVE.public) == filled([*NODES, *entries]).parking.take(DAVE.public) != []
     later = START_MS + mirror_lifetime_ms + slots_sponsored_max
     expired, also = (set(registry.expire(later)[0]) for registry in (at_once, one_by_one))
     assert expired.intersection(in_set) == also.intersection(in_set) != set()
