@@ -48,12 +48,10 @@ def rewrite(path: Path, mesh: str) -> tuple[Path, list[str]]:
     try:
         lost, counts = _write_anew(path, fresh, mesh)
         _check_whole(fresh, counts)
-        aside = _take_place(fresh, path)
-    except BaseException:
-        with suppress(OSError):  # the next attempt removes it
+        return _take_place(fresh, path), lost
+    finally:  # once it has its place: files beside it that SQLite could not remove
+        with suppress(OSError):  # the next attempt removes them
             _remove(fresh)
-        raise
-    return aside, lost
 
 
 def _write_anew(path: Path, fresh: Path, mesh: str) -> tuple[list[str], dict[str, int]]:

@@ -237,6 +237,21 @@ def test_a_database_without_checksums_gets_them_when_it_is_rewritten(
     assert damage_of(data) == [] and facts(data) == before
 
 
+def test_files_that_sqlite_could_not_remove_do_not_stay_beside_a_database_that_was_written_anew(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_whole = rewriting._check_whole
+
+    def leaving(fresh: Path, counts: dict[str, int]) -> None:
+        check_whole(fresh, counts)
+        fresh.with_name(f"{fresh.name}-shm").touch()
+
+    monkeypatch.setattr(rewriting, "_check_whole", leaving)
+    rewriting.rewrite(data / "node.db", MESH)
+
+    assert not list(data.glob("*.rewritten*")) and damage_of(data) == []
+
+
 def test_what_is_no_database_is_said_and_left_where_it_is(data: Path) -> None:
     (data / "node.db").write_bytes(b"nothing that SQLite knows " * 1_000)
 
