@@ -62,23 +62,25 @@ def _rewritten(ran: Ran, before: Rows, fault: Fault) -> None:
 
 
 def _backed_up(ran: Ran, before: Rows, fault: Fault) -> None:
-    if ran.done is None:
-        assert not ran.other.exists(), "a backup that was not finished has its name"
+    if ran.done is None and not _has_its_name(ran.other, fault):
         return
-    damaged = ran.done["damaged"]
+    damaged = [] if ran.done is None else ran.done["damaged"]
     assert not damaged or _READS_FAIL in fault.name, damaged
     assert rows_of(ran.other / "node.db") == before
     assert len(list((ran.other / "artifacts").glob("??/*"))) == 1 - len(damaged)
 
 
 def _restored(ran: Ran, before: Rows, fault: Fault) -> None:
-    if ran.done is None:
-        # A disk that gives a name, and then neither flushes it nor takes it back, leaves a folder with all in it.
-        assert fault.lasting or not ran.data.exists(), "a folder that was not finished has its name"
-        if not ran.data.exists():
-            return
+    if ran.done is None and not _has_its_name(ran.data, fault):
+        return
     assert rows_of(ran.data / "node.db") == before
     assert check(ran.data, MESH).is_clean
+
+
+def _has_its_name(folder: Path, fault: Fault) -> bool:
+    """A disk that gives a name, and then neither flushes it nor takes it back, leaves a folder with all in it."""
+    assert fault.lasting or not folder.exists(), "a folder that was not finished has its name"
+    return folder.exists()
 
 
 COMMANDS: dict[str, tuple[list[str], Callable[[Ran, Rows, Fault], None]]] = {
@@ -158,7 +160,8 @@ class CommandFaults:
 
     def _goes_well_now(self, command: str, data: Path, other: Path, was_done: bool) -> None:
         """The same command, once the disk is well again, if it was not done; and nothing is left of the attempt."""
-        if not was_done and not (command == "restore" and data.exists()):
+        is_made = command != "rewrite" and (data if command == "restore" else other).exists()
+        if not was_done and not is_made:
             assert self._run(command, data, other) is not None, "it still fails"
         left = [one.name for one in data.parent.iterdir() if one.name not in ("data", "other")]
         left += [one.name for one in data.iterdir() if "rewritten" in one.name]
