@@ -334,12 +334,15 @@ def test_a_node_that_pins_this_one_is_not_trusted_for_it(trusting: Node, publish
 
 def test_ten_strangers_are_no_better_than_one(trusting: Node, publisher: Publisher) -> None:
     publisher.close()
-    for _ in range(10):
-        report(Peer(trusting).linked(), publisher, MALWARE)
+    strangers = [Peer(trusting).linked() for _ in range(10)]
+    for stranger in strangers:
+        report(stranger, publisher, MALWARE)
 
     row = trusting.rows(publisher.source)[HONEST_SLUG]
 
-    assert (len(row["reported_by"]), row["assurance"]) == (10, "reported")
+    # Another test's publisher may have had the same port, and so be the same source.
+    assert {stranger.id for stranger in strangers} <= set(row["reported_by"])
+    assert row["assurance"] == "reported"
     assert trusting.download(publisher.source, HONEST_SLUG).status == 422
 
 
