@@ -126,7 +126,10 @@ def too_large(bytes_max: int) -> AnswerTooLarge:
 
 
 def checked_headers(raw: Sequence[tuple[bytes, bytes]], joined: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The header fields of an answer by lower-case names, from its lines, and these as text. Raises AnswerBroken."""
+    """The header fields of an answer by lower-case names, from its lines, and these as text. Raises AnswerBroken.
+
+    Without cookies: nobody here keeps any.
+    """
     if len(raw) > HEADER_FIELDS_MAX or sum(len(name) + len(value) for name, value in raw) > HEADER_BYTES_MAX:
         raise AnswerBroken(
             f"The header of the answer has more than {HEADER_FIELDS_MAX} fields or {HEADER_BYTES_MAX} bytes."
@@ -134,6 +137,7 @@ def checked_headers(raw: Sequence[tuple[bytes, bytes]], joined: Iterable[tuple[s
     headers = {name.lower(): value for name, value in joined}
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise AnswerBroken("The answer is compressed, though this node asks for content as it is.")
+    headers.pop("set-cookie", None)
     return headers
 
 

@@ -156,14 +156,14 @@ class Mending:
         log.error("artifact_damaged", sha256=sha256.hex())
 
     async def _mend(self, sha256: bytes) -> None:
+        if await self._in_thread(partial(self._take_back, sha256)):
+            return
         release, text_of = await outlast(
             lambda: self._database.read(
                 lambda db: (catalogue.release_by_digest(db, sha256), source_of_text(db, sha256))
             ),
             "mend",
         )
-        if await self._in_thread(partial(self._take_back, sha256)):
-            return
         if release is not None:
             await self._fetch(release, sha256)
         elif text_of is not None:

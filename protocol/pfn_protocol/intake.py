@@ -30,8 +30,6 @@ from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import AdmissionChange, Outcome, Registry, Verdict
 from pfn_protocol.slots import Entry, entry_of
 
-# What the graph of pins follows from.
-
 
 class Accept(Protocol):
     """`acceptance.accept`, or what a simulator has in its place."""

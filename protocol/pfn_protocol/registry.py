@@ -13,7 +13,7 @@ subtracted from the digest, author by author.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from heapq import heappop, heappush
@@ -48,7 +48,6 @@ class Verdict(Enum):
     CONTRADICTS = "with one that stood it proves its author guilty; the conviction is in the set now"
 
 
-# What the graph of pins follows from.
 # Expiries of what has left the set meanwhile may wait, up to as many again as there are others, and these.
 _stale_expiries_max = 64
 
@@ -252,17 +251,20 @@ class Registry:
             graph_changed,
         )
 
-    def fill(self, entries: Iterable[Entry], sum_of: SumOf = add_up) -> list[tuple[bytes, bytes]]:
+    def fill(self, entries: Collection[Entry], sum_of: SumOf = add_up) -> list[tuple[bytes, bytes]]:
         """Offer very many, at a start: the outcome is the same, but sums are made once for each author.
 
         Returns the ids of what stood and of what contradicted it.
         """
         by_author: defaultdict[bytes, list[Entry]] = defaultdict(list)
-        strangers: list[Entry] = []  # in their order, which decides who stays parked
         for entry in entries:
-            (by_author[entry.author] if entry.author in self._caps else strangers).append(entry)
-        others = [one for author, theirs in by_author.items() for one in self._place(author, theirs, sum_of)]
-        outcomes = [(self.offer(entry).contradicted, entry.id) for entry in (*others, *strangers)]
+            by_author[entry.author].append(entry)
+        waiting: set[bytes] = set()
+        for author, theirs in by_author.items():
+            others = self._place(author, theirs, sum_of) if author in self._caps else theirs
+            waiting.update(entry.id for entry in others)
+        # In their order: it decides which strangers stay parked, and what contradicts what.
+        outcomes = [(self.offer(entry).contradicted, entry.id) for entry in entries if entry.id in waiting]
         return [(contradicted, one) for contradicted, one in outcomes if contradicted]
 
     def _place(self, author: bytes, entries: list[Entry], sum_of: SumOf) -> list[Entry]:

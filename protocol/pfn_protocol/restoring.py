@@ -5,7 +5,7 @@ What was admitted before and no longer is (or the reverse), and what has expired
 change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from pfn_protocol.announcements import Kind, NodeStatement
@@ -55,7 +55,7 @@ def restore(
     return own
 
 
-def _fill(registry: Registry, outgoing: Outgoing, entries: Iterable[Entry], sum_of: SumOf) -> None:
+def _fill(registry: Registry, outgoing: Outgoing, entries: Collection[Entry], sum_of: SumOf) -> None:
     """What was kept is no reason to judge again; but two stories may have been kept before anybody compared them."""
     for one, other in registry.fill(entries, sum_of):
         outgoing.add(KeepConviction(one, other))

@@ -44,10 +44,15 @@ def state(registry: Registry) -> object:
 def test_a_set_that_is_filled_at_once_is_the_one_that_is_filled_one_by_one(entries: list[Entry], cap: int) -> None:
     with patch("pfn_protocol.admission.slots_pinned_max", cap), patch("pfn_protocol.admission.slots_sponsored_max", 1):
         at_once, one_by_one = (Registry(ALICE.public, [BOB.public], [CAROL.public]) for _ in range(2))
+        for registry in (at_once, one_by_one):
+            assert list(registry.ids_between(b"", b"")) == []  # from now on the order is kept
         outcomes = [(one_by_one.offer(one).contradicted, one.id) for one in entries]
         contradictions = at_once.fill(entries)
 
-        assert sorted(contradictions) == sorted(one for one in outcomes if one[0])
+        assert contradictions == [one for one in outcomes if one[0]]
+        # What is placed, and then goes for a conviction, has changed the set twice. Whoever follows it misses nothing.
+        assert at_once.changes.position >= one_by_one.changes.position
+        assert list(at_once.ids_between(b"", b"")) == list(one_by_one.ids_between(b"", b"")) == everything(one_by_one)
         assert state(at_once) == state(one_by_one)
 
 
