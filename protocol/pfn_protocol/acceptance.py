@@ -39,6 +39,8 @@ _LIFETIMES_MS = {
     Kind.SUCCESSION: None,
     Kind.CONVICTION: None,
 }
+# Asked for each of a million announcements at a start.
+EXPIRING_KINDS: Final = frozenset(kind for kind, lifetime in _LIFETIMES_MS.items() if lifetime is not None)
 
 
 def lifetime_ms(kind: Kind) -> int | None:

@@ -7,8 +7,10 @@ author the share is its conviction, and nothing else, whatever the cap.
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
+from pfn_protocol.acceptance import EXPIRING_KINDS
 from pfn_protocol.announcements import DECIDE_ADMISSION, Kind
 from pfn_protocol.set_digest import SetDigest, SumOf
 from pfn_protocol.slots import Entry, Slot, slot_rank
@@ -18,6 +20,16 @@ _NODE_SLOT: Final[SlotKey] = (Kind.NODE, "")
 _NOTHING: Final[Mapping[str, Entry | Slot]] = {}
 # Caps other than its own at which a neighbour may ask for an author: there are two in all, so this is generous.
 _capped_max = 4
+
+
+@dataclass(slots=True)
+class Placed:
+    """What was taken in at once, and what is left."""
+
+    by_id: dict[bytes, Entry] = field(default_factory=dict)
+    expiring: list[bytes] = field(default_factory=list)  # ids of those that do not stay for good
+    others: list[Entry] = field(default_factory=list)  # to be offered one by one, in this order
+    sum: SetDigest = field(default_factory=SetDigest)  # of what was taken in
 
 
 class AuthorShare:
@@ -67,32 +79,32 @@ class AuthorShare:
             self._count(entry, 1)
         return stands, gone
 
-    def place(self, entries: Iterable[Entry], sum_of: SumOf) -> tuple[list[Entry], list[Entry], SetDigest]:
-        """Take in at once what has a slot of its own, as far as there is room.
-
-        Returns what was taken in, what is to be offered, in its order, and the sum of the first.
-        """
+    def place(self, entries: Iterable[Entry], sum_of: SumOf) -> Placed:
+        """Take in at once what has a slot of its own, as far as there is room."""
         is_open = self.conviction is None and self._ranked is None
         room = self.cap - self._ranked_count if is_open else 0
-        placed: list[Entry] = []
-        others: list[Entry] = []
+        placed = Placed()
         kind: Kind | None = None
         slots: dict[str, Entry | Slot] | None = None
+        lasting: list[bytes] = []
+        ids = lasting
         for entry in entries:
             if entry.kind is not kind:
                 kind = entry.kind
                 slots = None if kind in DECIDE_ADMISSION else self._slots.setdefault(kind, {})
-            if slots is not None and len(placed) < room and slots.setdefault(entry.subject, entry) is entry:
-                placed.append(entry)
+                ids = placed.expiring if kind in EXPIRING_KINDS else lasting
+            if slots is not None and len(placed.by_id) < room and slots.setdefault(entry.subject, entry) is entry:
+                placed.by_id[entry.id] = entry
+                ids.append(entry.id)
             else:
-                others.append(entry)
-        self._ranked_count += len(placed)
+                placed.others.append(entry)
+        self._ranked_count += len(placed.by_id)
         # What stays for good is summed up by itself: that is the same the next time.
-        total = sum_of(self.author, [entry.id for entry in placed if entry.expires_ms is None])
-        total.add_all([entry.id for entry in placed if entry.expires_ms is not None])
-        self.sum.merge(total)
+        placed.sum = sum_of(self.author, lasting)
+        placed.sum.add_all(placed.expiring)
+        self.sum.merge(placed.sum)
         self._sums.clear()
-        return placed, others, total
+        return placed
 
     def trim(self) -> list[Entry]:
         """Put out the slots over the cap; returns what stood in them."""

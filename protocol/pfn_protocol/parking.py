@@ -80,6 +80,10 @@ class Parking:
             self.remove(entry)
         return entries
 
+    def ids(self) -> tuple[bytes, ...]:
+        """Of everything that is parked."""
+        return tuple(self._by_id)
+
     def authors(self) -> list[bytes]:
         """The authors of whom something is parked."""
         return list(self._by_author)

@@ -269,13 +269,13 @@ class Registry:
 
     def _place(self, author: bytes, entries: list[Entry], sum_of: SumOf) -> list[Entry]:
         """Take in all that needs no comparison with what stands there; returns the others."""
-        placed, others, total = self._share(author).place(entries, sum_of)
-        for entry in placed:
-            self._by_id[entry.id] = entry
-            self._await_expiry(entry)
-        self._total.merge(total)
-        self.changes.skip(len(placed))
-        return others
+        placed = self._share(author).place(entries, sum_of)
+        self._by_id.update(placed.by_id)
+        for announcement_id in placed.expiring:
+            self._await_expiry(placed.by_id[announcement_id])
+        self._total.merge(placed.sum)
+        self.changes.skip(len(placed.by_id))
+        return placed.others
 
     def set_policy(self, pins: Iterable[bytes], sponsored: Iterable[bytes]) -> AdmissionChange:
         """This node pins and sponsors these from now on."""

@@ -1,8 +1,10 @@
 """The machine is made of what is on the disk, which may fail for a moment."""
 
+import gc
 import random
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,16 @@ async def test_sums_that_cannot_be_written_down_do_not_keep_a_node_from_starting
     monkeypatch.setattr(set_sums.RememberedSums, "keep", full)
 
     assert (await restored(database)).status().announcements == 0
+
+
+@pytest.mark.parametrize("failures", [0, READS_MAX])
+async def test_garbage_is_collected_as_before_once_the_machine_is_made(
+    database: Database, reads: list[Exception], autojump_clock: MockClock, failures: int
+) -> None:
+    reads += [sqlite3.OperationalError("disk I/O error")] * failures
+    before = gc.get_threshold(), gc.isenabled()
+
+    with suppress(sqlite3.OperationalError):
+        await restored(database)
+
+    assert (gc.get_threshold(), gc.isenabled()) == before

@@ -8,6 +8,7 @@ import pytest
 
 from pfn_node.simulation.world import START_MS
 from pfn_protocol.announcements import Kind
+from pfn_protocol.effects import ChangeAdmission, DropAnnouncements
 from pfn_protocol.limits import mirror_lifetime_ms, slots_sponsored_max
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
@@ -81,3 +82,37 @@ def test_what_stays_for_good_is_summed_up_by_itself_and_in_its_order() -> None:
     first = {one.subject: one.id for one in reversed(entries) if one.author == BOB.public and one.kind is Kind.VERSION}
     assert asked[BOB.public] == [first[f"s/{number}/1"] for number in range(slots_sponsored_max + 20)]
     assert DAVE.public not in asked
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_elsewhere_than_it_was_is_reported(seed: int) -> None:
+    rng = Random(seed)
+    entries = [*NODES, *much(rng)]
+    in_set = {one.id for one in entries if rng.random() < 0.5}
+    past = told(BOB.public, Kind.MIRROR, "s/past", START_MS - mirror_lifetime_ms)
+    registry, outgoing = Registry(ALICE.public, [BOB.public]), Outgoing()
+
+    restore(registry, outgoing, [(one, one.id in in_set) for one in [*entries, past]], START_MS)
+
+    effects = outgoing.drain()
+    (moved,) = (one for one in effects if isinstance(one, ChangeAdmission))
+    (gone,) = (one for one in effects if isinstance(one, DropAnnouncements))
+    ids = {one.id for one in entries}
+    assert set(moved.admitted) == {one for one in ids if one in registry} - in_set != set()
+    assert set(moved.parked) == {one for one in ids if one in registry.parking} & in_set != set()
+    assert set(gone.ids) == {past.id, *(one for one in ids if not registry.knows(one))} != {past.id}
+
+
+def test_where_nothing_is_elsewhere_nothing_is_reported() -> None:
+    entries = [
+        *NODES,
+        told(CAROL.public, Kind.VERSION, "s/1/1", START_MS),
+        told(DAVE.public, Kind.MIRROR, "s/1", START_MS),
+    ]
+    outgoing = Outgoing()
+
+    restore(
+        Registry(ALICE.public, [BOB.public]), outgoing, [(one, one.author != DAVE.public) for one in entries], START_MS
+    )
+
+    assert outgoing.drain() == []
