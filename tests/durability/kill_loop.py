@@ -25,6 +25,9 @@ from tests.durability.writers import Observer, Writers
 KILLS_PER_FOLDER = 50
 # Of the kills, how many come while the node starts.
 STARTING_SHARE = 0.1
+# The moment of the others: after so many acknowledgements, however slow the machine is, and then after so long.
+WRITES_MAX = 8
+WRITES_SECONDS_MAX = 10.0  # a node that acknowledges nothing is killed as well
 WRITING_SECONDS_MAX = 0.4
 SETTINGS = {
     "PFN_KEY_REQUESTS_PER_MINUTE": "1000000",
@@ -123,6 +126,7 @@ class KillLoop:
         self._come_back(node, checks, kill, fresh=kill % self.fresh_every == 0)
         writers = checks.writers
         writers.start()
+        writers.ledger.wait_for_more(rng.randrange(WRITES_MAX), WRITES_SECONDS_MAX)
         time.sleep(rng.uniform(0.0, WRITING_SECONDS_MAX))
         node.kill()
         writers.end()

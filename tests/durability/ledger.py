@@ -12,7 +12,7 @@ class Ledger:
     acknowledged: int = 0
     _known: dict[str, str | None] = field(default_factory=dict)
     _asked: dict[str, str | None] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Condition = field(default_factory=threading.Condition)
 
     def attempt(self, name: str, becomes: str | None, call: Callable[[], object]) -> None:
         """Make a call after which a fact is another; whatever the call raises, it was not acknowledged."""
@@ -23,6 +23,13 @@ class Ledger:
             del self._asked[name]
             self._known[name] = becomes
             self.acknowledged += 1
+            self._lock.notify_all()
+
+    def wait_for_more(self, count: int, seconds_max: float) -> None:
+        """Return once so many more calls were acknowledged; at the latest after so many seconds."""
+        with self._lock:
+            goal = self.acknowledged + count
+            self._lock.wait_for(lambda: self.acknowledged >= goal, seconds_max)
 
     def names(self, kind: str, value: str | None = None) -> list[str]:
         """What is known to be there (with this value), of a kind; what is just being changed apart."""
