@@ -25,7 +25,7 @@ from pfn_node.durable_files import is_lost, move_durably
 
 # As downloads are sent. Against bit rot 32 bits a block are enough: no burst of up to 32 bits escapes a CRC, and of
 # anything else one in four billion; who writes to the disk on purpose could change a better checksum as well. isal
-# computes it with the processor's own instructions, in 3 us a block: zlib takes 45, a third of what sending one costs.
+# computes it with the processor's own instructions, in 3 us a block on one machine and 21 on another; zlib: 45 and 73.
 BLOCK_BYTES: Final = 256 * 2**10
 # Artifacts of which the checksums are remembered: some bytes for each 256 KiB, so a few megabytes in all.
 REMEMBERED_MAX: Final = 100_000
