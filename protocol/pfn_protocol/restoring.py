@@ -5,7 +5,7 @@ What was admitted before and no longer is (or the reverse), and what has expired
 change.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pfn_protocol.acceptance import EXPIRING_KINDS
@@ -85,13 +85,13 @@ def _nodes_from_the_pins_outwards(registry: Registry, nodes: list[Entry]) -> Ite
 
 
 def _report(
-    registry: Registry, outgoing: Outgoing, living: list[Entry], aside: Collection[bytes], expired: list[bytes]
+    registry: Registry, outgoing: Outgoing, living: list[Entry], aside: Mapping[bytes, None], expired: list[bytes]
 ) -> None:
     """`aside`: those of the living that were not in the set before."""
     admitted = tuple(one for one in aside if one in registry)
     parked = tuple(one for one in registry.parking.ids() if one not in aside)
-    # A look at each of a million takes half a second. They are all there if there are as many: what nobody kept, a
-    # conviction, stands for two.
+    # A look at each of a million takes half a second. They are all there if there are as many: only a conviction is
+    # there that was not kept, and it stands for the two that made it.
     is_whole = len(registry) + len(registry.parking) == len(living)
     dropped = (*expired, *(() if is_whole else (entry.id for entry in living if not registry.knows(entry.id))))
     if admitted or parked:

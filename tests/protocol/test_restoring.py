@@ -8,7 +8,7 @@ import pytest
 
 from pfn_node.simulation.world import START_MS
 from pfn_protocol.announcements import Kind
-from pfn_protocol.effects import ChangeAdmission, DropAnnouncements
+from pfn_protocol.effects import ChangeAdmission, DropAnnouncements, KeepConviction
 from pfn_protocol.limits import mirror_lifetime_ms, slots_sponsored_max
 from pfn_protocol.outgoing import Outgoing
 from pfn_protocol.registry import Registry
@@ -116,3 +116,16 @@ def test_where_nothing_is_elsewhere_nothing_is_reported() -> None:
     )
 
     assert outgoing.drain() == []
+
+
+def test_what_a_conviction_stands_for_is_reported_as_gone() -> None:
+    one = told(CAROL.public, Kind.VERSION, "s/1/1", START_MS, b"one")
+    other = told(CAROL.public, Kind.VERSION, "s/1/1", START_MS + 1, b"two")
+    registry, outgoing = Registry(ALICE.public, [BOB.public]), Outgoing()
+
+    restore(registry, outgoing, [(kept, True) for kept in [*NODES, one, other]], START_MS)
+
+    assert registry.is_convicted(CAROL.public)
+    convicting, gone = outgoing.drain()
+    assert convicting == KeepConviction(one.id, other.id)
+    assert isinstance(gone, DropAnnouncements) and set(gone.ids) == {one.id, other.id}
